@@ -1,0 +1,1 @@
+"""Ratios against named baselines, both sides taken in one run: `make bench`."""

@@ -1,0 +1,46 @@
+"""The gate kernel against the bare top-k it replaces (numpy argsort of the scores)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from hil_config.wire.manifest import Routing
+from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
+from models.serving.gate import compile_layer, row_fraction, select
+
+EXPERTS, TOP_K, NODES = 64, 8, 4
+
+
+def _median_us(work: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times)) * 1e6
+
+
+def run() -> None:
+    """Medians of interleaved rounds at [1, 64] and [64, 64]."""
+    hosts = tuple((Share(e % NODES, 1.0), Share((e + 1) % NODES, 1.0)) for e in range(EXPERTS))
+    layer = LayerPlan((0.1,) * EXPERTS, hosts, (-1,) * EXPERTS)
+    plan = SelectionPlan(1, 1, 0.0, 1.0, "bench", "", 1.0, 1.0, 1, TOP_K, 0.0, tuple("abcd"), (), (layer,))
+    compiled = compile_layer(plan, 0, np.ones(NODES, bool))
+    rng = np.random.default_rng(0)
+    for rows in (1, 64):
+        scores = np.exp(rng.standard_normal((rows, EXPERTS)).astype(np.float32))
+        scores /= scores.sum(axis=1, keepdims=True)
+
+        def gated(rows: int = rows, scores: np.ndarray = scores) -> object:
+            return select(compiled, scores, Routing(TOP_K, True), row_fraction(1, 0, rows, 0))
+
+        def bare(scores: np.ndarray = scores) -> object:
+            order = np.argsort(-scores, axis=1)[:, :TOP_K]
+            return order, np.take_along_axis(scores, order, 1)
+
+        pairs = [(_median_us(gated, 200), _median_us(bare, 200)) for _ in range(9)]
+        ours, baseline = (float(np.median(side)) for side in zip(*pairs, strict=True))
+        print(f"gate [{rows}, {EXPERTS}]: {ours:.0f} us, bare top-k {baseline:.0f} us, ratio {ours / baseline:.2f}")

@@ -1,0 +1,1 @@
+"""Bench hardware: programs, power, consoles and provisioning."""

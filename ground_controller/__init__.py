@@ -1,0 +1,1 @@
+"""The ground side: schedules, twin, policies, control loop, record and report."""

@@ -1,0 +1,293 @@
+"""One run of a campaign: start the bench, replay the orbit, generate text, decide, record, end cleanly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ground_controller.client import Client, RequestBegan, RequestEnded
+from ground_controller.core import Core, Decision
+from ground_controller.fleet.leftovers import collect
+from ground_controller.fleet.local import Broker, LocalAgents, check_port_free, free_port
+from ground_controller.fleet.mqtt import MqttFleet, NotOnline
+from ground_controller.fleet.orders import prepare_orders
+from ground_controller.inbox import Arrival, Inbox
+from ground_controller.journal import Journal
+from ground_controller.loop import Loop
+from ground_controller.preparation import Prepared, profiles_hash
+from ground_controller.routes import choose_route
+from ground_controller.workload import Workload
+from hil_config.clock import PacedClock
+from hil_config.errors import InvalidRunError
+from hil_config.schema.bench import Bench
+from hil_config.units import HostSeconds
+from hil_config.wire import messages as m
+from hil_config.wire import topics
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.schedule_file import schedule_hash
+
+ONLINE_S = 30.0
+PREPARE_S = 60.0
+FINISH_S = 5.0
+DRAIN_S = 15.0
+LEAD_S = 0.5
+"""The clock is anchored this far ahead, so that every node knows it before scenario second 0."""
+
+_CLIENT_KINDS = {"TokenArrived": "client_token", "AttemptBegan": "attempt", "RequestBegan": "request_begin",
+                 "RequestEnded": "request_end"}  # fmt: skip
+
+
+class Progress(NamedTuple):
+    """What a progress display shows."""
+
+    scenario_s: float
+    duration_s: float
+    tokens: int
+    decision: Decision
+
+
+class _Outlet:
+    """Decisions to the fleet."""
+
+    def __init__(self, fleet: MqttFleet, nodes: tuple[str, ...]) -> None:
+        self._fleet = fleet
+        self._nodes = nodes
+
+    def plan(self, plan: SelectionPlan) -> None:
+        for node in self._nodes:
+            self._fleet.publish_plan(node, plan)
+
+    def duty(self, node: str, order: m.SetDuty) -> None:
+        self._fleet.tell(node, order)
+
+    def watermark(self, mark: m.Watermark) -> None:
+        self._fleet.publish(mark.node, topics.WATERMARK, mark)
+
+
+def _check_ports(bench: Bench) -> None:
+    """EnvironmentFault if a port that the bench file names is taken."""
+    if bench.broker.port:
+        check_port_free(bench.broker.host, bench.broker.port, "broker")
+    for board in bench.boards:
+        if board.data_port:
+            check_port_free(board.address, board.data_port, f"board {board.name}: data")
+
+
+class Run:
+    """A run from start to close. Use `run_campaign`."""
+
+    def __init__(self, prepared: Prepared, folder: Path, show: Callable[[Progress], None]) -> None:
+        _check_ports(prepared.bench)  # before the first file is written
+        self._p = prepared
+        self._folder = folder
+        self._show = show
+        self._name = folder.name
+        self._nodes = prepared.setting.nodes
+        self._epoch = int(time.time())
+        self._inbox = Inbox()
+        self._journal = Journal.create(folder)
+        self._core = Core(prepared.setting, prepared.policy, self._epoch, prepared.campaign.control.plan_ttl_s)
+        self._agents = LocalAgents(folder)
+        self._broker: Broker | None = None
+        self._fleet: MqttFleet | None = None
+        self._client: Client | None = None
+        self._tokens = 0
+        self._gone: set[str] = set()
+        card = prepared.manifest.model
+        workload = prepared.campaign.workload
+        self._workload = Workload(
+            prepared.prompts, prepared.tokenizer, card.end_of_text, prepared.campaign.seed, workload.requests,
+            card.context - workload.max_new_tokens,
+        )  # fmt: skip
+        self._next_request = 1
+        self._exhausted = False
+
+    def _record(self, event: msgspec.Struct) -> None:
+        kind = _CLIENT_KINDS[type(event).__name__]
+        self._tokens += kind == "client_token"
+        self._inbox.put(Arrival(time.monotonic_ns(), kind, "", "", 0, msgspec.json.encode(event)))
+
+    def start(self) -> tuple[MqttFleet, Client, Loop]:
+        """Broker, agents, shards, links and clock."""
+        broker = self._p.bench.broker
+        self._broker = Broker(self._folder, broker.port or free_port(), self._write_pids)
+        self._write_meta()
+        for index in range(len(self._nodes)):
+            self._start_agent(index)
+        self._write_pids()
+        fleet = self._fleet = MqttFleet(self._p.bench.bench, self._epoch, self._inbox)
+        fleet.start(self._broker.host, self._broker.port)
+        self._wait_online(fleet)
+        addresses = {node: fleet.statuses[node].data_address for node in self._nodes}
+        split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in addresses.items()}
+        client = self._client = Client(
+            self._name, split, lambda avoid: choose_route(self._core.view, avoid), self._record,
+            self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
+        )  # fmt: skip
+        first = Core(self._p.setting, self._p.policy, self._epoch, self._p.campaign.control.plan_ttl_s)
+        plan = first.advance(-1, 0.0, []).plan
+        host, port = client.address
+        orders = prepare_orders(self._p, self._name, addresses, f"{host}:{port}", plan)
+        fleet.order(self._nodes, orders, PREPARE_S)
+        return fleet, client, self._anchor(fleet)
+
+    def _write_pids(self) -> None:
+        if self._broker is not None:
+            self._agents.write_pids(self._folder / "pids.json", self._broker.process.pid)
+
+    def _write_meta(self) -> None:
+        p = self._p
+        for key, value in {
+            "run": self._name, "epoch": str(self._epoch), "config_sha256": p.config_sha256,
+            "bench": p.bench.model_dump_json(), "campaign": p.campaign.model_dump_json(),
+            "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
+            "schedule_sha256": schedule_hash(p.schedule_bytes),
+            "model_card": msgspec.json.encode(p.manifest.model).decode(),
+            "profiles_sha256": profiles_hash(p.profiles),
+            "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }.items():  # fmt: skip
+            self._journal.set_meta(key, value)
+        (self._folder / "schedule.hsched").write_bytes(p.schedule_bytes)
+
+    def _start_agent(self, index: int) -> None:
+        board, profile = self._p.bench.boards[index], self._p.profiles[index]
+        assert self._broker is not None
+        config: dict[str, Any] = {
+            "node": board.name, "bench": self._p.bench.bench, "broker_host": self._broker.host,
+            "broker_port": self._broker.port, "data_host": board.address, "data_port": board.data_port,
+            "shards": str(self._p.shards), "spool": str(self._folder / "spool"),
+            "power_model": {
+                "profile": profile.name, "idle_w": profile.idle_w, "per_core_w": profile.per_core_w,
+                "cores": profile.cores, "cpu_scale": profile.cpu_scale,
+            },
+        }  # fmt: skip
+        self._agents.start(board.name, config)
+
+    def _wait_online(self, fleet: MqttFleet) -> None:
+        deadline = time.monotonic() + ONLINE_S
+        while True:
+            self._agents.check()
+            left_s = deadline - time.monotonic()
+            try:
+                fleet.wait_online(self._nodes, min(0.5, max(0.01, left_s)))
+                return
+            except NotOnline:
+                if left_s <= 0.0:
+                    raise
+
+    def _anchor(self, fleet: MqttFleet) -> Loop:
+        """Give every node the same scenario clock, in its own monotonic time."""
+        offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
+        self._journal.set_meta("clock_offsets_ns", msgspec.json.encode(offsets).decode())
+        anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        rate = self._p.campaign.orbit.rate
+        self._journal.set_meta("anchor_host_ns", str(anchor_ns))
+        for node in self._nodes:
+            fleet.publish(
+                node, topics.CLOCK,
+                m.ClockAnchor(
+                    epoch=self._epoch, boot_id=fleet.statuses[node].boot_id, scenario_s=0.0, rate=rate,
+                    mono_ns=anchor_ns + offsets[node][0],
+                ),
+            )  # fmt: skip
+        clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
+        return Loop(self._core, self._journal, self._inbox, clock, _Outlet(fleet, self._nodes), self._decided)
+
+    def _decided(self, decision: Decision) -> None:
+        client = self._client
+        assert client is not None
+        for numbers in decision.nodes:
+            if not numbers.alive and numbers.node not in self._gone:
+                self._gone.add(numbers.node)
+                client.node_lost(numbers.node)
+            elif numbers.alive:
+                self._gone.discard(numbers.node)
+        self._show(Progress(decision.scenario_s, self._p.campaign.orbit.duration_s, self._tokens, decision))
+
+    def go(self, loop: Loop, client: Client) -> None:
+        """Ticks until the orbit is replayed or the prompts are used up."""
+        workload = self._p.campaign.workload
+        duration_s = self._p.campaign.orbit.duration_s
+        while True:
+            decision = loop.run_tick()
+            if self._broker is not None and self._broker.failure is not None:
+                raise self._broker.failure
+            client.watch()
+            self._collect(client)
+            if decision.scenario_s >= duration_s:
+                break
+            while client.running < workload.concurrency and not self._exhausted:
+                self._begin_request(client)
+            if self._exhausted and not client.running:
+                break
+        client.stop_all("the replayed orbit ended")
+        self._collect(client)
+
+    def _begin_request(self, client: Client) -> None:
+        ready = self._workload.next()
+        if ready is None:
+            self._exhausted = True
+            return
+        number, self._next_request = self._next_request, self._next_request + 1
+        self._record(RequestBegan(number, ready.prompt.domain, ready.prompt.text, tuple(ready.tokens)))
+        client.begin(number, ready.tokens, self._p.campaign.workload.max_new_tokens)
+
+    def _collect(self, client: Client) -> None:
+        for request, reason in client.take_ended():
+            tokens = [t for t in request.tokens if t != self._p.manifest.model.end_of_text]
+            text = self._workload.text(tokens)
+            self._record(RequestEnded(request.id, tuple(request.tokens), text, reason))
+
+    def finish(self, fleet: MqttFleet, loop: Loop) -> None:
+        """Let every living node hand in its last record, then send it home."""
+        alive = tuple(n.name for n in self._core.view.nodes if n.alive and n.name not in self._agents.ended())
+        replies = fleet.ask(alive, {node: m.Finish() for node in alive}, FINISH_S)
+        wanted = {(reply.node, reply.boot_id): reply.last_seq for reply in replies.values()}
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline:
+            loop.run_tick()
+            marks = self._journal.watermarks()
+            if all(marks.get(source, 0) >= seq for source, seq in wanted.items()):
+                break
+        dead = [node for node in self._nodes if node not in replies]
+        if collect(self._folder / "spool", dead, self._inbox):
+            loop.run_tick()
+        marks = self._journal.watermarks()
+        short = {f"{n}-{b}": seq - marks.get((n, b), 0) for (n, b), seq in wanted.items() if marks.get((n, b), 0) < seq}
+        self._journal.set_meta("records_missing", msgspec.json.encode(short).decode())
+        self._journal.set_meta("broker_restarts", str(self._broker.restarts if self._broker else 0))
+        self._journal.set_meta("ended_utc", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        self._journal.set_meta("inbox_overflow", str(self._inbox.overflowed))
+        for node in alive:
+            fleet.tell(node, m.Shutdown())
+        if self._inbox.overflowed:
+            raise InvalidRunError(
+                f"{self._folder}: {self._inbox.overflowed} arrivals did not fit the inbox; the run is not valid",
+                "use a longer control.tick_s or fewer boards",
+            )
+
+    def close(self) -> None:
+        """End everything that was started, in reverse order."""
+        if self._client is not None:
+            self._client.close()
+        if self._fleet is not None:
+            self._fleet.stop()
+        self._agents.stop()
+        if self._broker is not None:
+            self._broker.stop()
+        self._journal.close()
+
+
+def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], None]) -> None:
+    """Execute one run into `folder` (new). Whatever happens, every process that was started is ended."""
+    run = Run(prepared, folder, show)
+    try:
+        fleet, client, loop = run.start()
+        run.go(loop, client)
+        run.finish(fleet, loop)
+    finally:
+        run.close()

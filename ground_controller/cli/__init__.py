@@ -1,0 +1,1 @@
+"""`hil` commands of the ground side."""

@@ -1,0 +1,139 @@
+"""`hil campaign`: run, replay."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ground_controller import campaign as runner
+from ground_controller.preparation import Prepared, prepare
+from ground_controller.replay import replay_run
+from ground_controller.report.metrics import Metrics, measure
+from ground_controller.report.page import write_report
+from ground_controller.report.terminal import print_metrics
+from ground_controller.telemetry.export import export_run
+from hil_config.errors import InvalidRunError
+from hil_config.schema.load import default_path, load_bench, load_campaign
+
+
+@click.group()
+def campaign() -> None:
+    """Run and replay campaigns."""
+
+
+@contextmanager
+def _bar(label: str, extra: str = "") -> Iterator[Callable[[float, float, str], None]]:
+    """A progress bar with ETA on stderr: call it with (done, total, note)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
+        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
+        task = progress.add_task(label, total=1.0, note=extra)
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+
+
+def _prepare(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepared:
+    bench, intent = load_bench(bench_file), load_campaign(campaign_file)
+    intent.check_against(bench, campaign_file)
+    if policy is not None:
+        intent = intent.with_selection(policy)
+    with _bar("preparing model and orbit") as show:
+        return prepare(bench, intent, show)
+
+
+def _new_folder(out: Path | None, name: str, policy: str) -> Path:
+    return out if out is not None else Path("runs") / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}-{policy}"
+
+
+def _note(progress: runner.Progress) -> str:
+    nodes = progress.decision.nodes
+    hottest = max(nodes, key=lambda n: n.temperature_c)
+    return f"{progress.tokens} tokens, {hottest.node} {hottest.temperature_c:.1f} C"
+
+
+@campaign.command("run")
+@click.argument("bench_file", type=click.Path(path_type=Path), required=False)
+@click.argument("campaign_file", type=click.Path(path_type=Path), required=False)
+@click.option("--demo", is_flag=True, help="Use the embedded bench and campaign.")
+@click.option("--policy", help="Selection policy instead of the campaign's, with its default options.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def run_command(
+    bench_file: Path | None,
+    campaign_file: Path | None,
+    demo: bool,
+    policy: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay an orbit over a bench, generate text through it, and report."""
+    if demo == (bench_file is not None or campaign_file is not None):
+        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
+    if not demo and campaign_file is None:
+        raise click.UsageError("CAMPAIGN_FILE is missing")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end: nothing stays behind
+    prepared = _prepare(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    folder = _new_folder(out, prepared.campaign.campaign, prepared.policy.name)
+    with _bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
+        runner.run_campaign(prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, _note(p)))
+    with _bar("exporting and reporting") as show:
+        files = export_run(folder)
+        show(1, 2, "report")
+        metrics = measure(folder)
+        report = write_report(folder, metrics)
+        show(2, 2, "")
+    _tell(folder, metrics, report, files, as_json)
+    if not metrics.tokens:
+        raise InvalidRunError(
+            f"{folder}: the run generated no token", "read the agents' logs and the events in the report"
+        )
+
+
+def _tell(folder: Path, metrics: Metrics, report: Path, files: list[Path], as_json: bool) -> None:
+    if as_json:
+        found: dict[str, Any] = {"run": str(folder), "report": str(report), "metrics": metrics.as_json()}
+        click.echo(json.dumps({**found, "export": [str(path) for path in files]}))
+        return
+    print_metrics(metrics, Console(file=sys.stdout))
+    click.echo(f"\nrun folder  {folder}\nreport      {report}\ntelemetry   {folder / 'export'} (Parquet and CSV)")
+    click.echo(f"check it    hil campaign replay {folder}")
+
+
+@campaign.command("replay")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def replay_command(folder: Path, as_json: bool) -> None:
+    """Derive every decision of a run again and compare it with the journal."""
+    found = replay_run(folder)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "ticks": found.ticks, "gate_decisions": found.gates, "unchecked": found.unchecked,
+                    "mismatches": found.mismatches, "first": found.first,
+                }
+            )
+        )  # fmt: skip
+    else:
+        click.echo(
+            f"{found.ticks} control decisions and {found.gates} gate decisions derived again: "
+            f"{found.mismatches} mismatches"
+        )
+        if found.unchecked:
+            click.echo(f"{found.unchecked} gate decisions could not be checked: their plan is not in the journal")
+    if found.mismatches:
+        raise InvalidRunError(
+            f"{folder}: {found.mismatches} mismatches: {'; '.join(found.first)}",
+            "the journal was changed, or another release made it: do not use its figures",
+        )

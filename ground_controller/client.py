@@ -1,0 +1,294 @@
+"""The client: one more data-plane peer. Prompts go in, tokens come out, history is kept.
+
+A request that makes no progress, or is refused, begins again from its token history as a new attempt, over
+the gateways that are best then: a generation never hangs on one node.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from hil_config.errors import RemoteProtocolError
+from hil_config.wire.frames import (
+    Cancel,
+    Frame,
+    FrameDecoder,
+    Hello,
+    Refusal,
+    Route,
+    Step,
+    Token,
+    encode_frame,
+)
+
+NAME = "ground"
+Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
+
+
+class TokenArrived(msgspec.Struct, frozen=True):
+    """One token at the client. `since_us`: since the token before it, or since the request began (the first)."""
+
+    request: int
+    attempt: int
+    position: int
+    token: int
+    logprob: float
+    margin: float
+    degraded: tuple[str, ...]
+    first: bool
+    since_us: float
+
+
+class RequestBegan(msgspec.Struct, frozen=True):
+    request: int
+    domain: str
+    prompt: str
+    prompt_tokens: tuple[int, ...]
+
+
+class AttemptBegan(msgspec.Struct, frozen=True):
+    """`reason` is empty for the first attempt; `waited_us` since the last sign of progress."""
+
+    request: int
+    attempt: int
+    gateways: tuple[str, ...]
+    reason: str
+    waited_us: float
+
+
+class RequestEnded(msgspec.Struct, frozen=True):
+    request: int
+    tokens: tuple[int, ...]
+    text: str
+    reason: str
+
+
+@dataclass
+class Request:
+    """One generation under way."""
+
+    id: int
+    prompt: list[int]
+    want: int
+    tokens: list[int] = field(default_factory=list)
+    attempt: int = 0
+    route: tuple[str, ...] = ()
+    progress_s: float = 0.0
+    last_token_s: float = 0.0
+    next_try_s: float = 0.0
+    trouble: str = ""
+    re_prefilled: bool = False
+
+
+class Client:
+    """Args:
+    run: the run's name, spoken in Hello.
+    addresses: node -> (host, port).
+    routes: the best gateways now, avoiding some; None when there are none.
+    record: takes every event (TokenArrived, AttemptBegan) before anything follows from it.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        addresses: dict[str, tuple[str, int]],
+        routes: Routes,
+        record: Callable[[msgspec.Struct], None],
+        end_of_text: int,
+        token_timeout_s: float,
+    ) -> None:
+        self._hello = encode_frame(Hello(NAME, run, "client"))
+        self._addresses = addresses
+        self._routes = routes
+        self._record = record
+        self._end_of_text = end_of_text
+        self._timeout_s = token_timeout_s
+        self._lock = threading.RLock()
+        self._requests: dict[int, Request] = {}
+        self._ended: list[tuple[Request, str]] = []
+        self._out: dict[str, socket.socket] = {}
+        self._in: set[socket.socket] = set()
+        self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address: tuple[str, int] = self._server.getsockname()[:2]
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, name="client-accept", daemon=True)]
+        self._threads[0].start()
+        self.stray_frames = 0
+
+    def begin(self, request: int, prompt: list[int], want: int) -> None:
+        """Start a generation of at most `want` tokens."""
+        with self._lock:
+            now_s = time.monotonic()
+            entry = Request(request, prompt, want, progress_s=now_s, last_token_s=now_s)
+            self._requests[request] = entry
+            self._try(entry, "")
+
+    def take_ended(self) -> list[tuple[Request, str]]:
+        """Finished requests with the reason they ended, each once."""
+        with self._lock:
+            ended, self._ended = self._ended, []
+        return ended
+
+    @property
+    def running(self) -> int:
+        return len(self._requests)
+
+    def watch(self) -> None:
+        """Start again what has waited too long; call it often."""
+        now_s = time.monotonic()
+        with self._lock:
+            for entry in list(self._requests.values()):
+                if entry.trouble and now_s >= entry.next_try_s:
+                    self._try(entry, entry.trouble)
+                elif not entry.trouble and now_s - entry.progress_s > self._timeout_s:
+                    self._try(entry, f"no token for {self._timeout_s:g} s")
+
+    def node_lost(self, node: str) -> None:
+        """A node is known to be gone: requests on it begin again at once."""
+        with self._lock:
+            self._drop(node)
+            for entry in list(self._requests.values()):
+                if node in entry.route:
+                    self._try(entry, f"gateway {node} is gone")
+
+    def _try(self, entry: Request, reason: str) -> None:
+        """A new attempt from the history. Without a route: try again soon."""
+        avoid = frozenset(entry.route) if reason.startswith("no token") else frozenset()
+        route = self._routes(avoid)
+        now_s = time.monotonic()
+        if route is None:
+            entry.trouble, entry.next_try_s = reason or "no route", now_s + 0.25
+            return
+        entry.attempt += 1
+        entry.route, entry.trouble = route, ""
+        entry.re_prefilled = entry.attempt > 1
+        waited_us = (now_s - entry.progress_s) * 1e6
+        entry.progress_s = now_s
+        self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
+        history = np.array(entry.prompt + entry.tokens, np.int32)
+        step = Step(
+            entry.id,
+            entry.attempt,
+            0,
+            entry.want - len(entry.tokens),
+            Route(route, NAME),
+            len(history),
+            history,
+        )
+        if not self._send(route[0], step):
+            entry.trouble, entry.next_try_s = f"gateway {route[0]} cannot be reached", now_s + 0.25
+
+    def _send(self, node: str, frame: Frame) -> bool:
+        try:
+            sock = self._out.get(node)
+            if sock is None:
+                sock = self._out[node] = socket.create_connection(self._addresses[node], 2.0)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.sendall(self._hello)
+            sock.sendall(encode_frame(frame))
+            return True
+        except OSError:
+            self._drop(node)
+            return False
+
+    def _drop(self, node: str) -> None:
+        sock = self._out.pop(node, None)
+        if sock is not None:
+            sock.close()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return  # closed
+            with self._lock:
+                self._in.add(connection)
+            thread = threading.Thread(target=self._read, args=(connection,), name="client-read", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _read(self, connection: socket.socket) -> None:
+        decoder = FrameDecoder()
+        try:
+            while data := connection.recv(1 << 16):
+                decoder.receive(data)
+                while (frame := decoder.next_frame()) is not None:
+                    self._take(frame)
+        except (OSError, RemoteProtocolError):
+            self.stray_frames += 1
+        finally:
+            connection.close()
+            with self._lock:
+                self._in.discard(connection)
+
+    def _take(self, frame: Frame) -> None:
+        with self._lock:
+            if isinstance(frame, Token):
+                self._token(frame)
+            elif isinstance(frame, Refusal):
+                entry = self._requests.get(frame.request)
+                if entry is not None and frame.attempt == entry.attempt:
+                    entry.trouble, entry.next_try_s = frame.reason, time.monotonic() + 0.05
+
+    def _token(self, frame: Token) -> None:
+        entry = self._requests.get(frame.request)
+        if entry is None or frame.attempt != entry.attempt:
+            self.stray_frames += 1
+            return
+        if frame.position != len(entry.prompt) + len(entry.tokens):
+            self.stray_frames += 1
+            return
+        now_s = time.monotonic()
+        degraded = frame.degraded + (("re-prefilled",) if entry.re_prefilled else ())
+        entry.re_prefilled = False
+        first = not entry.tokens
+        entry.tokens.append(frame.token)
+        self._record(
+            TokenArrived(
+                frame.request, frame.attempt, frame.position, frame.token, frame.logprob, frame.margin,
+                degraded, first, (now_s - entry.last_token_s) * 1e6,
+            )
+        )  # fmt: skip
+        entry.progress_s = entry.last_token_s = now_s
+        if frame.token == self._end_of_text:
+            self._end(entry, "end of text")
+        elif len(entry.tokens) >= entry.want:
+            self._end(entry, "length")
+
+    def _end(self, entry: Request, reason: str) -> None:
+        del self._requests[entry.id]
+        self._ended.append((entry, reason))
+        for node in set(entry.route):
+            self._send(node, Cancel(entry.id, entry.attempt))
+
+    def stop_all(self, reason: str) -> None:
+        """End every generation now with what it has."""
+        with self._lock:
+            for entry in list(self._requests.values()):
+                self._end(entry, reason)
+
+    def close(self) -> None:
+        self._closed.set()
+        try:
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread; close alone does not
+        except OSError:
+            pass  # not listening any more
+        self._server.close()
+        with self._lock:
+            for connection in [*self._in, *self._out.values()]:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # gone already
+            for sock in self._out.values():
+                sock.close()
+        for thread in self._threads:
+            thread.join(2.0)

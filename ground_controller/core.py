@@ -1,0 +1,100 @@
+"""The deciding core: recorded entries in, decisions out. No I/O and no clock, so that replay is the same code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from ground_controller.journal import Entry
+from ground_controller.policies.view import SelectionPolicy, View
+from ground_controller.world import Setting, World
+from hil_config.wire.messages import SetDuty
+from hil_config.wire.plan import SelectionPlan
+
+
+class NodeNumbers(msgspec.Struct, frozen=True):
+    """One node's state at a tick, as the policy saw it. Temperature, charge, harvest, wear: the twin's."""
+
+    node: str
+    alive: bool
+    in_service: bool
+    power_w: float
+    temperature_c: float
+    charge: float
+    sunlit: float
+    harvest_w: float
+    calls_per_s: float
+    solar_j: float
+    load_j: float
+    unused_j: float
+    deficit_j: float
+    wear: float
+    over_limit_s: float
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What was decided at a tick, and the numbers it was decided from."""
+
+    tick: int
+    scenario_s: float
+    nodes: tuple[NodeNumbers, ...]
+    duties: tuple[SetDuty | None, ...]
+    policy_state: Any
+    plan: SelectionPlan
+
+
+@dataclass
+class Core:
+    """World, policy and its state. `advance` is the only way forward."""
+
+    setting: Setting
+    policy: SelectionPolicy[Any]
+    epoch: int
+    plan_ttl_s: float
+    world: World = field(init=False)
+    view: View = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.setting)
+        self._state = self.policy.start(len(self.setting.nodes))
+        self._gateways = self.setting.gateways
+        self.view = self.world.view(0.0)
+
+    def advance(self, tick: int, scenario_s: float, entries: list[Entry]) -> Decision:
+        """Apply what was recorded for this tick, step the twin, decide."""
+        step_s = scenario_s - self.world.scenario_s
+        for entry in entries:
+            self.world.apply(entry)
+        duties = self.world.step(scenario_s)
+        view = replace(self.world.view(step_s), gateways=self._gateways)
+        self._state, selection = self.policy.select(self._state, view)
+        self._gateways = selection.gateways or self._gateways
+        self.view = replace(view, gateways=self._gateways)
+        plan = SelectionPlan(
+            version=tick + 1, epoch=self.epoch, issued_s=scenario_s, ttl_s=self.plan_ttl_s,
+            policy=self.policy.name, reason=selection.reason, scale=selection.scale,
+            coverage=selection.coverage, k_min=selection.k_min, k_max=selection.k_max,
+            threshold=selection.threshold, nodes=self.setting.nodes, gateways=self._gateways,
+            layers=selection.layers,
+        )  # fmt: skip
+        return Decision(tick, scenario_s, self._numbers(), tuple(duties), self._state, plan)
+
+    def _numbers(self) -> tuple[NodeNumbers, ...]:
+        twin, world = self.world.twin, self.world
+        return tuple(
+            NodeNumbers(
+                node=n.name, alive=n.alive, in_service=n.in_service, power_w=n.power_w,
+                temperature_c=n.temperature_c, charge=n.charge, sunlit=n.sunlit, harvest_w=n.harvest_w,
+                calls_per_s=n.calls_per_s, solar_j=float(twin.solar_j[i]), load_j=float(twin.load_j[i]),
+                unused_j=float(twin.unused_j[i]), deficit_j=float(twin.deficit_j[i]), wear=float(twin.wear[i]),
+                over_limit_s=float(world.over_limit_s[i]),
+            )
+            for i, n in enumerate(self.view.nodes)
+        )  # fmt: skip
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """Canonical JSON: equal decisions give equal bytes."""
+    return msgspec.json.encode(decision)

@@ -1,0 +1,1 @@
+"""Nodes as the controller reaches them."""

@@ -1,0 +1,177 @@
+"""The controller's MQTT 5 connection: everything from the nodes goes to the inbox, orders go out."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ground_controller.inbox import Arrival, Inbox
+from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError
+from hil_config.wire import messages as m
+from hil_config.wire import topics
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.topics import Topic
+
+FROM_NODES = (topics.STATUS, topics.POWER, topics.EVENT, topics.TOKEN, topics.REPLY)
+_KINDS: dict[type, str] = {
+    m.SampleBatch: "samples",
+    m.TokenEvidence: "token",
+    m.NodeEvent: "event",
+    m.LinkReport: "links",
+}
+
+
+def evidence_kind(record: m.Record) -> str:
+    """The journal's kind of a record."""
+    return _KINDS[type(record.body)]
+
+
+class NotOnline(LinkError):
+    """Some node has not said that it is there."""
+
+
+class NodeRefused(HilError):
+    """A node answered an order with an error; its exit code is the node's."""
+
+    def __init__(self, reply: m.CommandReply) -> None:
+        super().__init__(f"node {reply.node}: {reply.error}", reply.hint)
+        self.exit_code = reply.exit_code or EXIT_UNEXPECTED
+
+
+def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class MqttFleet:
+    """All nodes of one bench, by name."""
+
+    def __init__(self, bench: str, epoch: int, inbox: Inbox) -> None:
+        self._bench = bench
+        self._epoch = epoch
+        self._inbox = inbox
+        self._changed = threading.Condition()
+        self._replies: dict[str, m.CommandReply] = {}
+        self._ids = itertools.count(1)
+        self.statuses: dict[str, m.Status] = {}
+        self.bad_messages = 0
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"ground-{epoch}", protocol=mqtt.MQTTv5)
+        self._client.max_inflight_messages_set(1024)
+        self._client.reconnect_delay_set(1, 2)
+        self._client.on_socket_open = _no_delay
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+
+    def start(self, host: str, port: int) -> None:
+        """Connect; LinkError if the broker is not there."""
+        try:
+            self._client.connect(host, port, keepalive=5)
+        except OSError as error:
+            raise LinkError(
+                f"broker {host}:{port}: {error.strerror or error}", "start it, or mend `broker` in bench.yaml"
+            ) from error
+        self._client.loop_start()
+
+    def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
+        if not reason.is_failure:
+            client.subscribe([(topics.address(self._bench, "+", row), row.qos) for row in FROM_NODES])
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        data = bytes(message.payload)
+        try:
+            _, node, row = topics.parse(message.topic)
+            body: Any = m.decode(data, row.payload)
+            if getattr(body, "node", node) != node:
+                raise RemoteProtocolError(f"{message.topic}: speaks for node {body.node!r}")
+            self._take(row, node, body, data)
+        except RemoteProtocolError as error:
+            self.bad_messages += 1
+            self._inbox.put(Arrival(time.monotonic_ns(), "bad_message", "", "", 0, msgspec.json.encode(error.message)))
+
+    def _take(self, row: Topic, node: str, body: object, data: bytes) -> None:
+        now_ns = time.monotonic_ns()
+        if isinstance(body, m.Record):
+            self._inbox.put(Arrival(now_ns, evidence_kind(body), node, body.boot_id, body.seq, data))
+        elif isinstance(body, m.Status):
+            self._inbox.put(Arrival(now_ns, "status", node, body.boot_id, 0, data))
+            with self._changed:
+                self.statuses[node] = body
+                self._changed.notify_all()
+        elif isinstance(body, m.CommandReply):
+            with self._changed:
+                self._replies[body.id] = body
+                self._changed.notify_all()
+
+    def wait_online(self, nodes: tuple[str, ...], timeout_s: float) -> None:
+        """Until every node has said that it is there; LinkError names those that have not."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while missing := [n for n in nodes if n not in self.statuses or self.statuses[n].state == "offline"]:
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() > deadline:
+                    raise NotOnline(
+                        f"no word from node {', '.join(missing)} within {timeout_s:.0f} s",
+                        "read the agent's log in the run folder; hil bench doctor",
+                    )
+
+    def order(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
+        """Send one command to each node and wait for the answers; LinkError names those that did not answer,
+        NodeRefused is the first error."""
+        replies = self.ask(nodes, bodies, timeout_s)
+        if missing := [node for node in nodes if node not in replies]:
+            raise LinkError(
+                f"node {', '.join(missing)} did not answer within {timeout_s:.0f} s",
+                "read its log in the run folder: <node>.log",
+            )
+        for reply in replies.values():
+            if not reply.ok:
+                raise NodeRefused(reply)
+        return replies
+
+    def ask(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
+        """Send one command to each node; the answers that came in time."""
+        ids = {node: f"{self._epoch}-{next(self._ids)}" for node in nodes}
+        for node in nodes:
+            self.publish(node, topics.COMMAND, m.Command(id=ids[node], epoch=self._epoch, body=bodies[node]))
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while any(ids[node] not in self._replies for node in nodes):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0.0:
+                    break
+                self._changed.wait(left_s)
+            return {node: self._replies.pop(ids[node]) for node in nodes if ids[node] in self._replies}
+
+    def tell(self, node: str, body: m.SetDuty | m.Shutdown) -> None:
+        """Send a command without waiting for its answer."""
+        command = m.Command(id=f"{self._epoch}-{next(self._ids)}", epoch=self._epoch, body=body)
+        self.publish(node, topics.COMMAND, command)
+
+    def clock_offset_ns(self, node: str, rounds: int = 8) -> tuple[int, int]:
+        """(node's monotonic clock minus ours, uncertainty) in ns, from the quickest of `rounds` exchanges."""
+        best: tuple[int, int] | None = None
+        for _ in range(rounds):
+            sent = time.monotonic_ns()
+            reply = self.order((node,), {node: m.Ping()}, 5.0)[node]
+            back = time.monotonic_ns()
+            half = (back - sent) // 2
+            if best is None or half < best[1]:
+                best = (reply.mono_ns - sent - half, half)
+        assert best is not None
+        return best
+
+    def publish(self, node: str, row: Topic, message: msgspec.Struct) -> None:
+        self._client.publish(topics.address(self._bench, node, row), m.encode(message), row.qos, row.retained)
+
+    def publish_plan(self, node: str, plan: SelectionPlan) -> None:
+        self.publish(node, topics.PLAN, plan)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

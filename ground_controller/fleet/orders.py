@@ -1,0 +1,50 @@
+"""What each node is told before a run: peers, shards to hold, the schedule, the first plan."""
+
+from __future__ import annotations
+
+from ground_controller.client import NAME
+from ground_controller.preparation import Prepared
+from hil_config.wire.messages import ExpertHolding, Peer, Prepare
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.schedule_file import schedule_hash
+
+
+def held_experts(prepared: Prepared, node: int) -> tuple[ExpertHolding, ...]:
+    """The experts the placement gives to a node."""
+    precision = prepared.campaign.model.precision
+    return tuple(
+        ExpertHolding(layer, expert, precision)
+        for layer, row in enumerate(prepared.placement.holders)
+        for expert, holders in enumerate(row)
+        if node in holders
+    )
+
+
+def trunk_layers(prepared: Prepared, node: str) -> tuple[int, ...]:
+    """The trunk layers a node must hold, as gateway or standby."""
+    return tuple(
+        layer
+        for piece in prepared.placement.gateways
+        if node in piece.nodes
+        for layer in range(piece.first, piece.last + 1)
+    )
+
+
+def prepare_orders(
+    prepared: Prepared, run: str, addresses: dict[str, str], client: str, plan: SelectionPlan
+) -> dict[str, Prepare]:
+    """One order per node. `addresses`: node -> host:port of its data plane."""
+    nodes = prepared.setting.nodes
+    peers = (*(Peer(node, addresses[node]) for node in nodes), Peer(NAME, client))
+    campaign = prepared.campaign
+    return {
+        node: Prepare(
+            run=run, peers=peers, manifest_sha256=prepared.manifest_sha256,
+            trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index),
+            schedule=prepared.schedule_bytes, schedule_sha256=schedule_hash(prepared.schedule_bytes),
+            satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),
+            delay_scale=campaign.orbit.delay_scale, hidden_codec=campaign.model.hidden_codec,
+            expert_timeout_s=campaign.control.expert_timeout_s, plan=plan,
+        )
+        for index, node in enumerate(nodes)
+    }  # fmt: skip

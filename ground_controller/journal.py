@@ -1,0 +1,151 @@
+"""The journal: the append-only record of a run. Record first, then apply; everything else is derived from it.
+
+One SQLite file in WAL mode. Every entry has the tick in which it was applied, so that replay meets the world
+in the same order. Evidence of a node carries (node, boot_id, seq); a second arrival is recognised and not
+written. A tick's entries and the new watermarks are one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hil_config.errors import EnvironmentFault, InvalidRunError
+
+SCHEMA_VERSION = 1
+NAME = "journal.sqlite"
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE entry (
+  id INTEGER PRIMARY KEY, tick INTEGER NOT NULL, scenario_s REAL NOT NULL, host_ns INTEGER NOT NULL,
+  kind TEXT NOT NULL, node TEXT NOT NULL, boot_id TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE UNIQUE INDEX evidence ON entry (node, boot_id, seq) WHERE seq > 0;
+CREATE INDEX kinds ON entry (kind, id);
+"""
+
+
+class Entry(NamedTuple):
+    """One row. `seq` above 0: evidence of (node, boot_id). `body` is JSON of the kind's type."""
+
+    tick: int
+    scenario_s: float
+    host_ns: int
+    kind: str
+    node: str
+    boot_id: str
+    seq: int
+    body: bytes
+
+
+class Journal:
+    """Open for writing by one process (`create`) or for reading (`read`)."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._db = connection
+        self.path = path
+        self._marks: dict[tuple[str, str], int] = {}
+        self._ahead: dict[tuple[str, str], set[int]] = {}
+
+    @classmethod
+    def create(cls, folder: Path) -> Journal:
+        """A new journal in `folder`; EnvironmentFault if it cannot be written or exists."""
+        path = folder / NAME
+        if path.exists():
+            raise EnvironmentFault(f"{path}: this run folder has a journal already", "choose another --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise EnvironmentFault(f"{path}: {error}", "check free space and permissions") from error
+        journal = cls(db, path)
+        journal.set_meta("schema_version", str(SCHEMA_VERSION))
+        return journal
+
+    @classmethod
+    def read(cls, folder: Path) -> Journal:
+        """An existing journal; InvalidRunError if there is none or its version is another."""
+        path = folder / NAME
+        if not path.exists():
+            raise InvalidRunError(f"{folder}: not a run folder, it has no {NAME}", "give a folder under runs/")
+        try:
+            journal = cls(sqlite3.connect(path, isolation_level=None), path)
+            version = journal.meta("schema_version")
+        except sqlite3.Error as error:
+            raise InvalidRunError(f"{path}: {error}", "the file is damaged or not a journal") from error
+        if version != str(SCHEMA_VERSION):
+            raise InvalidRunError(
+                f"{path}: journal version {version}, this release reads {SCHEMA_VERSION}",
+                "read it with the release that made it",
+            )
+        return journal
+
+    def set_meta(self, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def meta(self, key: str, default: str | None = None) -> str:
+        """The value of `key`, else the default, or InvalidRunError without one."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            return str(row[0])
+        if default is None:
+            raise InvalidRunError(
+                f"{self.path}: the run recorded no {key!r}: it ended before it got that far",
+                "read the logs in the run folder and run the campaign again",
+            )
+        return default
+
+    def commit(self, entries: list[Entry]) -> list[Entry]:
+        """Write entries in one transaction; returns those that were new (duplicated evidence is left out)."""
+        fresh = []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for entry in entries:
+                cursor = self._db.execute(
+                    "INSERT OR IGNORE INTO entry (tick, scenario_s, host_ns, kind, node, boot_id, seq, body)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    entry,
+                )
+                if cursor.rowcount:
+                    fresh.append(entry)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise EnvironmentFault(f"{self.path}: {error}", "the run stops here; free space and resume") from error
+        for entry in fresh:
+            if entry.seq > 0:
+                self._advance((entry.node, entry.boot_id), entry.seq)
+        return fresh
+
+    def _advance(self, source: tuple[str, str], seq: int) -> None:
+        ahead = self._ahead.setdefault(source, set())
+        ahead.add(seq)
+        mark = self._marks.get(source, 0)
+        while mark + 1 in ahead:
+            mark += 1
+            ahead.discard(mark)
+        self._marks[source] = mark
+
+    def watermarks(self) -> dict[tuple[str, str], int]:
+        """(node, boot_id) -> the highest seq up to which every record is committed."""
+        return dict(self._marks)
+
+    def gaps(self) -> dict[tuple[str, str], int]:
+        """(node, boot_id) -> committed records that wait for an earlier one that never came."""
+        rows = self._db.execute(
+            "SELECT node, boot_id, COUNT(*), MAX(seq) FROM entry WHERE seq > 0 GROUP BY node, boot_id"
+        )
+        return {(node, boot): last - count for node, boot, count, last in rows if last != count}
+
+    def entries(self, *kinds: str) -> Iterator[Entry]:
+        """All entries, or those of `kinds`, in the order they were applied."""
+        columns = "tick, scenario_s, host_ns, kind, node, boot_id, seq, body"
+        where = f" WHERE kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        for row in self._db.execute(f"SELECT {columns} FROM entry{where} ORDER BY id", kinds):
+            yield Entry(*row)
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,88 @@
+"""The tick loop. It holds order only: deadline, inbox, journal, apply, decide, journal, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from ground_controller.core import Core, Decision, encode_decision
+from ground_controller.inbox import Inbox
+from ground_controller.journal import Entry, Journal
+from hil_config.clock import Clock
+from hil_config.units import ScenarioSeconds
+from hil_config.wire.messages import SetDuty, Watermark
+from hil_config.wire.plan import SelectionPlan
+
+
+class TickBegan(msgspec.Struct, frozen=True):
+    """`lateness_s` in scenario seconds; `decide_us` is the time from draining to the decision of the tick before."""
+
+    tick: int
+    scenario_s: float
+    lateness_s: float
+    decide_us: float
+
+
+class Outlet(Protocol):
+    """Where decisions go."""
+
+    def plan(self, plan: SelectionPlan) -> None: ...
+
+    def duty(self, node: str, order: SetDuty) -> None: ...
+
+    def watermark(self, mark: Watermark) -> None: ...
+
+
+class Loop:
+    """One run's ticks, each `tick_s` host seconds apart. `decided` hears every decision (progress, client)."""
+
+    def __init__(
+        self,
+        core: Core,
+        journal: Journal,
+        inbox: Inbox,
+        clock: Clock,
+        outlet: Outlet,
+        decided: Callable[[Decision], None],
+    ) -> None:
+        self._core = core
+        self._journal = journal
+        self._inbox = inbox
+        self._clock = clock
+        self._outlet = outlet
+        self._decided = decided
+        self._step_s = core.setting.tick_s * clock.rate
+        self._decide_us = 0.0
+        self.tick = 0
+
+    def run_tick(self) -> Decision:
+        """Wait for the next deadline and go through one control step."""
+        scenario_s = ScenarioSeconds(self.tick * self._step_s)
+        lateness_s = self._clock.sleep_until(scenario_s)
+        begin_s = time.perf_counter()
+        began = TickBegan(self.tick, scenario_s, lateness_s, self._decide_us)
+        arrivals = self._inbox.drain()
+        entries = [self._entry("tick", msgspec.json.encode(began))]
+        entries += [Entry(self.tick, scenario_s, *arrival) for arrival in arrivals]
+        fresh = self._journal.commit(entries)
+        decision = self._core.advance(self.tick, scenario_s, fresh)
+        self._journal.commit([self._entry("decision", encode_decision(decision))])
+        self._decide_us = (time.perf_counter() - begin_s) * 1e6
+        self._publish(decision)
+        self._decided(decision)
+        self.tick += 1
+        return decision
+
+    def _entry(self, kind: str, body: bytes) -> Entry:
+        return Entry(self.tick, self.tick * self._step_s, time.monotonic_ns(), kind, "", "", 0, body)
+
+    def _publish(self, decision: Decision) -> None:
+        self._outlet.plan(decision.plan)
+        for node, duty in zip(self._core.setting.nodes, decision.duties, strict=True):
+            if duty is not None:
+                self._outlet.duty(node, duty)
+        for (node, boot_id), seq in self._journal.watermarks().items():
+            self._outlet.watermark(Watermark(node=node, boot_id=boot_id, seq=seq))

@@ -1,0 +1,1 @@
+"""Orbits, sight lines and sunlight, compiled offline into a link schedule."""

@@ -1,0 +1,102 @@
+"""Policies by name: a literal table, or `module:Name` from the user's own code.
+
+A policy is a frozen dataclass; its fields are its options.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, cast, get_type_hints
+
+from ground_controller.policies.lyapunov import Lyapunov
+from ground_controller.policies.rank_match import RankMatch
+from ground_controller.policies.topk import TopK
+from ground_controller.policies.view import PlacementPolicy, SelectionPolicy
+from hil_config.errors import ConfigError
+
+SELECTION: dict[str, type[Any]] = {"topk": TopK, "lyapunov": Lyapunov}
+PLACEMENT: dict[str, type[Any]] = {"rank_match": RankMatch}
+
+_WORDS: dict[type[Any], str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+}
+
+
+def selection_policy(name: str, options: Mapping[str, object] | None = None) -> SelectionPolicy[Any]:
+    """The selection policy called `name`, or ConfigError naming those there are."""
+    found = from_options(name, options or {}, SELECTION, "selection", ("start", "select"))
+    return cast(SelectionPolicy[Any], found)
+
+
+def placement_policy(name: str, options: Mapping[str, object] | None = None) -> PlacementPolicy:
+    """The placement policy called `name`, or ConfigError naming those there are."""
+    return cast(PlacementPolicy, from_options(name, options or {}, PLACEMENT, "placement", ("place",)))
+
+
+def from_options(
+    name: str,
+    options: Mapping[str, object],
+    table: Mapping[str, type[Any]],
+    kind: str,
+    methods: tuple[str, ...],
+) -> object:
+    """An instance of the policy `name` with `options` as its fields; names and types are checked."""
+    policy = _resolve(name, table, kind)
+    where = f"{kind} policy {name}"
+    if not (isinstance(policy, type) and is_dataclass(policy) and policy.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise ConfigError(f"{where}: is not a frozen dataclass", "decorate the class with @dataclass(frozen=True)")
+    lacking = [method for method in methods if not callable(getattr(policy, method, None))]
+    if lacking or not isinstance(getattr(policy, "name", None), str):
+        raise ConfigError(
+            f"{where}: lacks {', '.join(lacking) or 'a text called name'}",
+            "see ground_controller/policies/view.py for what a policy has",
+        )
+    return policy(**_checked(policy, options, where))
+
+
+def _resolve(name: str, table: Mapping[str, type[Any]], kind: str) -> object:
+    if name in table:
+        return table[name]
+    hint = f"use one of {', '.join(sorted(table))}, or module:Name of your own"
+    module, colon, attribute = name.partition(":")
+    if not colon or not module or not attribute:
+        raise ConfigError(f"there is no {kind} policy {name!r}", hint)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{kind} policy {name!r}: {error}", hint) from error
+    except AttributeError as error:
+        raise ConfigError(f"{kind} policy {name!r}: {error}", hint) from error
+
+
+def _checked(policy: type[Any], options: Mapping[str, object], where: str) -> dict[str, object]:
+    kinds = get_type_hints(policy)
+    known = {field.name: field for field in fields(policy) if field.init}
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{where}: unknown option {', '.join(unknown)}",
+            f"its options are {', '.join(sorted(known))}" if known else "it has no options",
+        )
+    required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
+    missing = sorted(set(required) - set(options))
+    if missing:
+        raise ConfigError(f"{where}: option {', '.join(missing)} is missing")
+    return {name: _converted(value, kinds[name], f"{where}: option {name}") for name, value in options.items()}
+
+
+def _converted(value: object, kind: type[Any], where: str) -> object:
+    """`value` as `kind`; a whole number passes for a number, a boolean for nothing else, NaN for nothing."""
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number):
+            return number
+    elif kind not in _WORDS or type(value) is kind:
+        return value
+    raise ConfigError(f"{where} is {value!r}, wanted {_WORDS[kind]}")

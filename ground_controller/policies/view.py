@@ -1,0 +1,136 @@
+"""What a policy sees of the world, and the protocols a policy fulfils. No clock, no I/O, no randomness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.wire.manifest import ModelCard
+from hil_config.wire.plan import GatewaySlice, LayerPlan
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Above `temperature_soft_c` or below `charge_soft` (state of charge, 0 to 1) a node takes no new work;
+    beyond the hard ones it is out of service. It returns only after recovering by the hysteresis."""
+
+    temperature_soft_c: float
+    temperature_hard_c: float
+    charge_soft: float
+    charge_hard: float
+    temperature_hysteresis_c: float
+    charge_hysteresis: float
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One node now. Temperature and charge come from the twin.
+
+    `alive`: its last will has not fired. `in_service`: the twin's limits allow it new work.
+    `energy_per_call_j`, `heating_per_call_k`: cost of one expert call (one row, one expert) there.
+    `calls_per_s`: expert rows served lately, per host second.
+    """
+
+    name: str
+    satellite: str
+    alive: bool
+    in_service: bool
+    temperature_c: float
+    charge: float
+    sunlit: float
+    power_w: float
+    idle_power_w: float
+    energy_per_call_j: float
+    heating_per_call_k: float
+    calls_per_s: float
+    harvest_w: float
+
+
+@dataclass(frozen=True)
+class View:
+    """The world at one tick.
+
+    `delay_s[i, j]`: one-way delay from node i to node j now, +inf when the link is down, 0 on the diagonal.
+    `holders[layer][expert]`: indices of nodes that hold the expert, primary first. `gateways`: the trunk slices,
+    nodes in the order of preference that holds now (the placement's until a policy changes it).
+    """
+
+    scenario_s: float
+    step_s: float
+    nodes: tuple[NodeView, ...]
+    delay_s: NDArray[np.float64]
+    holders: tuple[tuple[tuple[int, ...], ...], ...]
+    gateways: tuple[GatewaySlice, ...]
+    model: ModelCard
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A selection policy's answer; the loop adds version, epoch and time to make the plan.
+
+    `gateways`: the same slices with their nodes in a new order of preference, for requests that begin from now
+    on and as the next view's order; None leaves the order as it is.
+    """
+
+    scale: float
+    coverage: float
+    k_min: int
+    k_max: int
+    threshold: float
+    layers: tuple[LayerPlan, ...]
+    reason: str
+    gateways: tuple[GatewaySlice, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Who holds what. `holders[layer][expert]`: node indices, primary first."""
+
+    gateways: tuple[GatewaySlice, ...]
+    holders: tuple[tuple[tuple[int, ...], ...], ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlacementProblem:
+    """What a placement policy is given before the run.
+
+    `expected_delay_s[i, j]`: mean one-way delay over the schedule between nodes i and j, outages counted at
+    the largest delay seen; `slots[i]`: how many experts node i may hold.
+    """
+
+    nodes: tuple[str, ...]
+    expected_delay_s: NDArray[np.float64]
+    slots: tuple[int, ...]
+    replicas: int
+    trunk_slices: int
+    model: ModelCard
+    seed: int
+
+
+S = TypeVar("S")
+
+
+class SelectionPolicy(Protocol, Generic[S]):
+    """Pure: the same state and view give the same answer. `S` is a JSON-able frozen state."""
+
+    name: str
+
+    def start(self, nodes: int) -> S:
+        """The state before the first tick."""
+
+    def select(self, state: S, view: View) -> tuple[S, Selection]:
+        """Prices, limits and hosts for the next tick, with a reason a person can read."""
+
+
+class PlacementPolicy(Protocol):
+    """Pure: the same problem gives the same placement."""
+
+    name: str
+
+    def place(self, problem: PlacementProblem) -> Placement:
+        """Gateways and holders, with a reason a person can read."""

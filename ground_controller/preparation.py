@@ -1,0 +1,175 @@
+"""From the two files a person wrote to everything a run needs, checked before any process starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ground_controller.orbit.compile import ScheduleConfig, compile_schedule
+from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
+from ground_controller.orbit.instant import julian_date, parse_instant
+from ground_controller.orbit.sunlight import sun_position_km
+from ground_controller.physics.platform import Platform
+from ground_controller.policies.registry import placement_policy, selection_policy
+from ground_controller.policies.view import Limits, Placement, PlacementProblem, SelectionPolicy
+from ground_controller.twin import Twin
+from ground_controller.workload import Prompt, read_prompts
+from ground_controller.world import Setting
+from hil_config.errors import ConfigError
+from hil_config.schema.bench import Bench
+from hil_config.schema.campaign import Campaign
+from hil_config.schema.load import config_hash
+from hil_config.schema.profiles import BoardProfile, load_profile
+from hil_config.wire.manifest import Manifest, manifest_hash
+from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
+from models.build import build_shards
+from models.heldout import read_tokenizer
+from models.locate import reference_checkpoint
+
+AU_KM = 149_597_870.7
+LEAST_PROMPT = 8
+"""Tokens of context that are kept for a prompt, whatever is to be generated."""
+
+EXPERT_CALL_S = 1.5e-4
+"""CPU seconds of one expert row of the reference model on the development machine: only a starting value for
+prices, which use it relative to the other nodes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Frozen inputs of one run. Hashes identify them in the journal."""
+
+    bench: Bench
+    campaign: Campaign
+    config_sha256: str
+    profiles: tuple[BoardProfile, ...]
+    shards: Path
+    manifest: Manifest
+    manifest_sha256: str
+    schedule: LinkSchedule
+    schedule_bytes: bytes
+    placement: Placement
+    policy: SelectionPolicy[Any]
+    setting: Setting
+    prompts: tuple[Prompt, ...]
+    tokenizer: Tokenizer
+
+
+def profiles_hash(profiles: tuple[BoardProfile, ...]) -> str:
+    """SHA-256 of the boards' profiles in order: modelled power and prices follow from them."""
+    text = json.dumps([profile.model_dump(mode="json") for profile in profiles], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where built shards are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "spacemoe-hil"
+
+
+def compile_orbit(campaign: Campaign) -> LinkSchedule:
+    """The link schedule of a campaign's `orbit` section."""
+    orbit = campaign.orbit
+    path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
+    config = ScheduleConfig(
+        epoch_utc=orbit.epoch_utc, duration_s=orbit.duration_s, step_s=orbit.step_s,
+        satellites=tuple(orbit.satellites), grazing_km=orbit.grazing_km, max_range_km=orbit.max_range_km,
+        rate_bit_s=orbit.link_rate_mbit_s * 1e6,
+    )  # fmt: skip
+    return compile_schedule(config, read_elements(path, list(orbit.satellites)), path.name)
+
+
+def mean_delay_s(schedule: LinkSchedule, satellites: tuple[str, ...]) -> NDArray[np.float64]:
+    """[S, S] mean one-way delay over the schedule; an outage counts as the largest delay seen anywhere."""
+    n = len(satellites)
+    delay = np.zeros((n, n))
+    worst = float(schedule.delay_s.max())
+    for column, (a, b) in enumerate(schedule.header.pairs):
+        if a in satellites and b in satellites:
+            up = schedule.up[:, column] > 0
+            series = np.where(up, schedule.delay_s[:, column], worst)
+            delay[satellites.index(a), satellites.index(b)] = float(series.mean())
+    return delay
+
+
+def _sun_distance_au(epoch_utc: str) -> float:
+    whole, fraction = julian_date(parse_instant(epoch_utc))
+    return float(np.linalg.norm(sun_position_km(np.array([whole + fraction]))) / AU_KM)
+
+
+def _twin(campaign: Campaign) -> Twin:
+    given = campaign.twin.platform.model_dump(exclude_none=True)
+    return Twin(Platform(**given), _sun_distance_au(campaign.orbit.epoch_utc))
+
+
+def _place(
+    bench: Bench,
+    campaign: Campaign,
+    profiles: tuple[BoardProfile, ...],
+    manifest: Manifest,
+    schedule: LinkSchedule,
+) -> Placement:
+    policy = placement_policy(campaign.policies.placement.name, campaign.policies.placement.options)
+    problem = PlacementProblem(
+        nodes=tuple(board.name for board in bench.boards),
+        expected_delay_s=mean_delay_s(schedule, tuple(campaign.orbit.satellites)),
+        slots=tuple(profile.expert_slots for profile in profiles), replicas=campaign.model.replicas - 1,
+        trunk_slices=campaign.model.trunk_slices, model=manifest.model, seed=campaign.seed,
+    )  # fmt: skip
+    wanted = manifest.model.layers * manifest.model.experts * campaign.model.replicas
+    if sum(problem.slots) < wanted:
+        raise ConfigError(
+            f"the boards hold {sum(problem.slots)} experts together, {wanted} are wanted: "
+            f"{manifest.model.layers} layers x {manifest.model.experts} experts x {campaign.model.replicas} copies",
+            "lower model.replicas in campaign.yaml, or add boards",
+        )
+    return policy.place(problem)
+
+
+def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str], None] | None = None) -> Prepared:
+    """Load, build, compile and place; every error of the inputs is raised here."""
+    profiles = tuple(load_profile(board.profile) for board in bench.boards)
+    policy = selection_policy(campaign.policies.selection.name, campaign.policies.selection.options)
+    schedule = compile_orbit(campaign)
+    checkpoint = reference_checkpoint() if campaign.model.checkpoint == "reference" else Path(campaign.model.checkpoint)
+    precision = campaign.model.precision
+    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{precision}"
+    manifest = build_shards(checkpoint, shards, (precision,), progress)
+    longest = manifest.model.context - LEAST_PROMPT
+    if campaign.workload.max_new_tokens > longest:
+        raise ConfigError(
+            f"workload.max_new_tokens is {campaign.workload.max_new_tokens}; {manifest.model.name} has a context of "
+            f"{manifest.model.context} tokens, of which {LEAST_PROMPT} are for the prompt: at most {longest}",
+            "lower workload.max_new_tokens in campaign.yaml",
+        )
+    prompts = read_prompts(
+        checkpoint / "prompts.json" if campaign.workload.prompts == "reference" else Path(campaign.workload.prompts)
+    )
+    placement = _place(bench, campaign, profiles, manifest, schedule)
+    twin = _twin(campaign)
+    start = campaign.twin.start
+    limits = Limits(**campaign.twin.limits.model_dump())
+    setting = Setting(
+        nodes=tuple(board.name for board in bench.boards), satellites=tuple(campaign.orbit.satellites),
+        schedule=schedule, twin=twin,
+        twin_start=twin.start([s.temperature_c for s in start], [s.charge for s in start]), limits=limits,
+        model=manifest.model, gateways=placement.gateways, holders=placement.holders,
+        idle_power_w=tuple(p.idle_w for p in profiles),
+        energy_per_call_j=tuple(p.per_core_w * p.cpu_scale * EXPERT_CALL_S for p in profiles),
+        tick_s=campaign.control.tick_s, rate=campaign.orbit.rate,
+    )  # fmt: skip
+    return Prepared(
+        bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,
+        shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedule,
+        schedule_bytes=encode_schedule(schedule), placement=placement, policy=policy, setting=setting,
+        prompts=prompts, tokenizer=read_tokenizer(checkpoint),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""A run in numbers: metrics from the journal, a table, a page."""

@@ -1,0 +1,85 @@
+"""The table a run ends with."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from ground_controller.report.metrics import Metrics
+
+
+def _figure(value: float | None, pattern: str) -> str:
+    return "not known" if value is None else pattern.format(value)
+
+
+def _three(values: dict[str, float]) -> str:
+    return " / ".join(f"{values[q]:.1f}" for q in ("p50", "p95", "p99")) if values else "none"
+
+
+def summary_rows(m: Metrics) -> list[tuple[str, str]]:
+    """(what, value) lines shared by terminal and page."""
+    causes = ", ".join(f"{cause} {count}" for cause, count in m.degraded_causes.items())
+    rows = [
+        ("orbit replayed", f"{m.scenario_s:.0f} s in {m.host_s:.1f} s (x {m.rate:g})"),
+        ("policies", f"placement {m.placement}, selection {m.selection}, seed {m.seed}"),
+        ("generations", f"{m.requests} begun, {m.finished} finished"),
+        ("tokens", f"{m.tokens} ({m.tokens_per_s:.1f} /s)"),
+        ("degraded tokens", f"{m.degraded_tokens}" + (f" ({causes})" if causes else "")),
+        ("TTFT p50/p95/p99", f"{_three(m.ttft_ms)} ms"),
+        ("TPOT p50/p95/p99", f"{_three(m.tpot_ms)} ms"),
+        (
+            "same token as top-k",
+            f"{_figure(m.agreement, '{:.2%}')}; {_figure(m.given_up_nats, '{:.4f} nats')} given up a token",
+        ),
+        ("mixing mass served", f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"),
+        ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
+        ("energy a token", f"{_figure(m.gross_j_per_token, '{:.4f} J')} gross, "
+                           f"{_figure(m.net_j_per_token, '{:.4f} J')} net"),
+        ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
+        ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
+        ("records", f"{m.records} committed, {sum(m.records_missing.values())} missing"),
+    ]  # fmt: skip
+    if not m.complete:
+        rows.insert(0, ("INTERRUPTED", "the run did not come to its end; figures cover what was recorded"))
+    if m.lost_nodes:
+        rows.append(("nodes lost", ", ".join(m.lost_nodes)))
+    if m.broker_restarts:
+        rows.append(("broker restarts", str(m.broker_restarts)))
+    if m.restarts:
+        rows.append(("generations begun again", "; ".join(f"{n} x {why}" for why, n in m.restarts.items())))
+    return rows
+
+
+NODE_HEADINGS = (
+    "node", "satellite", "peak C", "over soft s", "out of service s", "charge", "wear", "sunlit", "expert rows",
+    "net J",
+)  # fmt: skip
+
+
+def node_rows(m: Metrics) -> list[tuple[str, ...]]:
+    """One row a node, as text."""
+    return [
+        (
+            n.node + ("" if n.ended == "alive" else " (lost)"), n.satellite, f"{n.temperature_peak_c:.1f}",
+            f"{n.over_soft_limit_s:.0f}", f"{n.out_of_service_s:.0f}", f"{n.charge_start:.1%} to {n.charge_end:.1%}",
+            f"{n.wear:.2e}", f"{n.sunlit_share:.0%}", str(n.expert_rows), _figure(n.net_j, "{:.1f}"),
+        )
+        for n in m.nodes
+    ]  # fmt: skip
+
+
+def print_metrics(metrics: Metrics, console: Console) -> None:
+    """Provenance first, then the answer, then each node."""
+    console.print(metrics.provenance, style="bold")
+    console.print()
+    summary = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for what, value in summary_rows(metrics):
+        summary.add_row(what, value)
+    console.print(summary)
+    console.print()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in NODE_HEADINGS:
+        table.add_column(heading, justify="left" if heading in {"node", "satellite", "charge"} else "right")
+    for row in node_rows(metrics):
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,31 @@
+"""Which gateways a request's hidden state passes: one node per trunk slice, every hop of the ring with a link."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from ground_controller.policies.eligibility import usable
+from ground_controller.policies.view import View
+
+
+def choose_route(view: View, avoid: frozenset[str] = frozenset()) -> tuple[str, ...] | None:
+    """The gateways with the least delay around the ring (each to the next, the last back to the first).
+
+    Only usable nodes, only links that are up; `avoid` are nodes the client has just seen fail, taken only if
+    nothing else is left. None when no ring stands.
+    """
+    index = {node.name: i for i, node in enumerate(view.nodes)}
+    candidates = [[n for n in piece.nodes if usable(view.nodes[index[n]])] for piece in view.gateways]
+    best: tuple[int, float, tuple[str, ...]] | None = None
+    for route in product(*candidates):
+        hops = zip(route, route[1:] + route[:1], strict=True)
+        length = float(sum(view.delay_s[index[a], index[b]] for a, b in hops))
+        if length == float("inf"):
+            continue
+        # Order of preference: no avoided node, then the placement's own order, then the shorter ring.
+        avoided = len(avoid.intersection(route))
+        rank = sum(piece.nodes.index(n) for piece, n in zip(view.gateways, route, strict=True))
+        key = (avoided * 100 + rank, length, route)
+        if best is None or key < best:
+            best = key
+    return best[2] if best else None

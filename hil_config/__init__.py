@@ -1,0 +1,1 @@
+"""Contracts: what the packages say to each other and what people write."""

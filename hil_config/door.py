@@ -1,0 +1,134 @@
+"""The `hil` command: one door, whose groups are imported only when they are used.
+
+Here, and only here, errors become messages and exit codes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from importlib import metadata
+from typing import TYPE_CHECKING, NoReturn
+
+from hil_config.errors import EXIT_INTERRUPT, EXIT_UNEXPECTED, EnvironmentFault, HilError, UsageError
+
+if TYPE_CHECKING:
+    import click
+
+PACKAGE = "spacemoe-hil"
+OURS = ("hil_config", "models", "node_agent", "ground_controller", "firmware_tools")
+
+GROUPS: dict[str, tuple[str, str]] = {
+    "bench": ("firmware_tools.cli:bench", "Look at a bench and at what this machine has."),
+    "config": ("hil_config.schema.cli:config", "Check and describe bench and campaign files."),
+    "models": ("models.cli:models", "Build, show and verify model shards."),
+    "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),
+    "campaign": ("ground_controller.cli.campaign:campaign", "Run and replay campaigns."),
+    "report": ("ground_controller.cli.report:report", "Write the report of a run."),
+    "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),
+}
+
+
+def _missing(error: ModuleNotFoundError) -> EnvironmentFault:
+    """The error of a library that is not installed; a missing module of ours is a defect and goes on."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name in OURS:
+        raise error
+    return EnvironmentFault(
+        f"the Python package that provides {name!r} is not installed in {sys.prefix}",
+        f"{sys.executable} -m pip install '{PACKAGE}[ground]'",
+    )
+
+
+def _resolve(target: str) -> click.Command:
+    module, _, name = target.partition(":")
+    command: click.Command = getattr(importlib.import_module(module), name)
+    return command
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "unknown (run from a source tree that is not installed)"
+
+
+def _command() -> click.Group:
+    """The group of `GROUPS`; `hil --help` shows the table and imports none of them."""
+    import click
+
+    class Door(click.Group):
+        def list_commands(self, ctx: click.Context) -> list[str]:
+            return list(GROUPS)
+
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            return _resolve(GROUPS[cmd_name][0]) if cmd_name in GROUPS else None
+
+        def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, line) for name, (_, line) in GROUPS.items()])
+
+    door = Door(
+        name="hil",
+        help="Boards serve the experts of a language model inside a replayed orbit.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    return click.version_option(_version(), prog_name="hil", message="%(prog)s %(version)s")(door)
+
+
+def run(arguments: list[str]) -> int:
+    """Act on a command line and return the exit code; what went wrong is told on stderr."""
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+        return code
+    except HilError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPT
+    except BrokenPipeError:
+        # Whoever read our output has gone (`hil ... | head`); without this Python complains at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # the one place: what nobody expected is shown whole
+        traceback.print_exc()
+        print(f"error: unexpected, in hil {_version()}: please report the lines above", file=sys.stderr)
+        return EXIT_UNEXPECTED
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        import click
+
+        try:
+            result = _command().main(args=arguments, prog_name="hil", standalone_mode=False)
+        except click.ClickException as error:
+            raise _usage(error) from error
+        except click.Abort as error:
+            raise KeyboardInterrupt from error
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    """click's complaint in our form. A group without a command complains with its whole help text."""
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context else "hil --help"
+    message = error.format_message()
+    if context and message == context.get_help():
+        return UsageError(f"{context.command_path}: which command?\n{message}", hint)
+    return UsageError(message, hint)
+
+
+def main() -> NoReturn:
+    """Entry point of `hil`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What people write: bench and campaign files (pydantic; ground only)."""

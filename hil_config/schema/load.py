@@ -1,0 +1,103 @@
+"""Read bench.yaml and campaign.yaml; whatever is wrong with them is a ConfigError with file:line:column."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from hil_config.errors import ConfigError
+from hil_config.schema.bench import Bench
+from hil_config.schema.campaign import Campaign
+from hil_config.schema.explain import validated
+from hil_config.schema.profiles import profile_names
+from hil_config.schema.yaml_text import Document, Key, dotted, read_yaml
+
+DEFAULTS = Path(__file__).parent.parent / "defaults"
+
+FILE_KEYS: tuple[tuple[str, str, str], ...] = (
+    ("model", "checkpoint", "reference"),
+    ("orbit", "elements", "demo"),
+    ("workload", "prompts", "reference"),
+)
+"""(section, key, word that stands for what ships with the package); any other value is a path."""
+
+
+def default_path(name: Literal["bench", "campaign"]) -> Path:
+    """The embedded file of the demonstration."""
+    return DEFAULTS / f"{name}.yaml"
+
+
+def load_bench(path: Path) -> Bench:
+    """The bench in `path`, with profiles that exist.
+
+    Raises:
+        ConfigError: see `read_yaml` and `validated`; or an unknown profile.
+    """
+    return bench_of(read_yaml(path))
+
+
+def load_campaign(path: Path) -> Campaign:
+    """The campaign in `path`. Paths in it are relative to its folder, and exist.
+
+    Raises:
+        ConfigError: see `read_yaml` and `validated`; or a file that is not there.
+    """
+    return campaign_of(read_yaml(path))
+
+
+def bench_of(document: Document) -> Bench:
+    """The bench that a document holds; errors as `load_bench`."""
+    bench = validated(document, Bench)
+    names = profile_names()
+    for index, board in enumerate(bench.boards):
+        if board.profile not in names:
+            near = difflib.get_close_matches(board.profile, names, n=1)
+            raise _wrong(
+                document, ("boards", index, "profile"),
+                f"found {board.profile!r}, wanted a board profile"
+                + (f"; did you mean {near[0]}?" if near else ""),
+                f"use one of {', '.join(names)}",
+            )  # fmt: skip
+    return bench
+
+
+def campaign_of(document: Document) -> Campaign:
+    """The campaign that a document holds; errors as `load_campaign`."""
+    campaign = validated(document, Campaign)
+    for section, key, word in FILE_KEYS:
+        part = getattr(campaign, section)
+        written = getattr(part, key)
+        if written == word:
+            continue
+        file = document.path.parent / os.path.expanduser(written)
+        if not os.path.exists(file):  # unlike Path.exists it is False, and no error, for an impossible name
+            raise _wrong(
+                document, (section, key), f"found {written!r}, but there is no {file}",
+                f"write a path relative to {document.path.name}, or `{word}`",
+            )  # fmt: skip
+        campaign = campaign.model_copy(update={section: part.model_copy(update={key: str(file)})})
+    return campaign
+
+
+def config_hash(bench: Bench, campaign: Campaign) -> str:
+    """SHA-256 (hex) of both as canonical JSON.
+
+    Files count by their names alone: a run has its own hashes of what is in them, and a campaign stays the
+    same campaign in another folder.
+    """
+    plain: dict[str, Any] = {
+        "bench": bench.model_dump(mode="json"),
+        "campaign": campaign.model_dump(mode="json"),
+    }
+    for section, key, _ in FILE_KEYS:
+        plain["campaign"][section][key] = Path(plain["campaign"][section][key]).name
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _wrong(document: Document, key: Key, problem: str, hint: str) -> ConfigError:
+    return ConfigError(f"{document.at(key)}: {dotted(key)}: {problem}", hint)

@@ -1,0 +1,46 @@
+"""Board profiles: the modelled numbers of a kind of board, with their sources. They ship with the package."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+
+from hil_config.errors import ConfigError
+from hil_config.schema.explain import validated
+from hil_config.schema.strict import Name, Strict
+from hil_config.schema.yaml_text import read_yaml
+
+PROFILES = Path(__file__).parent.parent / "profiles"
+
+
+class BoardProfile(Strict):
+    """Modelled power is idle_w + per_core_w x busy cores, as long as no sensor measures it."""
+
+    name: Name = Field(description="Name of the profile; that of its file.")
+    idle_w: float = Field(description="Power of the idle board in W.", gt=0, le=500)
+    per_core_w: float = Field(description="Power of one busy core on top of that, in W.", gt=0, le=500)
+    cores: int = Field(description="Cores of the board.", ge=1, le=256)
+    cpu_scale: float = Field(
+        description="Board core-seconds for the work of one core-second of the host that stands for it.",
+        gt=0,
+        le=100,
+    )
+    memory_mb: int = Field(description="Memory in MB.", ge=64, le=1 << 20)
+    expert_slots: int = Field(description="Experts the board may hold.", ge=0, le=100_000)
+    source: str = Field(description="Where the numbers are from, and which are assumed.", min_length=1)
+
+
+def profile_names() -> tuple[str, ...]:
+    """Names that `load_profile` knows, sorted."""
+    return tuple(sorted(path.stem for path in PROFILES.glob("*.yaml")))
+
+
+@cache
+def load_profile(name: str) -> BoardProfile:
+    """The profile called `name`, or ConfigError listing those there are."""
+    names = profile_names()
+    if name not in names:
+        raise ConfigError(f"there is no board profile {name!r}", f"use one of {', '.join(names)}")
+    return validated(read_yaml(PROFILES / f"{name}.yaml"), BoardProfile)

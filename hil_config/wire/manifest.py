@@ -1,0 +1,144 @@
+"""The shard manifest: what a model is, and what each of its shard files must be before it is served.
+
+A model folder holds `manifest.json` beside the shard files it names. Nothing is loaded that the manifest
+does not name with the same size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hil_config.errors import ArtefactError
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_VERSION = 1
+MAX_MANIFEST_BYTES = 16 << 20
+
+Precision = Literal["fp32", "int8"]
+ShardKind = Literal["embed", "trunk", "head", "expert"]
+
+
+class Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One graph input or output. A dimension is a number or the name of a free dimension."""
+
+    name: str
+    dtype: Literal["float32", "int64"]
+    shape: tuple[int | str, ...]
+
+
+class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file. `expert` is -1 except for expert shards; `layer` is -1 for embed and head."""
+
+    name: str
+    kind: ShardKind
+    precision: Precision
+    sha256: str
+    bytes: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    layer: int = -1
+    expert: int = -1
+
+
+class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model's own router rule: softmax over all experts, then the k largest.
+
+    `normalise_top_k`: mixing weights are divided by the sum over the model's own k picks.
+    """
+
+    top_k: int
+    normalise_top_k: bool
+
+
+class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dimensions of the model and what is known of its experts.
+
+    `activation[layer][expert]` is the share of calibration tokens that picked the expert (rows sum to
+    top_k); `importance[layer][expert]` is the mean of ||w y|| over calibration tokens.
+    """
+
+    name: str
+    layers: int
+    experts: int
+    hidden: int
+    expert_width: int
+    vocabulary: int
+    kv_heads: int
+    head_dim: int
+    context: int
+    end_of_text: int
+    routing: Routing
+    activation: tuple[tuple[float, ...], ...]
+    importance: tuple[tuple[float, ...], ...]
+    perplexity: dict[str, float] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a node needs to know before it opens a shard."""
+
+    version: int
+    model: ModelCard
+    source_sha256: str
+    opset: int
+    minimum_onnxruntime: str
+    shards: tuple[Shard, ...]
+
+    def find(self, kind: ShardKind, precision: Precision, layer: int = -1, expert: int = -1) -> Shard:
+        """The one shard of that kind, precision, layer and expert, or ArtefactError."""
+        for shard in self.shards:
+            if (shard.kind, shard.precision, shard.layer, shard.expert) == (kind, precision, layer, expert):
+                return shard
+        raise ArtefactError(
+            f"the manifest of {self.model.name!r} has no {precision} {kind} shard for layer {layer}, expert {expert}",
+            "list what it has: hil models show FOLDER",
+        )
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def manifest_hash(manifest: Manifest) -> str:
+    """SHA-256 of the manifest's canonical encoding."""
+    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/manifest.json`; ArtefactError says what is wrong with it."""
+    path = folder / MANIFEST_NAME
+    hint = "build the shards again: hil models build"
+    try:
+        size = path.stat().st_size
+        if size > MAX_MANIFEST_BYTES:
+            raise ArtefactError(f"{path}: {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}", hint)
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    except ValueError as error:  # msgspec's errors and a bare UnicodeDecodeError are both ValueError
+        raise ArtefactError(f"{path}: not a shard manifest: {error}", hint) from error
+    if manifest.version != MANIFEST_VERSION:
+        raise ArtefactError(f"{path}: manifest version {manifest.version}, wanted {MANIFEST_VERSION}", hint)
+    return manifest
+
+
+def read_shard(folder: Path, shard: Shard) -> bytes:
+    """The shard's bytes, only if their size and SHA-256 are the manifest's."""
+    path = folder / shard.name
+    hint = "the file changed after it was built; build it again: hil models build"
+    if path.name != shard.name or shard.name in {"", ".", ".."}:
+        raise ArtefactError(f"{folder}: shard name {shard.name!r} is not a plain file name", hint)
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            raise ArtefactError(f"{path}: {size} bytes, the manifest says {shard.bytes}", hint)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != shard.sha256:
+        raise ArtefactError(f"{path}: sha256 {digest}, the manifest says {shard.sha256}", hint)
+    return data

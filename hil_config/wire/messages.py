@@ -1,0 +1,272 @@
+"""MQTT payloads: versioned flat JSON. Unknown fields are refused; NaN and infinity cannot be written.
+
+A node's evidence (samples, token evidence, events) is wrapped in `Record` with (node, boot_id, seq):
+the node keeps it on disk until the controller's `Watermark` says that it is committed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from hil_config.errors import RemoteProtocolError
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.provenance import Provenance
+
+VERSION = 1
+MAX_MESSAGE_BYTES = 8 << 20
+
+_T = TypeVar("_T")
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    v: int = VERSION
+
+
+class Quantity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Describes one column a node reports: name with unit suffix, rate in hertz and provenance."""
+
+    name: str
+    unit: str
+    hz: float
+    provenance: Provenance
+
+
+class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A sensor that was looked for and is not there, with the reason."""
+
+    name: str
+    reason: str
+
+
+class Status(_Message, frozen=True):
+    """Retained; `offline` is the last will."""
+
+    node: str
+    boot_id: str
+    state: Literal["online", "serving", "offline"]
+    agent_version: str = ""
+    data_address: str = ""
+    last_seq: int = 0
+    manifest_sha256: str = ""
+    quantities: tuple[Quantity, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+
+class SampleBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="samples"):
+    """About one second of samples, by column. `columns[name][i]` was taken at `mono_ns[i]`.
+
+    An absent reading is null with its reason in `absent`.
+    """
+
+    mono_ns: tuple[int, ...]
+    columns: dict[str, tuple[float | None, ...]]
+    absent: dict[str, str] = {}
+
+
+class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One layer of one step of one request at its gateway.
+
+    `scores` float32 [rows, experts], `picks` int16 [rows, k_max] (-1 empty), `hosts` int16 the same shape
+    (indices into the plan's nodes), both raw little-endian; `live` one byte per node of the plan.
+    Times in microseconds: `trunk` onnxruntime of the trunk, `serialise` encoding of the calls, `link` both
+    ways of the host that answered last, `queue` and `expert` there, `combine` gate and summing here.
+    """
+
+    layer: int
+    scores: bytes
+    picks: bytes
+    hosts: bytes
+    live: bytes
+    rerouted: int
+    lost: int
+    trunk_us: float
+    serialise_us: float
+    link_us: float
+    queue_us: float
+    expert_us: float
+    combine_us: float
+
+
+class TokenEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="token"):
+    """What a gateway did for rows [start, start + rows) of a request; one per step and gateway.
+
+    `token` is -1 unless this gateway held the head. `kept_mass` is the mean mixing mass that was served.
+    """
+
+    request: int
+    attempt: int
+    start: int
+    rows: int
+    plan_version: int
+    plan_expired: bool
+    mono_ns: int
+    total_us: float
+    head_us: float
+    token: int
+    kept_mass: float
+    degraded: tuple[str, ...]
+    layers: tuple[LayerEvidence, ...]
+
+
+class NodeEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="event"):
+    """Something that happened on a node: past tense name and free details."""
+
+    name: str
+    mono_ns: int
+    details: dict[str, str | int | float | bool] = {}
+
+
+class LinkReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
+    """Frames this node sent to a peer since the last report, and how well the shaper kept the schedule.
+
+    `error_us` holds achieved minus scheduled delay at quantiles 0.5, 0.99 and 1.
+    """
+
+    peer: str
+    mono_ns: int
+    frames: int
+    bytes: int
+    refused: int
+    scheduled_us: float
+    error_us: tuple[float, float, float]
+
+
+class Record(_Message, frozen=True):
+    """Envelope of evidence: order is (boot_id, seq); wall time is only a label."""
+
+    node: str
+    boot_id: str
+    seq: int
+    mono_ns: int
+    wall_ns: int
+    body: SampleBatch | TokenEvidence | NodeEvent | LinkReport
+
+
+class Watermark(_Message, frozen=True):
+    """Every record of (node, boot_id) up to `seq` is committed on the ground."""
+
+    node: str
+    boot_id: str
+    seq: int
+
+
+class Summary(_Message, frozen=True):
+    """Flat, 1 Hz, retained: dashboards read it as it is."""
+
+    node: str
+    power_w: float | None = None
+    temperature_c: float | None = None
+    cpu_percent: float | None = None
+    memory_mb: float | None = None
+    tokens: int = 0
+    expert_calls: int = 0
+    spooled: int = 0
+
+
+class ExpertHolding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """An expert a node is to hold."""
+
+    layer: int
+    expert: int
+    precision: Literal["fp32", "int8"]
+
+
+class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A data-plane peer: name and host:port."""
+
+    name: str
+    address: str
+
+
+class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prepare"):
+    """Take part in a run: peers, the whole link schedule (base64 in JSON), what to hold, the first plan.
+
+    `satellites` maps peer names to satellites; a peer it does not name (the client) has an unshaped link.
+    """
+
+    run: str
+    peers: tuple[Peer, ...]
+    manifest_sha256: str
+    trunk_layers: tuple[int, ...]
+    experts: tuple[ExpertHolding, ...]
+    schedule: bytes
+    schedule_sha256: str
+    satellites: dict[str, str]
+    delay_scale: float
+    hidden_codec: Literal["fp32", "fp16", "int8"]
+    expert_timeout_s: float
+    plan: SelectionPlan
+
+
+class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
+    """Answered with the node's monotonic clock, for the offset estimate."""
+
+
+class Finish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="finish"):
+    """The run is over: flush the samplers and report the last sequence number."""
+
+
+class Shutdown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="shutdown"):
+    """End the agent process (local benches)."""
+
+
+class SetDuty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_duty"):
+    """Take new expert and gateway work (`in_service`), or refuse it: the twin's limits acting back."""
+
+    in_service: bool
+    reason: str
+
+
+class Command(_Message, frozen=True):
+    """One order with its fencing epoch: a node refuses an epoch below the highest it has seen."""
+
+    id: str
+    epoch: int
+    body: Prepare | Ping | Finish | Shutdown | SetDuty
+
+
+class CommandReply(_Message, frozen=True):
+    """Answer to a command. `mono_ns` is the node's monotonic clock when it answered."""
+
+    id: str
+    node: str
+    boot_id: str
+    ok: bool
+    mono_ns: int
+    last_seq: int = 0
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+
+class ClockAnchor(_Message, frozen=True):
+    """Scenario time for one node: it was `scenario_s` at the node's `mono_ns`, and runs at `rate`."""
+
+    epoch: int
+    boot_id: str
+    mono_ns: int
+    scenario_s: float
+    rate: float
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """JSON bytes of a message; NaN and infinity become null and are refused by the reader."""
+    return msgspec.json.encode(message)
+
+
+def decode(data: bytes, kind: type[_T]) -> _T:
+    """The message in `data`, or RemoteProtocolError: nothing else leaves this function."""
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise RemoteProtocolError(f"{kind.__name__}: {len(data)} bytes; at most {MAX_MESSAGE_BYTES}")
+    try:
+        message: Any = msgspec.json.decode(data, type=kind)
+    except (ValueError, RecursionError) as error:  # msgspec errors and a bare UnicodeDecodeError
+        raise RemoteProtocolError(f"{kind.__name__}: {error}") from error
+    if getattr(message, "v", VERSION) != VERSION:
+        raise RemoteProtocolError(
+            f"{kind.__name__}: message version {message.v}, this side speaks {VERSION}",
+            "install the same release on boards and ground",
+        )
+    return message  # type: ignore[no-any-return]  # msgspec checked it against `kind`

@@ -1,0 +1,153 @@
+"""`hil models`: build shards from a checkpoint, show what a folder holds, verify it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
+
+FOLDER = click.Path(path_type=Path)
+JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+@click.group()
+def models() -> None:
+    """Build, show and verify model shards."""
+
+
+@models.command()
+@click.argument("checkpoint", type=FOLDER, required=False)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the shards and their manifest.")
+@click.option(
+    "--precision", "precisions", type=click.Choice(["int8", "fp32"]), multiple=True, default=("int8",),
+    show_default=True, help="Precision of the expert shards; repeat for several.",
+)  # fmt: skip
+@JSON_FLAG
+def build(checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...], as_json: bool) -> None:
+    """Build shards from CHECKPOINT (default: the reference model that comes with the package).
+
+    Does nothing if OUT already holds exactly these shards.
+    """
+    from models.build import build_shards
+    from models.locate import reference_checkpoint
+
+    written = 0
+
+    with _bar("building") as advance:
+
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal written
+            written += what != "already built"
+            advance(done, total, what)
+
+        wanted = tuple(dict.fromkeys(precisions))
+        manifest = build_shards(checkpoint or reference_checkpoint(), out, wanted, progress)
+    if as_json:
+        _print_json({"out": str(out), "written": written, **_summary(manifest)})
+    else:
+        state = f"{written} shards written" if written else "already up to date, nothing written"
+        click.echo(f"{out}: {manifest.model.name}, {state}, {_size(manifest.shards)}")
+
+
+@models.command()
+@click.argument("folder", type=FOLDER)
+@JSON_FLAG
+def show(folder: Path, as_json: bool) -> None:
+    """Show what the manifest in FOLDER lists; file contents are not read."""
+    manifest = read_manifest(folder)
+    if as_json:
+        _print_json({"folder": str(folder), **_summary(manifest)})
+        return
+    card = manifest.model
+    click.echo(
+        f"{card.name}: {card.layers} layers, {card.experts} experts of {card.expert_width}, "
+        f"top {card.routing.top_k}, hidden {card.hidden}, "
+        f"vocabulary {card.vocabulary}, context {card.context}"
+    )
+    for domain, value in card.perplexity.items():
+        click.echo(f"  held-out perplexity {domain}: {value:.2f}")
+    table = Table("kind", "precision", "shards", "size")
+    for (kind, precision), shards in _by_kind(manifest):
+        table.add_row(kind, precision, str(len(shards)), _size(shards))
+    Console().print(table)
+    click.echo(f"opset {manifest.opset}, onnxruntime {manifest.minimum_onnxruntime} or newer")
+    click.echo(f"manifest sha256 {manifest_hash(manifest)}")
+
+
+@models.command()
+@click.argument("folder", type=FOLDER)
+@JSON_FLAG
+def verify(folder: Path, as_json: bool) -> None:
+    """Check every shard in FOLDER against the manifest (size, hash, tensors) and run it once."""
+    from models.session import trial_run
+
+    manifest = read_manifest(folder)
+    with _bar("verifying") as advance:
+        for done, shard in enumerate(manifest.shards, start=1):
+            trial_run(shard, read_shard(folder, shard))
+            advance(done, len(manifest.shards), shard.name)
+    if as_json:
+        _print_json({"folder": str(folder), "verified": len(manifest.shards), **_summary(manifest)})
+    else:
+        click.echo(f"{folder}: {len(manifest.shards)} shards are as the manifest says, and run")
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar with the remaining time on stderr, and the callback that moves it."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[what]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, what="")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
+
+
+def _by_kind(manifest: Manifest) -> list[tuple[tuple[str, str], list[Shard]]]:
+    def key(shard: Shard) -> tuple[str, str]:
+        return shard.kind, shard.precision
+
+    return [(pair, list(group)) for pair, group in groupby(sorted(manifest.shards, key=key), key=key)]
+
+
+def _size(shards: tuple[Shard, ...] | list[Shard]) -> str:
+    return f"{sum(shard.bytes for shard in shards) / 1e6:.2f} MB"
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    card = manifest.model
+    return {
+        "model": card.name,
+        "layers": card.layers,
+        "experts": card.experts,
+        "hidden": card.hidden,
+        "source_sha256": manifest.source_sha256,
+        "manifest_sha256": manifest_hash(manifest),
+        "opset": manifest.opset,
+        "minimum_onnxruntime": manifest.minimum_onnxruntime,
+        "perplexity": card.perplexity,
+        "shards": [
+            {
+                "kind": kind,
+                "precision": precision,
+                "count": len(shards),
+                "bytes": sum(s.bytes for s in shards),
+            }
+            for (kind, precision), shards in _by_kind(manifest)
+        ],
+    }
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value))

@@ -1,0 +1,1 @@
+"""The reference model that ships: checkpoint, tokenizer and training recipe."""

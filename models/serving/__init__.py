@@ -1,0 +1,1 @@
+"""Gate and dispatch: sans-io, shared by node and simulator."""

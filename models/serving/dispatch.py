@@ -1,0 +1,248 @@
+"""Dispatch: one layer of one step, from the gate's picks to the weighted sum. Sans-io, no clock of its own.
+
+Calls go out (`take_calls`), replies, losses and time come in. Hosts return the weighted partial sum over the
+experts they hold, so a layer costs at most one call and one reply per host. A call that misses its deadline
+is hedged to replicas, or to the next live expert of each row where no replica is left; a call whose host is
+lost is reissued the same way; what nobody can serve goes missing and the row is marked degraded. A call and
+its reissues form a tree: a branch counts through its own reply or through all of its reissues, whichever is
+whole first, so nothing is counted twice. Late and duplicate replies are counted and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.serving.gate import Picks
+
+F32 = NDArray[np.float32]
+MAX_DEPTH = 3
+"""Reissues of one item: a replica, a second replica or expert, a last one. Bounds the work of a bad day."""
+
+
+class Item(NamedTuple):
+    """One expert for one row. `pick` is the column of the gate's picks it came from."""
+
+    row: int
+    pick: int
+    expert: int
+    weight: float
+
+
+class Call(NamedTuple):
+    """To be sent to `host` (index into the plan's nodes): rows [n] and for each, experts and weights [n, k]."""
+
+    id: int
+    host: int
+    rows: NDArray[np.intp]
+    experts: NDArray[np.int16]
+    weights: F32
+
+
+class Outcome(NamedTuple):
+    """`total` float32 [T, H]; `lost` items nobody served; `rerouted` items served by another expert than
+    the gate picked; `ignored` late or duplicate replies; `last_call` the newest reply's call, -1 if none."""
+
+    total: F32
+    lost: int
+    rerouted: int
+    hedged: int
+    ignored: int
+    last_call: int
+
+
+@dataclass
+class _Branch:
+    call: Call
+    items: list[Item]
+    deadline_s: float
+    depth: int
+    waiting: bool = True
+    partial: F32 | None = None
+    reissues: list[_Branch] | None = None
+    missing: list[Item] = field(default_factory=list)
+
+    def whole(self) -> bool:
+        if self.partial is not None:
+            return True
+        if self.reissues is None or (self.waiting and self.missing):
+            return False  # what no reissue covers can still come with the slow host's own reply
+        return all(branch.whole() for branch in self.reissues)
+
+    def counted(self) -> Iterator[_Branch]:
+        if self.partial is not None:
+            yield self
+            return
+        for branch in self.reissues or ():
+            yield from branch.counted()
+
+    def abandoned(self) -> int:
+        if self.partial is not None:
+            return 0
+        return len(self.missing) + sum(branch.abandoned() for branch in self.reissues or ())
+
+
+class LayerDispatch:
+    """State of one layer call.
+
+    Args:
+        picks: the gate's answer for T rows.
+        holders: for each expert, the usable nodes that hold it, best first.
+        patience_s: host -> seconds to wait for its reply before hedging.
+        give_up_s: seconds after `now_s` at which whatever is missing goes missing.
+        first_id: call ids first_id, first_id + 1, ... are used.
+    """
+
+    def __init__(
+        self,
+        picks: Picks,
+        width: int,
+        holders: Sequence[Sequence[int]],
+        patience_s: Callable[[int], float],
+        give_up_s: float,
+        now_s: float,
+        first_id: int,
+    ) -> None:
+        self._picks = picks
+        self._width = width
+        self._holders = holders
+        self._patience_s = patience_s
+        self._end_s = now_s + give_up_s
+        self._next_id = first_id
+        self._outbox: list[Call] = []
+        self._branches: dict[int, _Branch] = {}
+        self._tried: dict[tuple[int, int], set[int]] = {}
+        self._used: dict[int, set[int]] = {}
+        self._dead: set[int] = set()
+        self._hedged = self._ignored = 0
+        self._last_call = -1
+        self._roots = [
+            self._open(int(host), self._items_of(int(host)), 0, now_s) for host in np.unique(picks.hosts) if host >= 0
+        ]
+
+    def _items_of(self, host: int) -> list[Item]:
+        rows, columns = np.nonzero(self._picks.hosts == host)
+        return [
+            Item(r, c, int(self._picks.experts[r, c]), float(self._picks.weights[r, c]))
+            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
+
+    def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
+        by_row: dict[int, list[Item]] = {}
+        for item in items:
+            by_row.setdefault(item.row, []).append(item)
+            self._tried.setdefault((item.row, item.expert), set()).add(host)
+            self._used.setdefault(item.row, set()).add(item.expert)
+        width = max(len(group) for group in by_row.values())
+        experts = np.full((len(by_row), width), -1, np.int16)
+        weights = np.zeros((len(by_row), width), np.float32)
+        for i, group in enumerate(by_row.values()):
+            for j, item in enumerate(group):
+                experts[i, j] = item.expert
+                weights[i, j] = item.weight
+        call = Call(self._next_id, host, np.fromiter(by_row, np.intp, len(by_row)), experts, weights)
+        self._next_id += 1
+        branch = _Branch(call, items, min(self._end_s, now_s + self._patience_s(host)), depth)
+        self._branches[call.id] = branch
+        self._outbox.append(call)
+        return branch
+
+    def take_calls(self) -> list[Call]:
+        """Calls to send now; each is given out once."""
+        calls, self._outbox = self._outbox, []
+        return calls
+
+    @property
+    def finished(self) -> bool:
+        return all(branch.whole() for branch in self._roots)
+
+    def next_deadline_s(self) -> float:
+        """When `advance` must be called again if nothing else happens."""
+        open_calls = [b.deadline_s for b in self._branches.values() if b.waiting and b.reissues is None]
+        return min(open_calls, default=self._end_s)
+
+    def reply(self, call_id: int, partial: F32) -> bool:
+        """A partial sum [n, H] came. False: unknown, late, duplicate or of the wrong shape (then ignored)."""
+        branch = self._branches.get(call_id)
+        if branch is None or not branch.waiting or partial.shape != (len(branch.call.rows), self._width):
+            self._ignored += 1
+            return False
+        branch.waiting = False
+        branch.partial = partial
+        self._last_call = call_id
+        return True
+
+    def host_lost(self, host: int, now_s: float) -> None:
+        """Every call to `host` is over; nothing more goes there."""
+        self._dead.add(host)
+        for branch in list(self._branches.values()):
+            if branch.call.host == host and branch.waiting:
+                self._end(branch, now_s)
+
+    def refused(self, call_id: int, now_s: float) -> None:
+        """The host answered that it will not serve this call."""
+        branch = self._branches.get(call_id)
+        if branch is not None and branch.waiting:
+            self._end(branch, now_s)
+
+    def advance(self, now_s: float) -> None:
+        """Time passed: hedge what missed its deadline; at the end give up what is missing."""
+        for branch in list(self._branches.values()):
+            if not branch.waiting:
+                continue
+            if now_s >= self._end_s:
+                branch.waiting = False
+                if branch.reissues is None:
+                    branch.reissues, branch.missing = [], branch.items
+            elif now_s >= branch.deadline_s and branch.reissues is None:
+                self._hedged += 1
+                self._reissue(branch, now_s)
+
+    def _end(self, branch: _Branch, now_s: float) -> None:
+        branch.waiting = False
+        if branch.reissues is None:
+            self._reissue(branch, now_s)
+
+    def _reissue(self, branch: _Branch, now_s: float) -> None:
+        groups: dict[int, list[Item]] = {}
+        branch.reissues = []
+        for item in branch.items:
+            again, host = self._alternative(item) if branch.depth < MAX_DEPTH else (item, -1)
+            if host < 0:
+                branch.missing.append(item)
+            else:
+                groups.setdefault(host, []).append(again)
+        for host, items in groups.items():
+            branch.reissues.append(self._open(host, items, branch.depth + 1, now_s))
+
+    def _alternative(self, item: Item) -> tuple[Item, int]:
+        """The same expert on another host, else the row's next live expert; host -1 if there is none."""
+        tried = self._tried.setdefault((item.row, item.expert), set())
+        for host in self._holders[item.expert]:
+            if host not in tried and host not in self._dead:
+                return item, host
+        for column, expert in enumerate(self._picks.reserves[item.row].tolist()):
+            if expert < 0 or expert in self._used[item.row]:
+                continue
+            for host in self._holders[expert]:
+                if host not in self._dead:
+                    self._used[item.row].add(expert)
+                    weight = float(self._picks.reserve_weights[item.row, column])
+                    return Item(item.row, item.pick, expert, weight), host
+        return item, -1
+
+    def outcome(self) -> Outcome:
+        """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
+        total = np.zeros((len(self._picks.experts), self._width), np.float32)
+        counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.call.id)
+        rerouted = 0
+        for branch in counted:
+            assert branch.partial is not None
+            total[branch.call.rows] += branch.partial
+            rerouted += sum(i.expert != int(self._picks.experts[i.row, i.pick]) for i in branch.items)
+        lost = sum(root.abandoned() for root in self._roots)
+        return Outcome(total, lost, rerouted, self._hedged, self._ignored, self._last_call)

@@ -1,0 +1,163 @@
+"""The gate: which experts a row uses, with which weight, on which host.
+
+One fast kernel, the same on a board and in simulation. Per row: utility u = scale * score - price over live
+experts, taken in falling u until the covered mixing mass reaches `coverage`, at least `k_min`, at most
+`k_max`, and beyond `k_min` none below `threshold`. With price 0, coverage 1 and k_min = k_max = k it is the
+model's own top-k. Weights are not renormalised after a skip: on a trained model leaving the missing weight
+out cost less perplexity than spreading it over the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.errors import RemoteProtocolError
+from hil_config.wire.manifest import Routing
+from hil_config.wire.plan import SelectionPlan
+
+F32 = NDArray[np.float32]
+I16 = NDArray[np.int16]
+
+RESERVES = 2
+"""How many next-best live experts are named per row, for a pick whose every host is lost."""
+
+
+class Picks(NamedTuple):
+    """What the gate chose for T rows.
+
+    `experts`, `hosts` int16 [T, K], -1 where a row uses fewer than K; `weights` float32 [T, K], 0 there.
+    `reserves` int16 [T, RESERVES] next live experts (-1 none) with `reserve_weights`.
+    `kept` float32 [T]: mixing mass served, as a share of what the model's own top-k would mix.
+    `rerouted`: how many of the model's own picks were not live.
+    """
+
+    experts: I16
+    hosts: I16
+    weights: F32
+    reserves: I16
+    reserve_weights: F32
+    kept: F32
+    rerouted: int
+
+
+@dataclass(frozen=True)
+class LayerGate:
+    """A plan's layer, compiled for the kernel against the set of live nodes.
+
+    `price` [E]; `live` [E] bool; `target` [E] int16, the expert really served for e (itself or its
+    substitute); `hosts` int16 [E, R] padded with -1; `cumulative` float64 [E, R] of host weights, 1 at the
+    last real host.
+    """
+
+    scale: float
+    coverage: float
+    k_min: int
+    k_max: int
+    threshold: float
+    price: F32
+    live: NDArray[np.bool_]
+    target: I16
+    hosts: I16
+    cumulative: NDArray[np.float64]
+
+
+def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
+    """RemoteProtocolError unless the plan fits the model and its own node list."""
+    ok = len(plan.layers) == layers and 0 <= plan.k_min <= plan.k_max <= experts and plan.k_max >= 1
+    for layer in plan.layers:
+        ok = ok and len(layer.price) == len(layer.hosts) == len(layer.substitute) == experts
+        ok = ok and all(-1 <= e < experts for e in layer.substitute)
+        ok = ok and all(0 <= s.node < len(plan.nodes) and s.weight > 0 for h in layer.hosts for s in h)
+    if not ok:
+        raise RemoteProtocolError(
+            f"plan {plan.version} does not fit a model of {layers} layers x {experts} experts",
+            "plan and node must come from the same run",
+        )
+
+
+def unpriced(plan: SelectionPlan, top_k: int) -> SelectionPlan:
+    """The stated fallback of an expired plan: plain top-k over the same hosts."""
+    zero = tuple(0.0 for _ in plan.layers[0].price) if plan.layers else ()
+    none = tuple(-1 for _ in zero)
+    layers = tuple(type(layer)(zero, layer.hosts, none) for layer in plan.layers)
+    return SelectionPlan(
+        version=plan.version, epoch=plan.epoch, issued_s=plan.issued_s, ttl_s=plan.ttl_s,
+        policy=plan.policy, reason="expired: plain top-k", scale=1.0, coverage=1.0, k_min=top_k,
+        k_max=top_k, threshold=0.0, nodes=plan.nodes, gateways=plan.gateways, layers=layers,
+    )  # fmt: skip
+
+
+def compile_layer(plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> LayerGate:
+    """Args: `alive` bool [nodes of the plan]: those the gateway can reach now."""
+    entry = plan.layers[layer]
+    experts = len(entry.price)
+    target = np.array([s if s >= 0 else e for e, s in enumerate(entry.substitute)], np.int16)
+    width = max(1, max((len(h) for h in entry.hosts), default=1))
+    hosts = np.full((experts, width), -1, np.int16)
+    cumulative = np.ones((experts, width))
+    for e in range(experts):
+        shares = [s for s in entry.hosts[target[e]] if alive[s.node]]
+        if shares:
+            weights = np.array([s.weight for s in shares])
+            hosts[e, : len(shares)] = [s.node for s in shares]
+            cumulative[e, : len(shares) - 1] = (np.cumsum(weights) / weights.sum())[:-1]
+    return LayerGate(
+        plan.scale, plan.coverage, plan.k_min, plan.k_max, plan.threshold,
+        np.array(entry.price, np.float32), hosts[:, 0] >= 0, target, hosts, cumulative,
+    )  # fmt: skip
+
+
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S11 = (np.uint64(n) for n in (30, 27, 31, 11))
+
+
+def row_fraction(request: int, first_position: int, rows: int, layer: int) -> NDArray[np.float64]:
+    """[rows] numbers in [0, 1) that depend only on (request, position, layer): splitmix64's finaliser."""
+    seed = (request * 0x9E3779B97F4A7C15 + layer * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF
+    x = np.arange(first_position, first_position + rows, dtype=np.uint64) + np.uint64(seed)
+    x = (x ^ (x >> _S30)) * _MIX_1
+    x = (x ^ (x >> _S27)) * _MIX_2
+    return ((x ^ (x >> _S31)) >> _S11).astype(np.float64) * 2.0**-53
+
+
+def select(gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.float64]) -> Picks:
+    """Choose experts and hosts for T rows.
+
+    Args:
+        scores: float32 [T, E], the model's selection scores, here also its mixing weights.
+        fraction: float64 [T] in [0, 1), picks among replicas (see `row_fraction`).
+    """
+    own = np.argsort(-scores, axis=1, kind="stable")[:, : routing.top_k]
+    own_mass = np.take_along_axis(scores, own, 1).sum(axis=1, keepdims=True)
+    mixing = scores / own_mass if routing.normalise_top_k else scores
+    utility = np.where(gate.live, gate.scale * scores - gate.price, -np.inf).astype(np.float32)
+    order = np.argsort(-utility, axis=1, kind="stable")[:, : gate.k_max + RESERVES]
+    u = np.take_along_axis(utility, order, 1)
+    w = np.take_along_axis(mixing, order, 1)
+    finite = np.isfinite(u)
+    head = slice(0, gate.k_max)
+    keep = u[:, head] >= gate.threshold
+    if gate.coverage < 1.0:
+        before = np.cumsum(w[:, head], axis=1) - w[:, head]
+        keep &= before < gate.coverage
+    keep[:, : gate.k_min] = True
+    keep &= finite[:, head]
+    chosen = order[:, head]
+    weights = np.where(keep, w[:, head], 0.0).astype(np.float32)
+    experts = np.where(keep, gate.target[chosen], -1).astype(np.int16)
+    replica = (fraction[:, None, None] >= gate.cumulative[chosen]).sum(axis=2)
+    hosts = np.where(keep, gate.hosts[chosen, np.minimum(replica, gate.hosts.shape[1] - 1)], -1)
+    tail = slice(gate.k_max, None)
+    share = own_mass[:, 0] / own_mass[:, 0] if routing.normalise_top_k else own_mass[:, 0]
+    return Picks(
+        experts, hosts.astype(np.int16), weights,
+        np.where(finite[:, tail], gate.target[order[:, tail]], -1).astype(np.int16),
+        np.where(finite[:, tail], w[:, tail], 0.0).astype(np.float32),
+        (weights.sum(axis=1) / share).astype(np.float32),
+        int((~gate.live[own]).sum()),
+    )  # fmt: skip

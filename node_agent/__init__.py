@@ -1,0 +1,3 @@
+"""The agent that runs on a board."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,58 @@
+"""What one agent process is told when it starts: a small JSON file written by provisioning or by `hil`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from hil_config.errors import ConfigError
+
+
+class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Coefficients of the modelled board power (see `sensors/cpu_power_model.py`)."""
+
+    profile: str
+    idle_w: float
+    per_core_w: float
+    cores: int
+    cpu_scale: float
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`sysfs_root` is / on a board; tests point it at a copied tree."""
+
+    node: str
+    bench: str
+    broker_host: str
+    broker_port: int
+    data_host: str
+    data_port: int
+    shards: str
+    spool: str
+    power_model: PowerModel
+    sysfs_root: str = "/"
+    sample_hz: float = 10.0
+    gateway_threads: int = 8
+    max_spool_bytes: int = 256 << 20
+
+
+def read_config(path: Path) -> AgentConfig:
+    """The agent's configuration, or ConfigError naming the file and the field."""
+    hint = "write it again with hil, or mend the field named above"
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=AgentConfig)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", hint) from error
+    if not 0.1 <= config.sample_hz <= 1000.0:
+        raise ConfigError(f"{path}: sample_hz {config.sample_hz}, wanted 0.1 to 1000", hint)
+    loopback = {"127.0.0.1", "localhost"}
+    for field, host in (("broker_host", config.broker_host), ("data_host", config.data_host)):
+        if host not in loopback:
+            raise ConfigError(
+                f"{path}: {field} {host!r}: without TLS an agent talks on loopback only",
+                "use 127.0.0.1",
+            )
+    return config

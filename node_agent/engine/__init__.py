@@ -1,0 +1,1 @@
+"""Trunk steps, expert calls and the threads that serve them."""

@@ -1,0 +1,1 @@
+"""Peer connections under the orbital link schedule."""

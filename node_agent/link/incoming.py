@@ -1,0 +1,107 @@
+"""The listening side: one reader thread per connection, frames to a handler."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from hil_config.errors import EnvironmentFault, RemoteProtocolError
+from hil_config.wire.frames import Frame, FrameDecoder, Hello
+from node_agent.crew import Crew
+
+Handler = Callable[[str, Frame, float], None]
+_CHUNK = 1 << 18
+
+
+class Listener:
+    """Accepts peers. A connection's first frame must be a Hello that `admit` accepts.
+
+    Args:
+        admit: (hello) -> reason of refusal, or "".
+        handle: (peer, frame, monotonic seconds at which its bytes were received).
+        gone: (peer, reason) when an admitted connection ends.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        host: str,
+        port: int,
+        admit: Callable[[Hello], str],
+        handle: Handler,
+        gone: Callable[[str, str], None],
+    ) -> None:
+        self._crew = crew
+        self._admit = admit
+        self._handle = handle
+        self._gone = gone
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        try:
+            self._sock = socket.create_server((host, port), backlog=64)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"data port {host}:{port}: {error.strerror}",
+                f"see who has it: ss -ltnp 'sport = :{port}'; or set data_port: 0 for any free port",
+            ) from error
+        self.address: tuple[str, int] = self._sock.getsockname()[:2]
+
+    def work(self) -> None:
+        """Accept until closed."""
+        while not self._crew.stopping.is_set():
+            try:
+                connection, _ = self._sock.accept()
+            except OSError:
+                return  # closed by `close`
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._lock:
+                self._connections.add(connection)
+            self._crew.start("reader", partial(self._read, connection))
+
+    def _read(self, connection: socket.socket) -> None:
+        peer, reason = "", "closed"
+        try:
+            decoder = FrameDecoder()
+            chunk = memoryview(bytearray(_CHUNK))  # one buffer a connection: recv would allocate one a call
+            while count := connection.recv_into(chunk):
+                received_s = time.monotonic()
+                decoder.receive(chunk[:count])
+                while (frame := decoder.next_frame()) is not None:
+                    if peer:
+                        self._handle(peer, frame, received_s)
+                    else:
+                        peer = self._greet(frame)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except RemoteProtocolError as error:
+            reason = error.message
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+            connection.close()
+        if not self._crew.stopping.is_set():
+            self._gone(peer, reason)
+
+    def _greet(self, frame: Frame) -> str:
+        if not isinstance(frame, Hello):
+            raise RemoteProtocolError(f"first frame is {type(frame).__name__}, wanted Hello")
+        if refusal := self._admit(frame):
+            raise RemoteProtocolError(f"peer {frame.peer!r}: {refusal}")
+        return frame.peer
+
+    def close(self) -> None:
+        """Stop accepting and end every connection."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in accept; close alone does not
+        except OSError:
+            pass  # not listening any more
+        self._sock.close()
+        with self._lock:
+            for connection in self._connections:
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue  # already gone

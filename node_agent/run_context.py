@@ -1,0 +1,147 @@
+"""One run on this node: what an order to prepare becomes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hil_config.clock import Clock, PacedClock, SteppedClock
+from hil_config.errors import DataFileError
+from hil_config.units import HostSeconds
+from hil_config.wire.frames import Cancel, ExpertCall, ExpertReply, Frame, Handover, Hello, Refusal, Step
+from hil_config.wire.messages import ClockAnchor, LinkReport, NodeEvent, Prepare, SetDuty, TokenEvidence
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.schedule_file import decode_schedule, schedule_hash
+from node_agent.crew import Crew
+from node_agent.engine.caller import ExpertCaller
+from node_agent.engine.experts import ExpertBank, NotHeld
+from node_agent.engine.gateway import Gateway
+from node_agent.engine.plans import PlanBook
+from node_agent.engine.trunk import Trunk
+from node_agent.link.peers import Peers
+from node_agent.shards.store import ShardStore
+
+Record = Callable[[TokenEvidence | NodeEvent | LinkReport], None]
+
+
+class RunContext:
+    """Shards loaded, links and gateway threads running. Errors of the order are raised before anything starts.
+
+    Args:
+        record: takes the run's evidence.
+    """
+
+    def __init__(
+        self, node: str, boot_id: str, order: Prepare, store: ShardStore, record: Record, gateway_threads: int
+    ) -> None:
+        if schedule_hash(order.schedule) != order.schedule_sha256:
+            raise DataFileError("the link schedule arrived damaged: its hash is not the one ordered")
+        store.require(order.manifest_sha256)
+        self.order = order
+        self._node = node
+        self._record = record
+        self._clock: Clock = SteppedClock()  # stands at 0 until the ground anchors it
+        self._duty = SetDuty(True, "")
+        self._ending = False
+        self._crew = Crew()
+        self._threads = gateway_threads
+        schedule = decode_schedule(order.schedule, "link schedule from the ground")
+        self.bank = ExpertBank(store, order.experts)
+        self.plans = PlanBook(store.manifest.model, order.plan)
+        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost)
+        self.caller = ExpertCaller(self.peers, self.bank, order.expert_timeout_s)
+        trunk = Trunk(store, order)
+        self.gateway = Gateway(node, trunk, self.caller, self.plans, record, self.out_of_service)
+        self.expert_calls = 0
+
+    def start(self) -> None:
+        self.peers.start(self._crew)
+        for n in range(self._threads):
+            self._crew.start(f"gateway-{n}", lambda: self.gateway.work(self._crew.stopping.is_set))
+        self._crew.start("link-reports", self._report_links)
+
+    def _report_links(self) -> None:
+        while not self._crew.stopping.wait(5.0):
+            self.flush_links()
+
+    def flush_links(self) -> None:
+        for report in self.peers.reports():
+            self._record(report)
+
+    def admit(self, hello: Hello) -> str:
+        """Reason to refuse a peer, or ""."""
+        if hello.run != self.order.run:
+            return f"it speaks for run {hello.run!r}, this node is in {self.order.run!r}"
+        if hello.peer not in {peer.name for peer in self.order.peers}:
+            return "it is not among this run's peers"
+        return ""
+
+    def anchor(self, anchor: ClockAnchor) -> None:
+        self._clock = PacedClock(anchor.rate, HostSeconds(anchor.mono_ns / 1e9), anchor.scenario_s)
+
+    def accept_plan(self, plan: SelectionPlan) -> None:
+        self.plans.accept(plan)
+
+    def set_duty(self, order: SetDuty) -> None:
+        if order.in_service != self._duty.in_service:
+            name = "ServiceResumed" if order.in_service else "ServiceSuspended"
+            self._event(name, reason=order.reason)
+        self._duty = order
+
+    def out_of_service(self) -> str:
+        """Why new work is refused, or ""."""
+        return "" if self._duty.in_service else f"{self._node} is out of service: {self._duty.reason}"
+
+    def _event(self, name: str, **details: str | int | float | bool) -> None:
+        self._record(NodeEvent(name, time.monotonic_ns(), details))
+
+    def finish(self) -> None:
+        """The workload is over: report the links; peers that leave now are no loss."""
+        self.flush_links()
+        self._ending = True
+
+    def _lost(self, peer: str, reason: str) -> None:
+        self.caller.lost(peer)
+        if not self._ending:
+            self._event("PeerLost", peer=peer, reason=reason)
+
+    def gone(self, peer: str, reason: str) -> None:
+        """A peer's connection to us ended."""
+        if peer:
+            self.peers.lost(peer, reason)
+        else:
+            self._event("PeerRefused", reason=reason)
+
+    def handle(self, peer: str, frame: Frame, received_s: float) -> None:
+        """One frame from an admitted peer (reader threads)."""
+        if isinstance(frame, ExpertCall):
+            self._serve(peer, frame, received_s)
+        elif isinstance(frame, ExpertReply) or (isinstance(frame, Refusal) and frame.call):
+            self.caller.answered(frame, received_s)
+        elif isinstance(frame, (Step, Handover)):
+            self.gateway.accept(frame)
+        elif isinstance(frame, Cancel):
+            self.gateway.cancel(frame)
+
+    def _serve(self, peer: str, frame: ExpertCall, received_s: float) -> None:
+        """Computed in the reader's thread: a hand-over to another one would cost more than a small expert."""
+        begun_s = time.monotonic()
+        refusal = self.out_of_service()
+        if not refusal:
+            try:
+                partial = self.bank.partial_sum(frame.layer, frame.hidden, frame.experts, frame.weights)
+            except NotHeld as error:
+                refusal = error.message
+        if refusal:
+            self.peers.send(peer, Refusal(frame.call, frame.request, 0, refusal))
+            return
+        self.expert_calls += partial.calls
+        queue_us = (begun_s - received_s) * 1e6
+        reply = ExpertReply(
+            frame.call, frame.layer, queue_us, partial.runtime_us, frame.rows, frame.width, partial.total
+        )
+        self.peers.send(peer, reply)
+
+    def close(self) -> None:
+        self.peers.close()
+        self._crew.dismiss()

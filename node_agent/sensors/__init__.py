@@ -1,0 +1,1 @@
+"""Sensor drivers: one small file each, found by name in `registry`."""

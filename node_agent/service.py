@@ -1,0 +1,175 @@
+"""The agent: wires sensors, spool, broker and data plane together, and obeys orders one at a time."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from queue import Empty, Queue
+
+import msgspec
+
+from hil_config.errors import HilError
+from hil_config.wire import messages as m
+from hil_config.wire import topics
+from hil_config.wire.frames import Frame, Hello
+from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.topics import Topic
+from node_agent import VERSION
+from node_agent.config import AgentConfig
+from node_agent.crew import Crew
+from node_agent.evidence import Evidence
+from node_agent.link.incoming import Listener
+from node_agent.mqtt_link import MqttLink
+from node_agent.run_context import RunContext
+from node_agent.sampler import Sampler
+from node_agent.sensors.registry import probe
+from node_agent.shards.store import ShardStore
+from node_agent.spool import Spool
+
+SUMMARY_S = 1.0
+
+
+class Agent:
+    """One node process. `serve` returns when it was told to stop."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self.boot_id = uuid.uuid4().hex[:12]
+        self._store = ShardStore(Path(config.shards))
+        self._crew = Crew()
+        self._orders: Queue[m.Command] = Queue(1024)
+        self._run: RunContext | None = None
+        self._epoch = 0
+        self._sensors, self._missing = probe(config)
+        self._listener = Listener(self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone)
+        self._spool = Spool(Path(config.spool) / f"{config.node}-{self.boot_id}", config.max_spool_bytes)
+        self._mqtt = MqttLink(config, self.boot_id, self._status, self._take)
+        self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt)
+        self._sampler = Sampler(self._sensors, config.sample_hz, self._evidence.put)
+
+    def serve(self) -> None:
+        """Run until a Shutdown order (or `stop`)."""
+        self._mqtt.start()
+        self._crew.start("listener", self._listener.work)
+        self._crew.start("sampler", lambda: self._sampler.work(self._crew.stopping.wait))
+        self._crew.start("evidence", lambda: self._evidence.work(self._crew))
+        self._crew.start("summary", self._summarise)
+        self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), {"version": VERSION}))
+        while not self._crew.stopping.is_set():
+            try:
+                self._obey(self._orders.get(timeout=0.5))
+            except Empty:
+                continue
+        self._close()
+
+    def stop(self) -> None:
+        self._crew.stopping.set()
+
+    def _close(self) -> None:
+        if self._run is not None:
+            self._run.close()
+        self._listener.close()
+        self._mqtt.stop()
+        self._crew.dismiss()
+        self._spool.close()
+
+    def _status(self) -> m.Status:
+        host, port = self._listener.address
+        return m.Status(
+            node=self._config.node, boot_id=self.boot_id, state="serving" if self._run else "online",
+            agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
+            manifest_sha256=self._store.sha256, quantities=tuple(s.quantity for s in self._sensors),
+            missing=tuple(self._missing),
+        )  # fmt: skip
+
+    def _summarise(self) -> None:
+        while not self._crew.stopping.wait(SUMMARY_S):
+            run, latest = self._run, self._sampler.latest
+            self._mqtt.publish(
+                topics.SUMMARY,
+                m.Summary(
+                    node=self._config.node, power_w=latest.get("power_w"),
+                    temperature_c=latest.get("temperature_c"), cpu_percent=latest.get("cpu_percent"),
+                    memory_mb=latest.get("memory_mb"), tokens=run.gateway.tokens if run else 0,
+                    expert_calls=run.expert_calls if run else 0, spooled=self._evidence.waiting,
+                ),
+            )  # fmt: skip
+
+    def _take(self, row: Topic, message: msgspec.Struct) -> None:
+        """From the network thread: urgent things now, commands in order."""
+        run = self._run
+        if isinstance(message, m.Watermark):
+            self._evidence.committed(message)
+        elif isinstance(message, SelectionPlan) and run is not None:
+            run.accept_plan(message)
+        elif isinstance(message, m.ClockAnchor) and run is not None and message.boot_id == self.boot_id:
+            if message.epoch >= self._epoch:
+                run.anchor(message)
+        elif isinstance(message, m.Command):
+            if isinstance(message.body, m.Ping):
+                self._answer(message)
+            elif not self._orders.full():
+                self._orders.put_nowait(message)
+
+    def _obey(self, command: m.Command) -> None:
+        if command.epoch < self._epoch:
+            self._answer(command, f"epoch {command.epoch} is over, {self._epoch} is in command", exit_code=10)
+            return
+        self._epoch = command.epoch
+        try:
+            self._carry_out(command.body)
+        except HilError as error:
+            self._answer(command, error.message, error.hint, error.exit_code)
+            return
+        self._answer(command)
+        if isinstance(command.body, m.Shutdown):
+            self.stop()
+
+    def _carry_out(self, body: m.Prepare | m.Ping | m.Finish | m.Shutdown | m.SetDuty) -> None:
+        if isinstance(body, m.Prepare):
+            if self._run is not None:
+                self._run.close()
+                self._run = None
+            run = RunContext(
+                self._config.node,
+                self.boot_id,
+                body,
+                self._store,
+                self._evidence.put,
+                self._config.gateway_threads,
+            )
+            run.start()
+            self._run = run
+            self._mqtt.publish(topics.STATUS, self._status())
+        elif isinstance(body, m.SetDuty) and self._run is not None:
+            self._run.set_duty(body)
+        elif isinstance(body, m.Finish) and self._run is not None:
+            self._run.finish()
+
+    def _answer(self, command: m.Command, error: str = "", hint: str = "", exit_code: int = 0) -> None:
+        self._mqtt.publish(
+            topics.REPLY,
+            m.CommandReply(
+                id=command.id, node=self._config.node, boot_id=self.boot_id, ok=not error,
+                mono_ns=time.monotonic_ns(), last_seq=self._spool.last_seq, error=error, hint=hint,
+                exit_code=exit_code,
+            ),
+        )  # fmt: skip
+
+    def _admit(self, hello: Hello) -> str:
+        run = self._run
+        if run is None:
+            return "this node is in no run"
+        refusal = run.admit(hello)
+        if not refusal:
+            run.peers.returned(hello.peer)
+        return refusal
+
+    def _handle(self, peer: str, frame: Frame, received_s: float) -> None:
+        if self._run is not None:
+            self._run.handle(peer, frame, received_s)
+
+    def _gone(self, peer: str, reason: str) -> None:
+        if self._run is not None:
+            self._run.gone(peer, reason)

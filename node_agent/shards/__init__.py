@@ -1,0 +1,1 @@
+"""Verified shards and their onnxruntime sessions."""

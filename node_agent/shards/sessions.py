@@ -1,0 +1,69 @@
+"""onnxruntime sessions of verified shard bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from hil_config.errors import ArtefactError
+from hil_config.wire.manifest import Shard
+
+_REFUSALS = (
+    ort_state.Fail, ort_state.InvalidArgument, ort_state.InvalidGraph, ort_state.InvalidProtobuf,
+    ort_state.NoModel, ort_state.NotImplemented, ort_state.RuntimeException,
+)  # fmt: skip
+_NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+
+
+class Session:
+    """One shard, ready to run. Calls from several threads are allowed (onnxruntime's promise)."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._inputs = [item.name for item in session.get_inputs()]
+        self._outputs = [item.name for item in session.get_outputs()]
+
+    def run(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Outputs in graph order for inputs in graph order."""
+        feed = dict(zip(self._inputs, inputs, strict=True))
+        return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # One thread a session and no spinning: measured best for small experts, and a spinning pool would burn
+    # the joules this bench is there to measure.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    return options
+
+
+def _signature(items: Sequence[Any]) -> list[tuple[str, str, int]]:
+    return [(item.name, _NUMPY.get(item.type, item.type), len(item.shape)) for item in items]
+
+
+def open_session(data: bytes, shard: Shard, where: str) -> Session:
+    """A session of `data`; ArtefactError if onnxruntime refuses it or its signature is not the manifest's."""
+    try:
+        session = ort.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+    except _REFUSALS as error:
+        raise ArtefactError(
+            f"{where}: onnxruntime {ort.__version__} refuses it: {str(error)[:300]}",
+            "build the shards again: hil models build",
+        ) from error
+    for found, wanted in ((session.get_inputs(), shard.inputs), (session.get_outputs(), shard.outputs)):
+        expected = [(tensor.name, tensor.dtype, len(tensor.shape)) for tensor in wanted]
+        if _signature(found) != expected:
+            raise ArtefactError(
+                f"{where}: its graph has {_signature(found)}, the manifest says {expected}",
+                "build the shards again: hil models build",
+            )
+    return Session(session)

@@ -1,0 +1,40 @@
+"""The shards a node holds: nothing is opened that the manifest does not vouch for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hil_config.errors import ArtefactError
+from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_manifest, read_shard
+from node_agent.shards.sessions import Session, open_session
+
+
+class ShardStore:
+    """Verified sessions of one model folder, opened when asked for and kept until dropped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self.sha256 = manifest_hash(self.manifest)
+        self._open: dict[str, Session] = {}
+
+    def session(self, kind: ShardKind, precision: Precision, layer: int = -1, expert: int = -1) -> Session:
+        """The session of a shard whose bytes were checked just now or when it was opened; ArtefactError if not."""
+        shard = self.manifest.find(kind, precision, layer, expert)
+        session = self._open.get(shard.name)
+        if session is None:
+            session = open_session(read_shard(self.folder, shard), shard, str(self.folder / shard.name))
+            self._open[shard.name] = session
+        return session
+
+    def keep_only(self, names: set[str]) -> None:
+        """Drop every open session whose shard is not named."""
+        self._open = {name: session for name, session in self._open.items() if name in names}
+
+    def require(self, sha256: str) -> None:
+        """ArtefactError unless this folder is the model the ground means."""
+        if sha256 != self.sha256:
+            raise ArtefactError(
+                f"{self.folder}: manifest {self.sha256[:12]}, the ground wants {sha256[:12]}",
+                "deploy the same build to every board",
+            )

@@ -1,0 +1,169 @@
+"""What is wrong with a bench file is told with file:line:column, key, what was found and what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hil_config.errors import ConfigError
+from hil_config.schema.load import load_bench
+
+GOOD = """\
+bench: lab
+broker:
+  host: 127.0.0.1
+  port: 0
+boards:
+  - name: alpha
+    profile: local-process
+  - {name: bravo, profile: local-process}
+"""
+
+PORT = "a whole number from 0 to 65535"
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(text: str) -> Path:
+        path = tmp_path / "bench.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        return path
+
+    return write_file
+
+
+def refusal(path: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_bench(path)
+    assert caught.value.message.startswith(f"{path}")
+    assert caught.value.hint
+    return caught.value
+
+
+def test_good_file(write: Write) -> None:
+    bench = load_bench(write(GOOD))
+    assert [board.name for board in bench.boards] == ["alpha", "bravo"]
+    assert (bench.broker.host, bench.broker.port) == ("127.0.0.1", 0)
+    assert (bench.boards[1].address, bench.boards[1].data_port) == ("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "words"),
+    [
+        ("broker:", "brokr:", "2:1", "brokr: unknown key; did you mean broker?"),
+        ("  port: 0", "  prot: 0", "4:3", "broker.prot: unknown key; did you mean port?"),
+        ("profile: local-process}", "Profile: local-process}", "8:19",
+         "boards[1].Profile: unknown key; did you mean profile?"),
+        ("  port: 0", "  zzz: 0", "4:3", "broker.zzz: unknown key"),
+        ("port: 0", "port: 70000", "4:9", "broker.port: found 70000, wanted PORT"),
+        ("port: 0", "port: -1", "4:9", "broker.port: found -1, wanted PORT"),
+        ("port: 0", "port: '0'", "4:9", "broker.port: found '0', wanted PORT"),
+        ("port: 0", "port: 1.5", "4:9", "broker.port: found 1.5, wanted PORT"),
+        ("port: 0", "port: true", "4:9", "broker.port: found true, wanted PORT"),
+        ("port: 0", "port: .nan", "4:9", "broker.port: found nan, wanted PORT"),
+        ("port: 0", "port:", "4:3", "broker.port: found nothing (null), wanted PORT"),
+        ("port: 0", "port: [1]", "4:9", "broker.port: found a list of 1, wanted PORT"),
+        ("port: 0", "port: {a: 1}", "4:9", "broker.port: found a mapping, wanted PORT"),
+        ("bench: lab", "bench: a/b", "1:8", "bench: found 'a/b', wanted 1 to 63 letters, digits, - and _"),
+        ("bench: lab", "bench: 7", "1:8", "bench: found 7, wanted 1 to 63 letters, digits, - and _"),
+        ("bench: lab\n", "", "1:1", "bench: missing, wanted 1 to 63 letters"),
+        ("    profile: local-process\n", "", "6:5", "boards[0].profile: missing, wanted a text"),
+        ("  host: 127.0.0.1", "  host: 10.0.0.1", "3:9",
+         "broker.host: found '10.0.0.1', wanted 127.0.0.1 or"),
+        ("name: bravo,", "name: bravo, address: 192.168.1.7,", "8:28",
+         "boards[1].address: found '192.168.1.7', wanted 127.0.0.1 or localhost: without TLS"),
+        ("name: bravo", "name: alpha", "8:12",
+         "boards[1].name: found 'alpha', which is already the name of boards[0]"),
+        ("name: bravo", "name: ground", "8:12",
+         "boards[1].name: found 'ground', which is the controller's own name"),
+        ("profile: local-process}", "profile: local-proces}", "8:28",
+         "boards[1].profile: found 'local-proces', wanted a board profile; did you mean local-process?"),
+        ("  host: 127.0.0.1\n", "  host: 127.0.0.1\n  host: ::1\n", "4:3",
+         "broker.host: written twice, first at line 3, column 3"),
+        ("  port: 0", "  port: !!binary aGVq", "4:9",
+         "broker.port: the tag tag:yaml.org,2002:binary is not used here"),
+        ("  port: 0", "  port: !!int many", "4:9", "broker.port: 'many' is not a value of type int"),
+        ("  port: 0", "  [1, 2]: 0", "4:3", "broker: a key that is itself a list or mapping"),
+        ("  port: 0", "\tport: 0", "4:1", "not valid YAML: found character"),
+        ("  port: 0", "  port: 0\n bad: 1", "5:2", "not valid YAML: expected <block end>"),
+        ("  port: 0", "  port: \x07", "4:9", "not valid YAML: the character U+0007 is not allowed"),
+        ("  port: 0", "  port: \udcff", "4:9", "is not UTF-8 text"),
+    ],
+)  # fmt: skip
+def test_place_and_words(write: Write, old: str, new: str, where: str, words: str) -> None:
+    assert GOOD.count(old) >= 1
+    before, _, after = GOOD.rpartition(old) if "bravo" in old or "}" in old else GOOD.partition(old)
+    path = write(before + new + after)
+    message = refusal(path).message
+    assert message.startswith(f"{path}:{where}: ")
+    assert message.removeprefix(f"{path}:{where}: ").startswith(words.replace("PORT", PORT))
+
+
+def test_every_mistake_is_told_in_the_order_of_the_file(write: Write) -> None:
+    path = write(GOOD.replace("port: 0", "port: x\n  speed: 1").replace("- name: alpha", "- name: 5"))
+    error = refusal(path)
+    places = [line.split(": ")[0].removeprefix(f"{path}:") for line in error.message.splitlines()]
+    assert places == ["4:9", "5:3", "7:11"]
+    assert error.hint == "broker.port: TCP port; 0 takes any free one."
+
+
+def test_two_boards_may_not_share_a_port(write: Write) -> None:
+    path = write(
+        "bench: lab\nbroker: {port: 1883}\nboards:\n"
+        "  - {name: a, profile: local-process, data_port: 7001}\n"
+        "  - {name: b, profile: local-process, data_port: 7001}\n"
+    )
+    assert refusal(path).message == (f"{path}:5:50: boards[1].data_port: found 7001, which board a has already")
+    path = write("bench: lab\nbroker: {port: 1883}\nboards: [{name: a, profile: local-process, data_port: 1883}]")
+    assert "which the broker has already" in refusal(path).message
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words"),
+    [
+        ("", "1:1", "the file is empty"),
+        ("# nothing\n", "1:1", "the file is empty"),
+        ("- a\n", "1:1", "found a list of 1, wanted a mapping with the keys bench, broker, boards"),
+        ("words", "1:1", "found 'words', wanted a mapping"),
+        ("bench: a\nboards: []\n", "2:9", "boards: found a list of 0, wanted a list of 1 to 64 entries"),
+        ("bench: a\nboards: [5]\n", "2:10",
+         "boards[0]: found 5, wanted a mapping with the keys name, profile"),
+        ("bench: a\nboards: {}\n", "2:9", "boards: found a mapping, wanted a list of 1 to 64 entries"),
+        ("a: 1\n---\nb: 2\n", "2:1", "not valid YAML: but found another document"),
+        ("a: *b\n", "1:4", "not valid YAML: found undefined alias"),
+        ("a: &a [*a]\n", "1:1", "not usable: nested too deeply"),
+        ("[" * 5000, "1:1", "not usable: nested too deeply"),
+    ],
+)  # fmt: skip
+def test_whole_files(write: Write, text: str, where: str, words: str) -> None:
+    path = write(text)
+    assert refusal(path).message.startswith(f"{path}:{where}: {words}")
+
+
+def test_aliases(write: Write) -> None:
+    path = write("bench: &n lab\nboards:\n  - {name: &n x, profile: &p local-process}\n  - {name: y, profile: *p}\n")
+    assert [board.profile for board in load_bench(path).boards] == ["local-process"] * 2
+
+
+def test_aliases_that_multiply_are_stopped(write: Write) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    assert "more than 50000 values" in refusal(write("\n".join(lines))).message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "no.yaml"
+    assert refusal(path).message == f"{path}: cannot be read: No such file or directory"
+    assert refusal(tmp_path).message == f"{tmp_path}: cannot be read: Is a directory"
+
+
+def test_a_file_that_is_too_large(write: Write) -> None:
+    assert "is larger than 1048576 bytes" in refusal(write("#" * (1 << 20) + "\n")).message
+
+
+def test_more_than_ten_mistakes_are_counted(write: Write) -> None:
+    path = write(GOOD + "".join(f"key{i}: 1\n" for i in range(12)))
+    assert refusal(path).message.splitlines()[-1] == "and 2 more"

@@ -1,0 +1,82 @@
+"""Shared by all tests: a private MQTT broker, and nobody leaves a thread behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from firmware_tools.broker import prepare_broker
+from hil_config.errors import EnvironmentFault
+
+READY_S = 10.0
+THREAD_END_S = 2.0
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _wait_ready(process: subprocess.Popen[bytes], address: Address) -> None:
+    deadline = time.monotonic() + READY_S
+    pause = threading.Event()
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(address, 0.2).close()
+            return
+        except OSError:
+            pause.wait(0.01)
+    raise AssertionError(f"no broker on {address}: exit code {process.poll()}")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    """Host and port of a Mosquitto on loopback, shared by the session: use names of benches of your own."""
+    folder = tmp_path_factory.mktemp("broker")
+    address = Address("127.0.0.1", _free_port())
+    try:
+        recipe = prepare_broker(address.port, folder)
+    except EnvironmentFault as error:
+        pytest.skip(f"no Mosquitto here: {error.message}")
+    with (folder / "output.log").open("wb") as output:
+        process = subprocess.Popen(
+            [recipe.program, *recipe.arguments], env={**os.environ, **recipe.environment},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        _wait_ready(process, address)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(READY_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(READY_S)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Fails a test after which a thread runs that would keep the interpreter from ending."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + THREAD_END_S
+    left = [one for one in threading.enumerate() if one not in before and not one.daemon]
+    for one in left:  # a thread that was told to end may need a moment
+        one.join(max(0.0, deadline - time.monotonic()))
+    names = [one.name for one in left if one.is_alive()]
+    assert not names, f"threads left behind: {', '.join(names)}"

@@ -1,0 +1,108 @@
+"""World, limits and routes: what the records make of the nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ground_controller.core import Core, encode_decision
+from ground_controller.journal import Entry
+from ground_controller.preparation import Prepared, prepare
+from ground_controller.routes import choose_route
+from ground_controller.world import World
+from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.wire import messages as m
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return prepare(load_bench(default_path("bench")), load_campaign(default_path("campaign")))
+
+
+def status(node: str, state: str, boot: str = "b1") -> Entry:
+    body = m.encode(m.Status(node=node, boot_id=boot, state=state))  # type: ignore[arg-type]  # a literal by hand
+    return Entry(0, 0.0, 0, "status", node, boot, 0, body)
+
+
+def samples(node: str, watts: float, seq: int) -> Entry:
+    record = m.Record(
+        node=node, boot_id="b1", seq=seq, mono_ns=1, wall_ns=1,
+        body=m.SampleBatch((1, 2), {"power_w": (watts, None)}),
+    )  # fmt: skip
+    return Entry(0, 0.0, 0, "samples", node, "b1", seq, m.encode(record))
+
+
+def test_a_will_takes_a_node_out_and_an_older_boots_will_does_not(prepared: Prepared) -> None:
+    world = World(prepared.setting)
+    world.apply(status("alpha", "online", "new"))
+    world.apply(status("alpha", "offline", "old"))
+    assert world.view(1.0).nodes[0].alive
+    world.apply(status("alpha", "offline", "new"))
+    assert not world.view(1.0).nodes[0].alive
+
+
+def test_soft_limit_ends_new_work_hard_limit_suspends_and_hysteresis_brings_it_back(prepared: Prepared) -> None:
+    world = World(prepared.setting)
+    limits = prepared.setting.limits
+
+    def at(temperature_c: float) -> m.SetDuty | None:
+        heat = np.array([temperature_c, 20.0, 20.0, 20.0])
+        world.twin = replace(world.twin, temperature_c=heat)
+        return world.step(world.scenario_s)[0]
+
+    assert at(limits.temperature_soft_c + 0.1) is None
+    assert not world.view(1.0).nodes[0].in_service
+    order = at(limits.temperature_hard_c + 0.1)
+    assert order is not None
+    assert not order.in_service
+    assert at(limits.temperature_soft_c - limits.temperature_hysteresis_c + 0.1) is None
+    assert not world.view(1.0).nodes[0].in_service
+    order = at(limits.temperature_soft_c - limits.temperature_hysteresis_c - 0.1)
+    assert order is not None
+    assert order.in_service
+    assert world.view(1.0).nodes[0].in_service
+
+
+def test_more_watts_heat_more_and_a_dead_board_cools(prepared: Prepared) -> None:
+    ends = []
+    for entries in ([samples("alpha", 6.0, 1)], [samples("alpha", 3.0, 1)], [status("alpha", "offline")]):
+        world = World(prepared.setting)
+        for entry in entries:
+            world.apply(entry)
+        world.step(60.0)
+        ends.append(float(world.twin.temperature_c[0]))
+    assert ends[0] > ends[1] > ends[2]
+
+
+def test_same_entries_same_decisions(prepared: Prepared) -> None:
+    entries = [status("bravo", "online"), samples("bravo", 5.0, 1), samples("charlie", 6.5, 1)]
+
+    def run() -> list[bytes]:
+        core = Core(prepared.setting, prepared.policy, 1, 5.0)
+        return [encode_decision(core.advance(t, 5.0 * t, entries if t == 1 else [])) for t in range(5)]
+
+    assert run() == run()
+
+
+def test_route_takes_standbys_for_lost_gateways_and_nothing_when_a_slice_has_nobody(prepared: Prepared) -> None:
+    core = Core(prepared.setting, prepared.policy, 1, 5.0)
+    first = choose_route(core.view)
+    assert first == tuple(piece.nodes[0] for piece in core.view.gateways)
+    other = choose_route(core.view, avoid=frozenset(first[:1]))
+    assert other is not None
+    assert other[0] != first[0]
+    core.advance(0, 0.0, [status(first[0], "offline")])
+    taken = choose_route(core.view)
+    assert taken is not None
+    assert taken[0] == other[0]
+    core.advance(1, 5.0, [status(other[0], "offline")])
+    assert choose_route(core.view) is None
+
+
+def test_shards_are_kept_in_the_cache_folder(prepared: Prepared) -> None:
+    assert (Path(prepared.shards) / "manifest.json").is_file()

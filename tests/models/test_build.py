@@ -1,0 +1,166 @@
+"""Building: same bytes every time, nothing done twice, nothing half-written, nothing foreign replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from hil_config.errors import ArtefactError, UsageError
+from hil_config.wire.manifest import MANIFEST_NAME, Manifest, read_manifest, read_shard
+from models.build import build_shards
+from models.oracle import Oracle
+from models.session import open_shard, trial_run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())}
+
+
+def test_two_builds_are_equal_byte_for_byte(tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    build_shards(tiny_checkpoint, tmp_path / "again", ("fp32", "int8"))
+    assert contents(tmp_path / "again") == contents(tiny_shards)
+
+
+def test_the_manifest_lists_every_file_once(tiny_shards: Path) -> None:
+    manifest = read_manifest(tiny_shards)
+    names = [shard.name for shard in manifest.shards]
+    assert sorted([*names, MANIFEST_NAME]) == sorted(path.name for path in tiny_shards.iterdir())
+    assert len(names) == 1 + 3 + 1 + 2 * 3 * 8
+    assert manifest.find("expert", "int8", 2, 5).name == "expert_02_05_int8.onnx"
+    assert manifest.find("trunk", "fp32", 1).name == "trunk_01.onnx"
+
+
+def test_every_shard_runs_and_has_the_stated_tensors(tiny_shards: Path) -> None:
+    for shard in read_manifest(tiny_shards).shards:
+        trial_run(shard, read_shard(tiny_shards, shard))
+
+
+def test_standard_graphs_pass_the_onnx_checker(tiny_shards: Path) -> None:
+    for shard in read_manifest(tiny_shards).shards:
+        if shard.precision == "fp32":
+            onnx.checker.check_model(read_shard(tiny_shards, shard), full_check=True)
+
+
+def test_a_finished_folder_is_left_alone(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    first = build_shards(tiny_checkpoint, tmp_path / "out")
+    before, steps = stamps(tmp_path / "out"), []
+    second = build_shards(tiny_checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert second == first
+    assert stamps(tmp_path / "out") == before
+    assert steps == [(29, 29, "already built")]
+
+
+def test_a_damaged_folder_is_built_again(tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_shards(tiny_checkpoint, out, ("int8", "fp32"))
+    (out / "head.onnx").write_bytes(b"short")
+    (out / "embed.onnx").unlink()
+    build_shards(tiny_checkpoint, out, ("int8", "fp32"))
+    assert contents(out) == contents(tiny_shards)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_other_weights_replace_the_folder(
+    make_checkpoint: Callable[..., Path], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = build_shards(tiny_checkpoint, out)
+    second = build_shards(make_checkpoint(tmp_path / "other", seed=2), out)
+    assert second.source_sha256 != first.source_sha256
+    assert read_manifest(out) == second
+
+
+def test_progress_counts_every_shard(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    steps: list[tuple[int, int, str]] = []
+    manifest = build_shards(tiny_checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert steps == [(done, 29, shard.name) for done, shard in enumerate(manifest.shards, start=1)]
+
+
+def test_an_interrupted_build_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(tiny_checkpoint, tmp_path / "out", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_rebuild_leaves_the_old_build(
+    make_checkpoint: Callable[..., Path], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", make_checkpoint(tmp_path / "other", seed=2)
+    build_shards(tiny_checkpoint, out)
+    before = contents(out)
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(other, out, progress=stop)
+    assert contents(out) == before
+    assert sorted(tmp_path.iterdir()) == sorted([out, other])
+
+
+def test_a_folder_of_something_else_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="will not be replaced"):
+        build_shards(tiny_checkpoint, tmp_path)
+    assert contents(tmp_path) == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("precisions", [(), ("int8", "int8")])
+def test_strange_precision_lists_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, precisions: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError):
+        build_shards(tiny_checkpoint, tmp_path / "out", precisions)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def copied(tiny_checkpoint: Path, tmp_path: Path) -> tuple[Path, Manifest]:
+    return tmp_path / "out", build_shards(tiny_checkpoint, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["embed.onnx", "trunk_02.onnx", "head.onnx", "expert_01_03_int8.onnx"])
+def test_one_flipped_bit_is_refused_before_it_is_run(copied: tuple[Path, Manifest], name: str) -> None:
+    folder, _ = copied
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(ArtefactError, match="sha256") as caught:
+        Oracle(folder, "int8")
+    assert caught.value.exit_code == 5
+    assert name in str(caught.value)
+
+
+def test_a_missing_shard_is_refused(copied: tuple[Path, Manifest]) -> None:
+    folder, _ = copied
+    os.remove(folder / "trunk_00.onnx")
+    with pytest.raises(ArtefactError, match="trunk_00"):
+        Oracle(folder, "int8")
+
+
+def test_a_precision_that_was_not_built_is_refused(copied: tuple[Path, Manifest]) -> None:
+    with pytest.raises(ArtefactError, match="no fp32 expert shard"):
+        Oracle(copied[0], "fp32")
+
+
+def test_a_graph_that_is_not_what_the_manifest_says_is_refused(copied: tuple[Path, Manifest]) -> None:
+    folder, manifest = copied
+    head, expert = manifest.find("head", "fp32"), manifest.find("expert", "int8", 0, 0)
+    with pytest.raises(ArtefactError, match="inputs"):
+        open_shard(head, read_shard(folder, expert))
+
+
+def test_bytes_that_are_no_graph_are_refused(copied: tuple[Path, Manifest]) -> None:
+    with pytest.raises(ArtefactError, match="refuses"):
+        open_shard(copied[1].find("head", "fp32"), b"not a graph")
