@@ -34,7 +34,7 @@ from models.importance import from_training
 
 Progress = Callable[[int, int, str], None]
 
-BUILD_REVISION = 1
+BUILD_REVISION = 2
 """Raised when the same checkpoint gives other bytes, so that folders of the older layout are built again."""
 
 

@@ -61,3 +61,27 @@ def test_route_without_normalising_keeps_the_scores() -> None:
     picks, weights = route(np.array([[0.1, 0.6, 0.3]], dtype=np.float32), Routing(2, False))
     assert picks.tolist() == [[1, 2]]
     np.testing.assert_array_equal(weights, np.array([[0.6, 0.3]], dtype=np.float32))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_low_rank_delta_fed_to_one_run_acts_on_that_run_alone(
+    tiny_shards: Path, tiny_checkpoint: Path, precision: Precision
+) -> None:
+    shard = read_manifest(tiny_shards).find("expert", precision, 0, 3)
+    session = open_shard(shard, read_shard(tiny_shards, shard))
+    hidden, width = 64, read_checkpoint(tiny_checkpoint).architecture.expert_width
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((7, hidden)).astype(np.float32)
+    sizes = {"delta_gate_up_a": (hidden, 4), "delta_gate_up_b": (4, 2 * width), "delta_y_a": (width, 4),
+             "delta_y_b": (4, hidden)}  # fmt: skip
+    delta = {name: rng.standard_normal(shape).astype(np.float32) * 0.1 for name, shape in sizes.items()}
+    before = session.run(None, {"x": x})[0]
+    adapted = session.run(None, {"x": x, **delta})[0]
+    assert np.array_equal(session.run(None, {"x": x})[0], before), "the next run is without it, bit for bit"
+    gate, up, down = read_checkpoint(tiny_checkpoint).expert(0, 3)
+    low = x @ delta["delta_gate_up_a"] @ delta["delta_gate_up_b"]
+    first, second = x @ gate.T + low[:, :width], x @ up.T + low[:, width:]
+    inner = first / (1 + np.exp(-first)) * second
+    wanted = inner @ down.T + inner @ delta["delta_y_a"] @ delta["delta_y_b"]
+    assert np.abs(wanted - before).max() > 0.1, "the delta must be large enough to be seen"
+    np.testing.assert_allclose(adapted, wanted, rtol=0, atol={"fp32": 1e-4, "int8": 0.15}[precision])
