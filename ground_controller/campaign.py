@@ -22,7 +22,7 @@ from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
 from ground_controller.workload import Workload
 from hil_config.clock import PacedClock
-from hil_config.errors import InvalidRunError
+from hil_config.errors import ConfigError, InvalidRunError
 from hil_config.schema.bench import Bench
 from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
@@ -69,7 +69,13 @@ class _Outlet:
 
 
 def _check_ports(bench: Bench) -> None:
-    """EnvironmentFault if a port that the bench file names is taken."""
+    """EnvironmentFault if a port that the bench file names is taken, ConfigError for what no run can start yet."""
+    for board in bench.boards:
+        if board.kind != "local":
+            raise ConfigError(
+                f"board {board.name} is {board.kind}: a run starts processes of this machine only",
+                "write `kind: local`; its profile still bills the process like that board",
+            )
     if bench.broker.port:
         check_port_free(bench.broker.host, bench.broker.port, "broker")
     for board in bench.boards:

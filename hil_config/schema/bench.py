@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from hil_config.schema.hardware import ConsoleLine, Disk, PowerSwitch, Ssh
 from hil_config.schema.strict import LOOPBACK, Name, Strict, refuse
 
 GROUND_PEER = "ground"
@@ -13,25 +14,14 @@ GROUND_PEER = "ground"
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
-
-def _check_loopback(value: str) -> str:
-    """Without TLS and access lists only this machine may reach broker and boards."""
-    if value not in LOOPBACK:
-        raise refuse(
-            (),
-            f"found {value!r}, wanted {' or '.join(LOOPBACK)}: without TLS only loopback may run",
-            "use 127.0.0.1",
-        )
-    return value
-
-
-Loopback = Annotated[str, Field(min_length=1), AfterValidator(_check_loopback)]
+Host = Annotated[str, Field(min_length=1)]
+BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian"]
 
 
 class Broker(Strict):
     """Where the MQTT broker listens. With port 0 a private one is started for each run."""
 
-    host: Loopback = Field(default="127.0.0.1", description="Address; loopback only.")
+    host: Host = Field(default="127.0.0.1", description="Address; loopback only, unless the bench has an identity.")
     port: Port = Field(default=0, description="TCP port; 0 takes any free one.")
 
 
@@ -40,8 +30,23 @@ class Board(Strict):
 
     name: Name = Field(description="Name of the board and its node; unique on the bench.")
     profile: str = Field(description="Board profile: power coefficients, memory and expert slots.", min_length=1)
-    address: Loopback = Field(default="127.0.0.1", description="Address of the data plane; loopback only.")
+    kind: BoardKind = Field(
+        default="local",
+        description="local: a process of this machine; virtual: an emulated machine; else a real board.",
+    )
+    address: Host = Field(
+        default="127.0.0.1", description="Address of the data plane; loopback only, unless the bench has an identity."
+    )
     data_port: Port = Field(default=0, description="TCP port of the data plane; 0 takes any free one.")
+    disk: Disk | None = Field(default=None, description="What `hil flash` may overwrite.")
+    console: ConsoleLine | None = Field(default=None, description="Serial line.")
+    power: PowerSwitch | None = Field(default=None, description="Power switch.")
+    ssh: Ssh | None = Field(default=None, description="Shell over the management network.")
+    mac: str | None = Field(
+        default=None,
+        description="Hardware address of the board's network port, lower case with colons.",
+        pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$",
+    )
 
 
 class Bench(Strict):
@@ -52,6 +57,25 @@ class Bench(Strict):
     boards: tuple[Board, ...] = Field(
         description="The boards, in the order of satellites.", min_length=1, max_length=64
     )
+
+    identity: str | None = Field(
+        default=None, description="Folder that `hil bench init` made; with it every link is mutual TLS.", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _check_reachable(self) -> Bench:
+        """Without TLS and access lists only this machine may reach broker and boards."""
+        if self.identity is None:
+            places: list[tuple[tuple[str | int, ...], str]] = [(("broker", "host"), self.broker.host)]
+            places += [(("boards", index, "address"), board.address) for index, board in enumerate(self.boards)]
+            for key, host in places:
+                if host not in LOOPBACK:
+                    raise refuse(
+                        key,
+                        f"found {host!r}, wanted {' or '.join(LOOPBACK)}: without TLS only loopback may run",
+                        "use 127.0.0.1, or make certificates with `hil bench init` and write `identity: FOLDER`",
+                    )
+        return self
 
     @model_validator(mode="after")
     def _check_unique(self) -> Bench:
@@ -71,12 +95,27 @@ class Bench(Strict):
                     "give every board its own name",
                 )
             names[board.name] = index
-            if board.data_port in ports:
+            if board.data_port in ports and board.address in LOOPBACK:
                 raise refuse(
                     ("boards", index, "data_port"),
                     f"found {board.data_port}, which {ports[board.data_port]} has already",
                     "give every board its own port, or 0 for any free one",
                 )
-            if board.data_port:
+            if board.data_port and board.address in LOOPBACK:
                 ports[board.data_port] = f"board {board.name}"
+        return self
+
+    @model_validator(mode="after")
+    def _check_disks(self) -> Bench:
+        owners: dict[str, str] = {}
+        for index, board in enumerate(self.boards):
+            if board.disk is None:
+                continue
+            if board.disk.stable_id in owners:
+                raise refuse(
+                    ("boards", index, "disk", board.disk.named_by),
+                    f"found {board.disk.stable_id!r}, which is board {owners[board.disk.stable_id]}'s disk already",
+                    "give every board its own disk",
+                )
+            owners[board.disk.stable_id] = board.name
         return self

@@ -13,7 +13,9 @@ from hil_config.errors import ConfigError
 from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.explain import validated
+from hil_config.schema.hardware import PATH_FIELDS
 from hil_config.schema.profiles import profile_names
+from hil_config.schema.strict import Strict
 from hil_config.schema.yaml_text import Document, Key, dotted, read_yaml
 
 DEFAULTS = Path(__file__).parent.parent / "defaults"
@@ -32,7 +34,7 @@ def default_path(name: Literal["bench", "campaign"]) -> Path:
 
 
 def load_bench(path: Path) -> Bench:
-    """The bench in `path`, with profiles that exist.
+    """The bench in `path`, with profiles that exist and absolute paths.
 
     Raises:
         ConfigError: see `read_yaml` and `validated`; or an unknown profile.
@@ -62,7 +64,25 @@ def bench_of(document: Document) -> Bench:
                 + (f"; did you mean {near[0]}?" if near else ""),
                 f"use one of {', '.join(names)}",
             )  # fmt: skip
-    return bench
+    return _anchored(bench, document.path.parent)
+
+
+def _anchored(bench: Bench, folder: Path) -> Bench:
+    """Paths in a bench file are relative to its folder."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(folder / os.path.expanduser(path))
+
+    boards = []
+    for board in bench.boards:
+        parts: dict[str, Strict] = {}
+        for section, key in PATH_FIELDS:
+            part = parts.get(section) or getattr(board, section)
+            if part is not None and getattr(part, key) is not None:
+                parts[section] = part.model_copy(update={key: absolute(getattr(part, key))})
+        boards.append(board.model_copy(update=parts))
+    identity = None if bench.identity is None else absolute(bench.identity)
+    return bench.model_copy(update={"boards": tuple(boards), "identity": identity})
 
 
 def campaign_of(document: Document) -> Campaign:
@@ -87,10 +107,11 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
     """SHA-256 (hex) of both as canonical JSON.
 
     Files count by their names alone: a run has its own hashes of what is in them, and a campaign stays the
-    same campaign in another folder.
+    same campaign in another folder. How a board is flashed, switched and reached does not count.
     """
+    reached = {"disk", "console", "power", "ssh", "mac"}
     plain: dict[str, Any] = {
-        "bench": bench.model_dump(mode="json"),
+        "bench": bench.model_dump(mode="json", exclude={"identity": True, "boards": {"__all__": reached}}),
         "campaign": campaign.model_dump(mode="json"),
     }
     for section, key, _ in FILE_KEYS:

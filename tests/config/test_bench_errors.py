@@ -167,3 +167,45 @@ def test_a_file_that_is_too_large(write: Write) -> None:
 def test_more_than_ten_mistakes_are_counted(write: Write) -> None:
     path = write(GOOD + "".join(f"key{i}: 1\n" for i in range(12)))
     assert refusal(path).message.splitlines()[-1] == "and 2 more"
+
+
+HARDWARE = """\
+bench: lab
+identity: keys
+boards:
+  - name: alpha
+    profile: raspberry-pi-5
+    kind: raspberry-pi
+    address: 192.168.1.7
+    disk: {serial: "0x1234abcd"}
+    power: {via: shelly, at: "http://192.168.2.9", channel: 0, password_file: keys/plug}
+  - {name: bravo, profile: local-process, kind: virtual, disk: {file: bravo.img, size_gb: 4}}
+"""
+
+
+def test_hardware(write: Write) -> None:
+    path = write(HARDWARE)
+    bench = load_bench(path)
+    alpha, bravo = bench.boards
+    assert bench.identity == str(path.parent / "keys")
+    assert alpha.disk is not None and (alpha.disk.named_by, alpha.disk.stable_id) == ("serial", "0x1234abcd")
+    assert alpha.power is not None and alpha.power.password_file == str(path.parent / "keys" / "plug")
+    assert bravo.disk is not None and bravo.disk.stable_id == str(path.parent / "bravo.img")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "words"),
+    [
+        ('{serial: "0x1234abcd"}', "{}", "8:11", "boards[0].disk: found no name, wanted exactly one of serial, wwn"),
+        ('"0x1234abcd"}', '"1", wwn: "2"}', "8:11", "boards[0].disk: found serial and wwn, wanted exactly one"),
+        ("file: bravo.img, size_gb: 4", 'serial: "0x1234abcd"', "10:73", "boards[1].disk.serial: found '0x1234abcd'"),
+        (", channel: 0", ", channel: -1", "9:61", "boards[0].power.channel: found -1"),
+        ("via: shelly", "via: shely", "9:18", "boards[0].power.via: found 'shely', wanted one of command"),
+        ('shelly, at: "http://192.168.2.9"', "uhubctl", "9:12", "boards[0].power: via uhubctl wants `at`"),
+        ("identity: keys\n", "", "6:14", "boards[0].address: found '192.168.1.7', wanted 127.0.0.1"),
+    ],
+)
+def test_hardware_refused(write: Write, old: str, new: str, where: str, words: str) -> None:
+    assert HARDWARE.count(old) == 1
+    path = write(HARDWARE.replace(old, new))
+    assert refusal(path).message.startswith(f"{path}:{where}: {words}")
