@@ -1,0 +1,117 @@
+"""Shortest paths: compiled and plain agree to the bit, and with an independent library."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ground_controller.compiled import COMPILED
+from ground_controller.routing import shortest
+from ground_controller.routing.shortest import Graph, between, directed, route, shortest_trees, undirected
+
+compiled_only = pytest.mark.skipif(not COMPILED, reason="numba is not installed (or HIL_COMPILED=0): one form only")
+
+
+def drawn(seed: int, nodes: int, links: int, two_way: bool) -> tuple[Graph, np.ndarray, list[tuple[int, int]]]:
+    """A random graph with whole weights, so that ties are common, some links down, some parallel."""
+    rng = np.random.default_rng(seed)
+    ends = [(int(a), int(b)) for a, b in rng.integers(0, nodes, (links, 2)) if a != b]
+    a, b = [x for x, _ in ends], [y for _, y in ends]
+    weight = rng.integers(0, 5, len(ends)).astype(float)
+    weight[rng.random(len(ends)) < 0.2] = np.inf
+    return (undirected if two_way else directed)(nodes, a, b), weight, ends
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 25), st.integers(1, 80), st.booleans())
+def test_trees_are_those_of_networkx(seed: int, nodes: int, links: int, two_way: bool) -> None:
+    graph, weight, ends = drawn(seed, nodes, links, two_way)
+    reference = nx.MultiGraph() if two_way else nx.MultiDiGraph()
+    reference.add_nodes_from(range(nodes))
+    reference.add_weighted_edges_from((a, b, w) for (a, b), w in zip(ends, weight, strict=True) if np.isfinite(w))
+    trees = shortest_trees(graph, weight, np.arange(nodes))
+    for source in range(nodes):
+        wanted = nx.single_source_dijkstra_path_length(reference, source)
+        assert {n: d for n, d in enumerate(trees.distance[source]) if np.isfinite(d)} == wanted
+        for goal in range(nodes):
+            path = route(trees.previous[source], source, goal)
+            assert len(path) - 1 == trees.hops[source, goal] if goal in wanted else path == ()
+            total = 0.0
+            for u, v in pairwise(path):
+                total += min(edge["weight"] for edge in reference[u][v].values())
+            if path:
+                assert total == wanted[goal]
+
+
+@compiled_only
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 25), st.integers(1, 80), st.booleans())
+def test_compiled_and_plain_agree_to_the_bit(seed: int, nodes: int, links: int, two_way: bool) -> None:
+    graph, whole, _ = drawn(seed, nodes, links, two_way)
+    rng = np.random.default_rng(seed)
+    delay = np.stack([whole, whole + rng.random(whole.size)])
+    rate = rng.random(delay.shape)
+    ends = rng.permutation(nodes)[: min(nodes, 5)]
+    fast, slow = (
+        [np.full((2, ends.size, ends.size), fill, kind) for fill, kind in
+         ((np.inf, float), (0.0, float), (-1, np.int32), (-1, np.int32))]
+        for _ in range(2)
+    )  # fmt: skip
+    arguments = (graph.first, graph.target, graph.link, graph.symmetric, delay, rate, ends)
+    shortest._between_compiled(*arguments, *fast)
+    shortest._between_plain(*arguments, *slow)
+    for a, b in zip(fast, slow, strict=True):
+        assert (a == b).all()
+    for weight in delay:
+        trees = shortest_trees(graph, weight, ends)
+        for k, end in enumerate(ends):
+            plain = np.full(nodes, np.inf), np.full(nodes, -1, np.int32), np.full(nodes, -1, np.int32)
+            shortest._tree_plain(
+                graph.first, graph.target, graph.link, weight, int(end), np.zeros(nodes, bool), -1, *plain
+            )
+            for ours, its in zip(plain, (trees.distance[k], trees.previous[k], trees.hops[k]), strict=True):
+                assert (ours == its).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_reduction_says_what_the_trees_say(seed: int, two_way: bool) -> None:
+    graph, whole, links = drawn(seed, 20, 45, two_way)
+    rng = np.random.default_rng(seed)
+    delay = whole + rng.random(whole.size)  # no ties: the path is the path
+    rate = rng.random(delay.size)
+    ends = rng.permutation(20)[:6]
+    found = between(graph, delay[None], rate, ends)
+    trees = shortest_trees(graph, delay, ends)
+    for i in range(6):
+        for j in range(6):
+            path = route(trees.previous[i], int(ends[i]), int(ends[j]))
+            assert found.delay_s[0, i, j] == pytest.approx(trees.distance[i, ends[j]], rel=1e-12)
+            assert found.hops[0, i, j] == len(path) - 1
+            steps = [
+                min((delay[k], rate[k]) for k, (u, v) in enumerate(links) if {u, v} == {a, b} and (two_way or u == a))
+                for a, b in pairwise(path)
+            ]
+            met = [int(np.flatnonzero(ends == node)[0]) for node in path[1:] if node in ends]
+            assert found.rate_bit_s[0, i, j] == min((r for _, r in steps), default=np.inf if path else 0.0)
+            assert found.via[0, i, j] == (met[0] if met else (i if path else -1))
+
+
+def test_input_is_checked() -> None:
+    ring = undirected(3, [0, 1, 2], [1, 2, 0])
+    for weight in ([1.0, 2.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], [[1.0, 1.0, 1.0]]):
+        with pytest.raises(ValueError, match="weight"):
+            shortest_trees(ring, weight, [0])
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        shortest_trees(ring, [1.0] * 3, [3])
+    with pytest.raises(ValueError, match="different"):
+        between(ring, [[1.0] * 3], 1.0, [0, 0])
+    with pytest.raises(ValueError, match="wanted 0 to 1"):
+        directed(2, [0], [2])
+    with pytest.raises(ValueError, match="two equal rows"):
+        directed(2, [0], [1, 1])
