@@ -6,9 +6,10 @@ A frame is 16 bytes of prefix and a body:
     body = u16 length of the header | header (MessagePack array of the frame's type) | tensor bytes
 
 The header's type is known from `kind`; the tensors' dtypes follow from it, their shapes stand in the header
-(`rows`, `width`, `picks`). All numbers little-endian. Nothing is read beyond what the prefix promises,
-no promise above `MAX_BODY_BYTES` is believed, and every failure is a RemoteProtocolError: a peer can
-neither make us allocate nor make us raise anything else.
+(`rows`, `width`, `picks`). All numbers little-endian. Fields named in `_OPTIONAL` are left out from the end while
+they have their default, so a frame that uses none of them is the frame of before they existed. Nothing is read
+beyond what the prefix promises, no promise above `MAX_BODY_BYTES` is believed, and every failure is a
+RemoteProtocolError: a peer can neither make us allocate nor make us raise anything else.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ Weights = NDArray[np.float32]
 _NONE_F: Hidden = np.zeros((0, 0), np.float32)
 _NONE_T: Tokens = np.zeros(0, np.int32)
 _NONE_E: Experts = np.zeros((0, 0), np.int16)
+_NONE_L: Weights = np.zeros(0, np.float32)
 
 
 class _Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq=False):
@@ -70,7 +72,8 @@ class Step(_Frame):
     """Client or last gateway -> first gateway: run tokens [rows] at positions start..start+rows-1.
 
     `remaining`: tokens still to generate after this step, this one included. `attempt` rises when the client
-    starts a request again; frames of an older attempt are ignored.
+    starts a request again; frames of an older attempt are ignored. `score`: generate nothing; answer with the
+    log-probability of each of these tokens but the first (`Scores`). `adapter`: the delta the request runs under.
     """
 
     kind: ClassVar[int] = 2
@@ -81,12 +84,15 @@ class Step(_Frame):
     route: Route
     rows: int
     tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
+    score: bool = False
+    adapter: str = ""
 
 
 class Handover(_Frame):
     """Gateway -> next gateway: the hidden state [rows, width] entering trunk slice `stage`.
 
-    `plan_version` pins the selection plan of this step for every gateway on the way.
+    `plan_version` pins the selection plan of this step for every gateway on the way. `score`: `tokens` [rows] came
+    with the step and are to be scored; otherwise `tokens` is empty.
     """
 
     kind: ClassVar[int] = 3
@@ -101,6 +107,9 @@ class Handover(_Frame):
     rows: int
     width: int
     hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
+    score: bool = False
+    adapter: str = ""
+    tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
 
 
 class ExpertCall(_Frame):
@@ -116,6 +125,7 @@ class ExpertCall(_Frame):
     experts: Experts = msgspec.field(default_factory=lambda: _NONE_E)
     weights: Weights = msgspec.field(default_factory=lambda: _NONE_F)
     hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
+    adapter: str = ""
 
 
 class ExpertReply(_Frame):
@@ -162,32 +172,88 @@ class Cancel(_Frame):
     attempt: int
 
 
-Frame = Hello | Step | Handover | ExpertCall | ExpertReply | Refusal | Token | Cancel
+class Scores(_Frame):
+    """Last gateway -> client: log p(token | those before it) [rows] for the scored tokens at start + 1 and on."""
+
+    kind: ClassVar[int] = 16
+    request: int
+    attempt: int
+    start: int
+    degraded: tuple[str, ...]
+    rows: int
+    logprobs: Weights = msgspec.field(default_factory=lambda: _NONE_L)
+
+
+class Delta(_Frame):
+    """Client -> node: a delta file and its signature to keep; then the same to the first of `relay`, and so on."""
+
+    kind: ClassVar[int] = 17
+    name: str
+    relay: tuple[str, ...]
+    client: str
+    signature: bytes
+    payload: bytes = b""
+
+
+class DeltaReply(_Frame):
+    """Node -> client: `node` holds delta `name` at `seq` now; with a `problem` it does not."""
+
+    kind: ClassVar[int] = 18
+    node: str
+    name: str
+    seq: int
+    problem: str
+
+
+Frame = Hello | Step | Handover | ExpertCall | ExpertReply | Refusal | Token | Cancel | Scores | Delta | DeltaReply
 _TYPES: dict[int, type[_Frame]] = {
-    t.kind: t for t in (Hello, Step, Handover, ExpertCall, ExpertReply, Refusal, Token, Cancel)
+    t.kind: t
+    for t in (Hello, Step, Handover, ExpertCall, ExpertReply, Refusal, Token, Cancel, Scores, Delta, DeltaReply)
 }
 _WITH_HIDDEN = (Handover, ExpertCall, ExpertReply)
 
 
 def _bare_header(frame: _Frame) -> bytes:
-    """The header without its tensors: the array items before the first tensor field."""
+    """The header: all fields but tensors, without trailing optional ones that have their default."""
     fields = _HEADER_FIELDS[type(frame)]
-    return msgspec.msgpack.encode([getattr(frame, name) for name in fields])
+    items = [getattr(frame, name) for name in fields]
+    while fields[len(items) - 1] in _OPTIONAL and items[-1] == _OPTIONAL[fields[len(items) - 1]]:
+        items.pop()
+    return msgspec.msgpack.encode(items)
 
 
-_TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden"}
+_TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload"}
+_OPTIONAL: dict[str, object] = {"score": False, "adapter": ""}
 _HEADER_FIELDS: dict[type[_Frame], tuple[str, ...]] = {
     t: tuple(name for name in t.__struct_fields__ if name not in _TENSOR_FIELDS) for t in _TYPES.values()
 }
 
 
-def _header_decoder(kind: type[_Frame]) -> msgspec.msgpack.Decoder[tuple[object, ...]]:
-    types = msgspec.structs.fields(kind)
-    items = tuple(field.type for field in types if field.name not in _TENSOR_FIELDS)
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(items))
+Decoders = dict[int, msgspec.msgpack.Decoder[tuple[object, ...]]]
 
 
-_DECODERS = {kind: _header_decoder(kind) for kind in _TYPES.values()}
+def _header_decoders(kind: type[_Frame]) -> Decoders:
+    """By the first byte of the header (a MessagePack array of up to 15 items): one for each allowed count."""
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    fields = _HEADER_FIELDS[kind]
+    least = len([name for name in fields if name not in _OPTIONAL])
+    return {
+        0x90 | count: msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(types[name] for name in fields[:count])))
+        for count in range(least, len(fields) + 1)
+    }
+
+
+_DECODERS = {kind: _header_decoders(kind) for kind in _TYPES.values()}
+
+
+def _decode_header(kind: type[_Frame], header: bytes) -> _Frame:
+    decoder = _DECODERS[kind].get(header[0] if header else 0)
+    if decoder is None:
+        raise RemoteProtocolError(f"{kind.__name__}: header starts {header[:1]!r}: wrong number of items")
+    try:
+        return kind(**dict(zip(_HEADER_FIELDS[kind], decoder.decode(header), strict=False)))
+    except (ValueError, TypeError, RecursionError) as error:  # msgspec errors and a bare UnicodeDecodeError
+        raise RemoteProtocolError(f"{kind.__name__}: {error}") from error
 
 
 def _tensors(frame: _Frame, codec: Codec) -> bytes:
@@ -195,6 +261,12 @@ def _tensors(frame: _Frame, codec: Codec) -> bytes:
         if frame.tokens.shape != (frame.rows,):
             raise LocalProtocolError(f"Step: tokens {frame.tokens.shape}, rows {frame.rows}")
         return frame.tokens.astype("<i4", copy=False).tobytes()
+    if isinstance(frame, Scores):
+        if frame.logprobs.shape != (frame.rows,) or not np.isfinite(frame.logprobs).all():
+            raise LocalProtocolError(f"Scores: log-probabilities {frame.logprobs.shape}, rows {frame.rows}")
+        return frame.logprobs.astype("<f4", copy=False).tobytes()
+    if isinstance(frame, Delta):
+        return frame.payload
     if not isinstance(frame, _WITH_HIDDEN):
         return b""
     if frame.hidden.shape != (frame.rows, frame.width):
@@ -202,6 +274,10 @@ def _tensors(frame: _Frame, codec: Codec) -> bytes:
             f"{type(frame).__name__}: hidden {frame.hidden.shape}, header {(frame.rows, frame.width)}"
         )
     hidden = encode_hidden(frame.hidden, codec)
+    if isinstance(frame, Handover):
+        if frame.tokens.shape != ((frame.rows,) if frame.score else (0,)):
+            raise LocalProtocolError(f"Handover: tokens {frame.tokens.shape}, rows {frame.rows}, score {frame.score}")
+        return frame.tokens.astype("<i4", copy=False).tobytes() + hidden
     if not isinstance(frame, ExpertCall):
         return hidden
     shape = (frame.rows, frame.picks)
@@ -258,20 +334,30 @@ def decode_body(kind: int, codec: int, body: bytes) -> Frame:
     (length,) = _U16.unpack_from(body)
     if _U16.size + length > len(body):
         raise RemoteProtocolError(f"header of {length} bytes in a body of {len(body)}")
-    try:
-        frame = frame_type(*_DECODERS[frame_type].decode(body[2 : 2 + length]))
-    except (ValueError, TypeError, RecursionError) as error:  # msgspec errors and a bare UnicodeDecodeError
-        raise RemoteProtocolError(f"{frame_type.__name__}: {error}") from error
+    frame = _decode_header(frame_type, body[2 : 2 + length])
     _check_bounds(frame, RemoteProtocolError)
     data = memoryview(body)[2 + length :]
     if isinstance(frame, Step):
         if len(data) != 4 * frame.rows:
             raise RemoteProtocolError(f"Step: {len(data)} bytes of tokens for {frame.rows} rows")
         frame.tokens = np.frombuffer(data, "<i4").astype(np.int32, copy=False)
+    elif isinstance(frame, Scores):
+        if len(data) != 4 * frame.rows:
+            raise RemoteProtocolError(f"Scores: {len(data)} bytes for {frame.rows} rows")
+        frame.logprobs = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+        if not np.isfinite(frame.logprobs).all():
+            raise RemoteProtocolError("Scores: a log-probability is not finite")
     elif isinstance(frame, _WITH_HIDDEN):
         if isinstance(frame, ExpertCall):
             data = _split_call(frame, data)
+        elif isinstance(frame, Handover) and frame.score:
+            if len(data) < 4 * frame.rows:
+                raise RemoteProtocolError(f"Handover: {len(data)} bytes of tensors, tokens need {4 * frame.rows}")
+            frame.tokens = np.frombuffer(data, "<i4", frame.rows).astype(np.int32, copy=False)
+            data = data[4 * frame.rows :]
         frame.hidden = decode_hidden(data, CODECS[codec], frame.rows, frame.width)
+    elif isinstance(frame, Delta):
+        frame.payload = bytes(data)
     elif len(data):
         raise RemoteProtocolError(f"{frame_type.__name__}: {len(data)} bytes after the header")
     if isinstance(frame, Hello) and frame.protocol != PROTOCOL:

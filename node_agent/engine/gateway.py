@@ -10,7 +10,7 @@ from queue import Empty, Full, Queue
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.frames import Cancel, Handover, Refusal, Step, Token
+from hil_config.wire.frames import Cancel, Handover, Refusal, Scores, Step, Token
 from hil_config.wire.messages import LayerEvidence, TokenEvidence
 from hil_config.wire.plan import GatewaySlice
 from models.serving.gate import row_fraction, select
@@ -120,10 +120,11 @@ class Gateway:
             return f"{self._node}: does not hold trunk layers {sorted(missing)}"
         if work.frame.start + work.frame.rows > self._model.context:
             return f"{self._node}: position {work.frame.start + work.frame.rows} is beyond the model's context"
-        if isinstance(work.frame, Step) and not (
-            work.frame.tokens.min() >= 0 and work.frame.tokens.max() < self._model.vocabulary
-        ):
+        tokens = work.frame.tokens  # empty in a handover that is not scored
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self._model.vocabulary):
             return f"{self._node}: a token is outside the vocabulary of {self._model.vocabulary}"
+        if work.frame.score and work.frame.rows < 2:
+            return f"{self._node}: a single token has nothing before it to be scored after"
         return self._out_of_service()
 
     def _layers(self, work: _Work, cache: RequestCache) -> F32:
@@ -169,9 +170,14 @@ class Gateway:
         if work.stage + 1 < len(route.gateways):
             handover = Handover(
                 frame.request, frame.attempt, frame.start, frame.remaining, route, work.stage + 1,
-                work.pinned.plan.version, degraded, frame.rows, hidden.shape[1], hidden,
+                work.pinned.plan.version, degraded, frame.rows, hidden.shape[1], hidden, frame.score, frame.adapter,
+                frame.tokens if frame.score else np.zeros(0, np.int32),
             )  # fmt: skip
             self._forward(route.gateways[work.stage + 1], handover)
+        elif frame.score:
+            logprobs, head_us = self._trunk.score(hidden, frame.tokens)
+            scores = Scores(frame.request, frame.attempt, frame.start, degraded, len(logprobs), logprobs)
+            self._peers.send(route.client, scores)
         else:
             choice = self._trunk.choose(hidden)
             token, head_us = choice.token, choice.runtime_us
@@ -183,7 +189,7 @@ class Gateway:
             if frame.remaining > 1 and token != self._model.end_of_text and position < self._model.context:
                 again = Step(
                     frame.request, frame.attempt, position, frame.remaining - 1, route, 1,
-                    np.array([token], np.int32),
+                    np.array([token], np.int32), adapter=frame.adapter,
                 )  # fmt: skip
                 self._forward(route.gateways[0], again)
             self.tokens += 1

@@ -60,6 +60,17 @@ class Trunk:
         cache.write(layer, key, value)
         return TrunkStep(residual, expert_input, scores, runtime_us)
 
+    def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
+        """Log-probability [T - 1] of each of `tokens` [T] but the first, given [T, H]; microseconds in onnxruntime."""
+        assert self._head is not None, "only the holder of the last layer has the head"
+        begin_s = time.perf_counter()
+        (logits,) = self._head.run(hidden[:-1])
+        runtime_us = (time.perf_counter() - begin_s) * 1e6
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        total = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
+        picked = shifted[np.arange(len(shifted)), tokens[1:].astype(np.int64)]
+        return (picked - total).astype(np.float32), runtime_us
+
     def choose(self, hidden: F32) -> Choice:
         """The most probable token after the last row of [T, H]."""
         assert self._head is not None, "only the holder of the last layer has the head"

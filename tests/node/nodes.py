@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Step, Token, encode_frame
+from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores, Step, Token, encode_frame
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
@@ -106,6 +106,7 @@ class Bench:
         self._arrived = threading.Condition()
         self.tokens: list[Token] = []
         self.refusals: list[Refusal] = []
+        self.scores: list[Scores] = []
         self._out: dict[str, socket.socket] = {}
         self.listener = Listener(self._crew, "127.0.0.1", 0, lambda hello: "", self._handle, lambda peer, reason: None)
         self._crew.start("client", self.listener.work)
@@ -139,6 +140,8 @@ class Bench:
                 self.tokens.append(frame)
             elif isinstance(frame, Refusal):
                 self.refusals.append(frame)
+            elif isinstance(frame, Scores):
+                self.scores.append(frame)
             self._arrived.notify_all()
 
     def send(self, frame: Step | Cancel, to: str) -> None:
@@ -182,6 +185,21 @@ class Bench:
 
         assert self.wait(done), f"{len(self.of(request, attempt))} of {count} tokens came"
         return self.of(request, attempt)
+
+    def score(self, tokens: list[int], request: int = 1, adapter: str = "") -> list[float]:
+        """Log-probabilities of `tokens` but the first; empty at a refusal."""
+        gateways = tuple(piece.nodes[0] for piece in self.plan.gateways)
+        step = Step(
+            request, 1, 0, 1, Route(gateways, "client"), len(tokens), np.array(tokens, np.int32), score=True,
+            adapter=adapter,
+        )  # fmt: skip
+        self.send(step, gateways[0])
+
+        def mine() -> list[Scores]:
+            return [s for s in self.scores if s.request == request]
+
+        assert self.wait(lambda: mine() or self.refusals)
+        return mine()[0].logprobs.tolist() if mine() else []
 
     def of(self, request: int, attempt: int) -> list[Token]:
         return [t for t in self.tokens if (t.request, t.attempt) == (request, attempt)]

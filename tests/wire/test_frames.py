@@ -8,6 +8,7 @@ import struct
 import zlib
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,7 +37,16 @@ def examples() -> list[f.Frame]:
         f.Refusal(9, 7, 2, "bravo is out of service"),
         f.Token(7, 2, 11, 42, -0.5, 1.25, ("lost", "rerouted")),
         f.Cancel(7, 2),
-    ]
+        f.Step(7, 2, 0, 5, ROUTE, 2, np.array([1, 2], np.int32), score=True),
+        f.Handover(
+            7, 2, 4, 1, ROUTE, 1, 12, (), 2, 8, hidden(2, 8), score=True, adapter="satire",
+            tokens=np.array([5, 6], np.int32),
+        ),
+        f.ExpertCall(1 << 40, 7, 3, 2, 8, 2, picks, weights, hidden(2, 8), adapter="satire"),
+        f.Scores(7, 2, 0, ("rerouted",), 3, np.array([-0.5, -2.0, 0.0], np.float32)),
+        f.Delta("satire", ("bravo",), "ground", b"signature", b"payload"),
+        f.DeltaReply("bravo", "satire", 3, ""),
+    ]  # fmt: skip
 
 
 def same(a: Any, b: Any) -> bool:
@@ -64,6 +74,13 @@ def test_every_split_of_the_bytes_gives_the_same_frames(frame: f.Frame) -> None:
                 got.append(found)
         assert len(got) == 2 and all(same(frame, one) for one in got), cut
         assert decoder.pending == 0
+
+
+def test_frames_that_use_no_later_field_are_as_they_were_before_it() -> None:
+    items = {type(frame).__name__: len(msgspec.msgpack.decode(f._bare_header(frame))) for frame in examples()[:8]}
+    assert items == {
+        "Hello": 4, "Step": 6, "Handover": 10, "ExpertCall": 6, "ExpertReply": 6, "Refusal": 4, "Token": 7, "Cancel": 2,
+    }  # fmt: skip
 
 
 def test_byte_by_byte() -> None:
@@ -151,6 +168,9 @@ def test_a_promise_of_too_many_bytes_is_refused_before_they_come() -> None:
         f.ExpertReply(1, 0, 0.0, 0.0, 0, 4, hidden(0, 4)),
         f.ExpertCall(1, 1, 0, 1, 4, 3, np.zeros((1, 2), np.int16), np.zeros((1, 2), np.float32), hidden(1, 4)),
         f.Refusal(1, 1, 1, "x" * 70_000),
+        f.Scores(1, 1, 0, (), 2, np.zeros(1, np.float32)),
+        f.Scores(1, 1, 0, (), 1, np.array([-np.inf], np.float32)),
+        f.Handover(1, 1, 0, 1, ROUTE, 1, 1, (), 1, 4, hidden(1, 4), score=True),
     ],
 )
 def test_our_own_mistakes_are_local_errors(frame: f.Frame) -> None:
