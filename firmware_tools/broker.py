@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from firmware_tools import apt_package
+from firmware_tools.broker_access import Access, render_acl, render_listener
 from hil_config.errors import EnvironmentFault, UsageError
 
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin:/usr/local/bin:/usr/bin:/opt/homebrew/sbin"
@@ -33,9 +34,8 @@ _INSTALLERS = {
 }
 
 _CONFIG = """\
-# Private broker of one run, written by hil: this machine only, nothing kept on disk.
-{user}listener {port} 127.0.0.1
-allow_anonymous true
+# Private broker of one run, written by hil: {who}, nothing kept on disk.
+{user}{listener}
 persistence false
 set_tcp_nodelay true
 max_queued_messages 100000
@@ -116,18 +116,26 @@ def find_mosquitto(tell: Callable[[str], None] = lambda _: None) -> Mosquitto:
         raise EnvironmentFault(f"the MQTT broker is missing; {error.message}", install_command()) from error
 
 
-def prepare_broker(port: int, folder: Path, tell: Callable[[str], None] = lambda _: None) -> Recipe:
-    """Write FOLDER/mosquitto.conf for a broker on 127.0.0.1:`port` and say how to start it.
+def prepare_broker(
+    port: int, folder: Path, tell: Callable[[str], None] = lambda _: None, access: Access | None = None
+) -> Recipe:
+    """Write FOLDER/mosquitto.conf (and acl) for a broker on `port` and say how to start it.
+
+    Args:
+        access: TLS, and who may do what; without it the broker is for this machine alone.
 
     Raises:
         EnvironmentFault: no Mosquitto, or the folder cannot be written.
     """
     mosquitto = find_mosquitto(tell)
     home = folder.absolute()
-    text = render_config(port, home / "mosquitto.log")
+    text = render_config(port, home / "mosquitto.log", access and (access, home / "acl"))
     config = home / "mosquitto.conf"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        if access is not None:
+            (home / "acl").write_text(render_acl(access.bench), encoding="utf-8")
+            (home / "acl").chmod(0o600)  # Mosquitto complains about one that others can read
         config.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(
@@ -136,8 +144,9 @@ def prepare_broker(port: int, folder: Path, tell: Callable[[str], None] = lambda
     return Recipe(str(mosquitto.program), ("-c", str(config)), mosquitto.environment, str(config))
 
 
-def render_config(port: int, log: Path) -> str:
-    """Configuration of a private broker. Whoever can log in to this machine can use it, and nobody else.
+def render_config(port: int, log: Path, access: tuple[Access, Path] | None = None) -> str:
+    """Configuration of a private broker: for whoever can log in to this machine, or with `access` (and the path of
+    its ACL file) for whoever holds a certificate of the bench.
 
     The queues are long because evidence is small and the controller may pause; a packet may hold a whole
     link schedule.
@@ -148,7 +157,10 @@ def render_config(port: int, log: Path) -> str:
         raise UsageError(f"folder {str(log.parent)!r}: control characters in its name", "choose another")
     # Started by root it would become `nobody`, who cannot write the log.
     user = "user root\n" if os.geteuid() == 0 else ""
-    return _CONFIG.format(user=user, port=port, packet=MAX_PACKET_BYTES, log=log)
+    who, listener = "this machine only", f"listener {port} 127.0.0.1\nallow_anonymous true"
+    if access is not None:
+        who, listener = "certificates of this bench only", render_listener(port, *access)
+    return _CONFIG.format(who=who, user=user, listener=listener, packet=MAX_PACKET_BYTES, log=log)
 
 
 def _fetched_folder() -> Path:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from hil_config.errors import RemoteProtocolError
+from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.tls import TlsFiles, accept, client_context, connect, server_context
 from hil_config.wire.frames import (
     Cancel,
     Frame,
@@ -93,6 +94,7 @@ class Client:
     addresses: node -> (host, port).
     routes: the best gateways now, avoiding some; None when there are none.
     record: takes every event (TokenArrived, AttemptBegan) before anything follows from it.
+    tls: with it both directions are mutual TLS; None runs in the clear.
     """
 
     def __init__(
@@ -103,7 +105,10 @@ class Client:
         record: Callable[[msgspec.Struct], None],
         end_of_text: int,
         token_timeout_s: float,
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._dial = None if tls is None else client_context(tls)
+        self._listen = None if tls is None else server_context(tls)
         self._hello = encode_frame(Hello(NAME, run, "client"))
         self._addresses = addresses
         self._routes = routes
@@ -189,14 +194,20 @@ class Client:
         try:
             sock = self._out.get(node)
             if sock is None:
-                sock = self._out[node] = socket.create_connection(self._addresses[node], 2.0)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock = self._out[node] = self._connect(node)
                 sock.sendall(self._hello)
             sock.sendall(encode_frame(frame))
             return True
-        except OSError:
+        except (OSError, LinkError):
             self._drop(node)
             return False
+
+    def _connect(self, node: str) -> socket.socket:
+        if self._dial is not None:
+            return connect(self._addresses[node], self._dial, node, 2.0)
+        sock = socket.create_connection(self._addresses[node], 2.0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
 
     def _drop(self, node: str) -> None:
         sock = self._out.pop(node, None)
@@ -209,20 +220,32 @@ class Client:
                 connection, _ = self._server.accept()
             except OSError:
                 return  # closed
-            with self._lock:
-                self._in.add(connection)
             thread = threading.Thread(target=self._read, args=(connection,), name="client-read", daemon=True)
             self._threads.append(thread)
             thread.start()
 
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        """The connection to read tokens from, known to `close` from now on."""
+        if self._listen is not None:
+            connection, name = accept(connection, self._listen)
+            if name not in self._addresses:
+                connection.close()
+                raise LinkError(f"a certificate for {name!r}, which is no node of this run")
+        with self._lock:
+            self._in.add(connection)
+            if self._closed.is_set():
+                connection.shutdown(socket.SHUT_RDWR)
+        return connection
+
     def _read(self, connection: socket.socket) -> None:
         decoder = FrameDecoder()
         try:
+            connection = self._secured(connection)
             while data := connection.recv(1 << 16):
                 decoder.receive(data)
                 while (frame := decoder.next_frame()) is not None:
                     self._take(frame)
-        except (OSError, RemoteProtocolError):
+        except (OSError, LinkError, RemoteProtocolError):
             self.stray_frames += 1
         finally:
             connection.close()

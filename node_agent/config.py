@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from hil_config.errors import ConfigError
+from hil_config.tls import TlsFiles
 
 
 class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,7 +21,7 @@ class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`sysfs_root` is / on a board; tests point it at a copied tree."""
+    """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike."""
 
     node: str
     bench: str
@@ -35,6 +36,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_hz: float = 10.0
     gateway_threads: int = 8
     max_spool_bytes: int = 256 << 20
+    tls: TlsFiles | None = None
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -50,9 +52,9 @@ def read_config(path: Path) -> AgentConfig:
         raise ConfigError(f"{path}: sample_hz {config.sample_hz}, wanted 0.1 to 1000", hint)
     loopback = {"127.0.0.1", "localhost"}
     for field, host in (("broker_host", config.broker_host), ("data_host", config.data_host)):
-        if host not in loopback:
+        if config.tls is None and host not in loopback:
             raise ConfigError(
                 f"{path}: {field} {host!r}: without TLS an agent talks on loopback only",
-                "use 127.0.0.1",
+                "use 127.0.0.1, or enrol the board and name its certificates under tls",
             )
     return config

@@ -13,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.tls import BROKER, check_accepted, client_context, explain
 from hil_config.wire import topics
 from hil_config.wire.messages import Status, decode, encode
 from hil_config.wire.topics import Topic
@@ -42,11 +43,16 @@ class MqttLink:
         self._order = order
         self.connected = threading.Event()
         self.bad_messages = 0
+        self.refusal = ""
+        """Why the broker would not have us when we last asked, or ""."""
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"{config.node}-{boot_id}", protocol=mqtt.MQTTv5
         )
         self._client.max_inflight_messages_set(256)
         self._client.reconnect_delay_set(1, 2)
+        self._tls = None if config.tls is None else client_context(config.tls, BROKER)
+        if self._tls is not None:
+            self._client.tls_set_context(self._tls)
         self._client.on_socket_open = _no_delay
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -59,18 +65,23 @@ class MqttLink:
 
     def start(self) -> None:
         """Connect in the background and keep reconnecting. LinkError if the broker is not there at first."""
+        host, port = self._config.broker_host, self._config.broker_port
+        hint = "start the broker, or mend broker_host and broker_port"
         try:
-            self._client.connect(self._config.broker_host, self._config.broker_port, keepalive=5)
+            if self._tls is not None:
+                check_accepted((host, port), self._tls)
+            self._client.connect(host, port, keepalive=5)
+        except LinkError as error:
+            raise LinkError(f"broker {host}:{port}: {error.message}", hint) from error
         except OSError as error:
-            raise LinkError(
-                f"broker {self._config.broker_host}:{self._config.broker_port}: {error.strerror or error}",
-                "start the broker, or mend broker_host and broker_port",
-            ) from error
+            raise LinkError(f"broker {host}:{port}: {explain(error)}", hint) from error
         self._client.loop_start()
 
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
         if reason.is_failure:
-            return  # paho tries again; the refusal stands in the broker's log
+            self.refusal = str(reason)  # paho tries again
+            return
+        self.refusal = ""
         for row in ORDERS:
             client.subscribe(self._topic(row), qos=row.qos)
         self.connected.set()

@@ -19,6 +19,7 @@ from node_agent.engine.gateway import Gateway
 from node_agent.engine.plans import PlanBook
 from node_agent.engine.trunk import Trunk
 from node_agent.link.peers import Peers
+from node_agent.link.security import CLEAR, Security
 from node_agent.shards.store import ShardStore
 
 Record = Callable[[TokenEvidence | NodeEvent | LinkReport], None]
@@ -32,7 +33,14 @@ class RunContext:
     """
 
     def __init__(
-        self, node: str, boot_id: str, order: Prepare, store: ShardStore, record: Record, gateway_threads: int
+        self,
+        node: str,
+        boot_id: str,
+        order: Prepare,
+        store: ShardStore,
+        record: Record,
+        gateway_threads: int,
+        security: Security = CLEAR,
     ) -> None:
         if schedule_hash(order.schedule) != order.schedule_sha256:
             raise DataFileError("the link schedule arrived damaged: its hash is not the one ordered")
@@ -48,7 +56,7 @@ class RunContext:
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
         self.bank = ExpertBank(store, order.experts)
         self.plans = PlanBook(store.manifest.model, order.plan)
-        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost)
+        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security)
         self.caller = ExpertCaller(self.peers, self.bank, order.expert_timeout_s)
         trunk = Trunk(store, order)
         self.gateway = Gateway(node, trunk, self.caller, self.plans, record, self.out_of_service)

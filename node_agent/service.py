@@ -20,6 +20,7 @@ from node_agent.config import AgentConfig
 from node_agent.crew import Crew
 from node_agent.evidence import Evidence
 from node_agent.link.incoming import Listener
+from node_agent.link.security import secure
 from node_agent.mqtt_link import MqttLink
 from node_agent.run_context import RunContext
 from node_agent.sampler import Sampler
@@ -42,7 +43,10 @@ class Agent:
         self._run: RunContext | None = None
         self._epoch = 0
         self._sensors, self._missing = probe(config)
-        self._listener = Listener(self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone)
+        self._security = secure(config.tls)
+        self._listener = Listener(
+            self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone, self._security.listen
+        )
         self._spool = Spool(Path(config.spool) / f"{config.node}-{self.boot_id}", config.max_spool_bytes)
         self._mqtt = MqttLink(config, self.boot_id, self._status, self._take)
         self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt)
@@ -138,6 +142,7 @@ class Agent:
                 self._store,
                 self._evidence.put,
                 self._config.gateway_threads,
+                self._security,
             )
             run.start()
             self._run = run

@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ground_controller.inbox import Arrival, Inbox
 from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError
+from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.plan import SelectionPlan
@@ -51,9 +52,9 @@ def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
 
 
 class MqttFleet:
-    """All nodes of one bench, by name."""
+    """All nodes of one bench, by name. With `tls` the broker must prove that it is this bench's."""
 
-    def __init__(self, bench: str, epoch: int, inbox: Inbox) -> None:
+    def __init__(self, bench: str, epoch: int, inbox: Inbox, tls: TlsFiles | None = None) -> None:
         self._bench = bench
         self._epoch = epoch
         self._inbox = inbox
@@ -65,18 +66,24 @@ class MqttFleet:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"ground-{epoch}", protocol=mqtt.MQTTv5)
         self._client.max_inflight_messages_set(1024)
         self._client.reconnect_delay_set(1, 2)
+        self._tls = None if tls is None else client_context(tls, BROKER)
+        if self._tls is not None:
+            self._client.tls_set_context(self._tls)
         self._client.on_socket_open = _no_delay
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
 
     def start(self, host: str, port: int) -> None:
         """Connect; LinkError if the broker is not there."""
+        hint = "start it, or mend `broker` in bench.yaml"
         try:
+            if self._tls is not None:
+                check_accepted((host, port), self._tls)
             self._client.connect(host, port, keepalive=5)
+        except LinkError as error:
+            raise LinkError(f"broker {host}:{port}: {error.message}", hint) from error
         except OSError as error:
-            raise LinkError(
-                f"broker {host}:{port}: {error.strerror or error}", "start it, or mend `broker` in bench.yaml"
-            ) from error
+            raise LinkError(f"broker {host}:{port}: {explain(error)}", hint) from error
         self._client.loop_start()
 
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
-from hil_config.errors import EnvironmentFault, RemoteProtocolError
+from hil_config.errors import EnvironmentFault, LinkError, RemoteProtocolError
+from hil_config.tls import accept, explain
 from hil_config.wire.frames import Frame, FrameDecoder, Hello
 from node_agent.crew import Crew
 
@@ -22,7 +24,8 @@ class Listener:
     Args:
         admit: (hello) -> reason of refusal, or "".
         handle: (peer, frame, monotonic seconds at which its bytes were received).
-        gone: (peer, reason) when an admitted connection ends.
+        gone: (peer, reason) when an admitted connection ends; peer is "" for one that was not admitted.
+        tls: makes every connection prove by certificate the name that its Hello says; None runs in the clear.
     """
 
     def __init__(
@@ -33,12 +36,15 @@ class Listener:
         admit: Callable[[Hello], str],
         handle: Handler,
         gone: Callable[[str, str], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._crew = crew
         self._admit = admit
         self._handle = handle
         self._gone = gone
+        self._tls = tls
         self._connections: set[socket.socket] = set()
+        self._closed = False
         self._lock = threading.Lock()
         try:
             self._sock = socket.create_server((host, port), backlog=64)
@@ -61,9 +67,28 @@ class Listener:
                 self._connections.add(connection)
             self._crew.start("reader", partial(self._read, connection))
 
+    def _secured(self, connection: socket.socket) -> tuple[socket.socket, str]:
+        """The connection to read from and the name its certificate proves ("" in the clear)."""
+        if self._tls is None:
+            return connection, ""
+        host, port = connection.getpeername()[:2]
+        with self._lock:
+            self._connections.discard(connection)
+        try:
+            secure, name = accept(connection, self._tls)
+        except LinkError as error:
+            raise RemoteProtocolError(f"{host}:{port}: {error.message}") from error
+        with self._lock:
+            self._connections.add(secure)
+            if self._closed:  # meanwhile; nobody else would end it now
+                raise RemoteProtocolError("this node is closing")
+        return secure, name
+
     def _read(self, connection: socket.socket) -> None:
         peer, reason = "", "closed"
+        proven = ""
         try:
+            connection, proven = self._secured(connection)
             decoder = FrameDecoder()
             chunk = memoryview(bytearray(_CHUNK))  # one buffer a connection: recv would allocate one a call
             while count := connection.recv_into(chunk):
@@ -73,9 +98,9 @@ class Listener:
                     if peer:
                         self._handle(peer, frame, received_s)
                     else:
-                        peer = self._greet(frame)
+                        peer = self._greet(frame, proven)
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = explain(error)
         except RemoteProtocolError as error:
             reason = error.message
         finally:
@@ -85,9 +110,11 @@ class Listener:
         if not self._crew.stopping.is_set():
             self._gone(peer, reason)
 
-    def _greet(self, frame: Frame) -> str:
+    def _greet(self, frame: Frame, proven: str) -> str:
         if not isinstance(frame, Hello):
             raise RemoteProtocolError(f"first frame is {type(frame).__name__}, wanted Hello")
+        if self._tls is not None and frame.peer != proven:
+            raise RemoteProtocolError(f"says it is {frame.peer!r}, its certificate says {proven!r}")
         if refusal := self._admit(frame):
             raise RemoteProtocolError(f"peer {frame.peer!r}: {refusal}")
         return frame.peer
@@ -100,6 +127,7 @@ class Listener:
             pass  # not listening any more
         self._sock.close()
         with self._lock:
+            self._closed = True
             for connection in self._connections:
                 try:
                     connection.shutdown(socket.SHUT_RDWR)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
 
 from hil_config.errors import LinkError
+from hil_config.tls import connect, explain
 from hil_config.wire.schedule_file import LinkState
 from node_agent.link.shaper import Shaper
 
@@ -30,6 +32,13 @@ class LinkCount:
         self.errors_us: list[float] = []
 
 
+def _send(sock: socket.socket, data: bytes) -> None:
+    try:
+        sock.sendall(data)
+    except OSError as error:
+        raise LinkError(explain(error)) from error
+
+
 class OutgoingLink:
     """Sends encoded frames to one peer.
 
@@ -40,6 +49,7 @@ class OutgoingLink:
         hello: the encoded first frame of every connection.
         state: the link's state now (`UNSHAPED` for a peer outside the orbit).
         lost: called once when the connection breaks or cannot be made, with the reason.
+        tls: with it the peer must prove its name; None runs in the clear.
     """
 
     def __init__(
@@ -49,12 +59,14 @@ class OutgoingLink:
         hello: bytes,
         state: Callable[[], LinkState],
         lost: Callable[[str, str], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.peer = peer
         self._address = address
         self._hello = hello
         self._state = state
         self._lost = lost
+        self._tls = tls
         self._shaper = Shaper()
         self._condition = threading.Condition()
         self._queue: list[tuple[float, int, float, bytes]] = []
@@ -63,6 +75,7 @@ class OutgoingLink:
         self._sock_lock = threading.Lock()
         self._retry_at_s = 0.0
         self._closed = False
+        self.trouble = ""
         self._count = LinkCount()
 
     def send(self, frame: bytes) -> bool:
@@ -107,11 +120,11 @@ class OutgoingLink:
             try:
                 if self._sock is None:
                     self._sock = self._connect()
-                self._sock.sendall(frame)
+                _send(self._sock, frame)
                 return True
-            except OSError as error:
+            except LinkError as error:
                 self._drop()
-                reason = f"{self._address[0]}:{self._address[1]}: {error.strerror or error}"
+                reason = error.message
         with self._condition:
             self._queue.clear()
             self._retry_at_s = time.monotonic() + RETRY_S
@@ -119,14 +132,26 @@ class OutgoingLink:
         return False
 
     def _connect(self) -> socket.socket:
-        sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        where = f"{self._address[0]}:{self._address[1]}"
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(None)
-            # A kernel timeout on a blocking socket: Python's own would poll before every send.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
-            sock.sendall(self._hello)
-        except OSError:
+            if self._tls is None:
+                sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+            else:
+                sock = connect(self._address, self._tls, self.peer, CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise LinkError(f"{where}: {error.strerror or error}") from error
+        except LinkError as error:
+            raise LinkError(f"{where}: {error.message}") from error
+        try:
+            if self._tls is None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(None)
+                # A kernel timeout on a blocking socket: Python's own would poll before every send.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
+            else:
+                sock.settimeout(SEND_TIMEOUT_S)  # ssl would begin again after a kernel timeout, for ever
+            _send(sock, self._hello)
+        except LinkError:
             sock.close()
             raise
         return sock
@@ -145,7 +170,8 @@ class OutgoingLink:
                 return False
             try:
                 self._sock = self._connect()
-            except OSError:
+            except LinkError as error:
+                self.trouble = error.message
                 return False
         with self._condition:
             self._retry_at_s = 0.0
@@ -155,7 +181,7 @@ class OutgoingLink:
         """Connect, or LinkError: used once before a run so that a wrong address is found at once."""
         if not self.probe():
             raise LinkError(
-                f"peer {self.peer}: no connection to {self._address[0]}:{self._address[1]}",
+                f"peer {self.peer}: no connection to {self.trouble}",
                 "is its agent running? hil bench doctor",
             )
 

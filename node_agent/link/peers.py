@@ -15,6 +15,7 @@ from hil_config.wire.messages import LinkReport, Prepare
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink
+from node_agent.link.security import CLEAR, Security
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -43,6 +44,7 @@ class Peers:
         schedule: LinkSchedule,
         clock: Callable[[], Clock],
         lost: Callable[[str, str], None],
+        security: Security = CLEAR,
     ) -> None:
         self.node = node
         self._satellites = order.satellites
@@ -56,7 +58,9 @@ class Peers:
         self._known: dict[tuple[str, str], tuple[float, LinkState]] = {}
         hello = encode_frame(Hello(node, order.run, boot_id))
         self._links = {
-            peer.name: OutgoingLink(peer.name, _split(peer.address), hello, partial(self.state, peer.name), self.lost)
+            peer.name: OutgoingLink(
+                peer.name, _split(peer.address), hello, partial(self.state, peer.name), self.lost, security.dial
+            )
             for peer in order.peers
             if peer.name != node
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hil_config.tls import connect, identity_files
 from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores, Step, Token, encode_frame
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
@@ -18,6 +19,7 @@ from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader, encode_schedule
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
+from node_agent.link.security import CLEAR, Security, secure
 from node_agent.run_context import RunContext
 from node_agent.shards.store import ShardStore
 
@@ -61,13 +63,15 @@ def plain_plan(manifest: Manifest, names: tuple[str, ...], copies: int = 2, **ch
 class Node:
     """One node's data plane."""
 
-    def __init__(self, name: str, shards: Path) -> None:
+    def __init__(self, name: str, shards: Path, security: Security = CLEAR) -> None:
         self.name = name
         self.crew = Crew()
         self.store = ShardStore(shards)
         self.records: list[Any] = []
         self.context: RunContext | None = None
-        self.listener = Listener(self.crew, "127.0.0.1", 0, self._admit, self._handle, self._gone)
+        self.security = security
+        self.refused: list[str] = []
+        self.listener = Listener(self.crew, "127.0.0.1", 0, self._admit, self._handle, self._gone, security.listen)
         self.crew.start("listener", self.listener.work)
 
     def _admit(self, hello: Hello) -> str:
@@ -82,6 +86,8 @@ class Node:
         self.context.handle(peer, frame, received_s)
 
     def _gone(self, peer: str, reason: str) -> None:
+        if not peer:
+            self.refused.append(reason)
         if self.context is not None:
             self.context.gone(peer, reason)
 
@@ -98,8 +104,13 @@ class Bench:
     def __init__(
         self, shards: Path, names: tuple[str, ...] = ("a", "b", "c", "d"), precision: Any = "int8", copies: int = 2,
         schedule: bytes | None = None, codec: Any = "fp32", plan: SelectionPlan | None = None, timeout_s: float = 2.0,
+        identities: Path | None = None,
     ) -> None:  # fmt: skip
-        self.nodes = {name: Node(name, shards) for name in names}
+        def security(name: str) -> Security:
+            return secure(None if identities is None else identity_files(identities / name))
+
+        self.nodes = {name: Node(name, shards, security(name)) for name in names}
+        self.security = security("client")
         self.manifest = next(iter(self.nodes.values())).store.manifest
         self.plan = plan or plain_plan(self.manifest, names, copies)
         self._crew = Crew()
@@ -108,7 +119,10 @@ class Bench:
         self.refusals: list[Refusal] = []
         self.scores: list[Scores] = []
         self._out: dict[str, socket.socket] = {}
-        self.listener = Listener(self._crew, "127.0.0.1", 0, lambda hello: "", self._handle, lambda peer, reason: None)
+        self.listener = Listener(
+            self._crew, "127.0.0.1", 0, lambda hello: "", self._handle, lambda peer, reason: None,
+            self.security.listen,
+        )  # fmt: skip
         self._crew.start("client", self.listener.work)
         data = schedule or flat_schedule(names)
         ports = {
@@ -129,7 +143,9 @@ class Bench:
                 schedule_sha256=hashlib.sha256(data).hexdigest(), satellites={n: n for n in names},
                 delay_scale=1.0, hidden_codec=codec, expert_timeout_s=timeout_s, plan=self.plan,
             )  # fmt: skip
-            node.context = RunContext(name, f"boot-{name}", order, node.store, partial(self._keep, node), 2)
+            node.context = RunContext(
+                name, f"boot-{name}", order, node.store, partial(self._keep, node), 2, node.security
+            )
         for node in self.nodes.values():
             assert node.context is not None
             node.context.start()
@@ -147,9 +163,15 @@ class Bench:
     def send(self, frame: Step | Cancel, to: str) -> None:
         sock = self._out.get(to)
         if sock is None:
-            sock = self._out[to] = socket.create_connection(self.nodes[to].listener.address, 5.0)
+            sock = self._out[to] = self.dial(to)
             sock.sendall(encode_frame(Hello("client", RUN, "client")))
         sock.sendall(encode_frame(frame))
+
+    def dial(self, to: str) -> socket.socket:
+        address = self.nodes[to].listener.address
+        if self.security.dial is not None:
+            return connect(address, self.security.dial, to, 5.0)
+        return socket.create_connection(address, 5.0)
 
     def evidence(self, tokens: int) -> list[TokenEvidence]:
         """All evidence, once `tokens` tokens are in it (it is recorded just after the token went out)."""

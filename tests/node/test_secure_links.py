@@ -1,0 +1,148 @@
+"""The data plane under mutual TLS: the same tokens, and nobody who cannot prove its name."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from firmware_tools.identity import Authority, write_identity
+from hil_config.errors import ConfigError, EnvironmentFault, LinkError
+from hil_config.tls import check_own_certificate, client_context, connect, explain, identity_files, server_context
+from hil_config.wire.frames import Hello, encode_frame
+from tests.node.nodes import RUN, Bench
+
+PROMPT = [0, 10, 11, 12]
+
+
+@pytest.fixture
+def secured(reference_shards: Path, identities: Path) -> Iterator[Bench]:
+    made = Bench(reference_shards, identities=identities)
+    yield made
+    made.close()
+
+
+def test_tokens_over_mutual_tls_are_the_tokens_in_the_clear(bench: Bench, secured: Bench) -> None:
+    clear = [(t.position, t.token, t.logprob) for t in bench.generate(PROMPT, 16)]
+    assert [(t.position, t.token, t.logprob) for t in secured.generate(PROMPT, 16)] == clear
+
+
+def _dial(bench: Bench, context: ssl.SSLContext, party: str = "a") -> ssl.SSLSocket:
+    return connect(bench.nodes["a"].listener.address, context, party, 5.0)
+
+
+def _say_hello(bench: Bench, context: ssl.SSLContext, peer: str) -> str:
+    """What node `a` answers somebody who says it is `peer`, after it closed the connection."""
+    with _dial(bench, context) as sock:
+        sock.sendall(encode_frame(Hello(peer, RUN, "boot")))
+        assert sock.recv(1) == b""
+    assert bench.wait(lambda: bool(bench.nodes["a"].refused))
+    return bench.nodes["a"].refused[-1]
+
+
+def test_a_name_must_be_proven_and_belong_to_the_run(secured: Bench, identities: Path) -> None:
+    stranger = client_context(identity_files(identities / "stranger"))
+    assert "says it is 'b', its certificate says 'stranger'" in _say_hello(secured, stranger, "b")
+    secured.nodes["a"].refused.clear()
+    assert "it is not among this run's peers" in _say_hello(secured, stranger, "stranger")
+
+
+def test_the_dialling_side_checks_whom_it_reached(secured: Bench, identities: Path) -> None:
+    context = client_context(identity_files(identities / "b"))
+    with pytest.raises(LinkError, match="its certificate is for another name"):
+        _dial(secured, context, "d")
+    with pytest.raises(LinkError, match="its certificate is for 'a', wanted 'A'"):
+        _dial(secured, context, "A")
+
+
+def _bare(identities: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(identities / "a" / "ca.pem"))
+
+
+def _rogue(identities: Path, tmp_path: Path) -> ssl.SSLContext:
+    write_identity(tmp_path / "rogue", Authority.create("other").issue("b"))
+    (tmp_path / "rogue" / "ca.pem").write_bytes((identities / "a" / "ca.pem").read_bytes())
+    return client_context(identity_files(tmp_path / "rogue"))
+
+
+@pytest.mark.parametrize(
+    ("make", "ours", "theirs"),
+    [
+        (lambda i, t: _bare(i), "it refused us: we showed no certificate", "it showed no certificate"),
+        (_rogue, "it refused our certificate: not from its", "its certificate is not from this bench's authority"),
+    ],
+)
+def test_missing_and_rogue_certificates_are_refused_on_both_sides_with_the_reason(
+    secured: Bench, identities: Path, tmp_path: Path,
+    make: Callable[[Path, Path], ssl.SSLContext], ours: str, theirs: str,
+) -> None:  # fmt: skip
+    with pytest.raises(LinkError, match=ours):
+        _dial(secured, make(identities, tmp_path))
+    assert secured.wait(lambda: bool(secured.nodes["a"].refused))
+    assert theirs in secured.nodes["a"].refused[-1]
+
+
+def test_a_peer_that_speaks_in_the_clear_is_refused(secured: Bench) -> None:
+    with socket.create_connection(secured.nodes["a"].listener.address, 5.0) as sock:
+        sock.sendall(encode_frame(Hello("b", RUN, "boot")) + bytes(100))
+        assert secured.wait(lambda: bool(secured.nodes["a"].refused))
+    assert "it does not speak TLS" in secured.nodes["a"].refused[-1]
+
+
+def _shake(server: ssl.SSLContext, client: ssl.SSLContext) -> list[OSError]:
+    """Errors of both ends of one handshake in memory, as two contexts meet."""
+    ends = []
+    pipes = [(ssl.MemoryBIO(), ssl.MemoryBIO()) for _ in range(2)]
+    ends.append(server.wrap_bio(*pipes[0], server_side=True))
+    ends.append(client.wrap_bio(*pipes[1], server_hostname="a"))
+    errors: list[OSError] = []
+    for _ in range(6):
+        for this, other in ((1, 0), (0, 1)):
+            try:
+                ends[this].do_handshake()
+                ends[this].read(1)
+            except ssl.SSLWantReadError:
+                pass
+            except OSError as error:
+                if str(error) not in map(str, errors):
+                    errors.append(error)
+            pipes[other][0].write(pipes[this][1].read())
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("days", "begun_ago", "ours", "theirs"),
+    [
+        (1, 9, "its certificate has expired", "it refused our certificate: expired, or its clock is wrong"),
+        (9, -3, "its certificate is not yet valid", "it refused our certificate: not yet valid by its clock"),
+    ],
+)
+def test_expired_and_early_certificates_of_a_peer(
+    tmp_path: Path, days: int, begun_ago: int, ours: str, theirs: str
+) -> None:
+    authority = Authority.create("lab", now=datetime.now(timezone.utc) - timedelta(days=99))
+    write_identity(tmp_path / "a", authority.issue("a"))
+    write_identity(tmp_path / "b", authority.issue("b"))
+    bad = authority.issue("b", days=days, now=datetime.now(timezone.utc) - timedelta(days=begun_ago))
+    context = client_context(identity_files(tmp_path / "b"))
+    write_identity(tmp_path / "b", bad)
+    context.load_cert_chain(tmp_path / "b" / "certificate.pem", tmp_path / "b" / "key.pem")
+    said = [explain(error) for error in _shake(server_context(identity_files(tmp_path / "a")), context)]
+    assert any(ours in one for one in said) and any(theirs in one for one in said), said
+
+
+def test_a_clock_that_nobody_set_is_named(tmp_path: Path) -> None:
+    write_identity(tmp_path / "a", Authority.create("lab").issue("a"))
+    files = identity_files(tmp_path / "a")
+    with pytest.raises(EnvironmentFault, match="clock not set: this machine believes it is 1970-01-01"):
+        check_own_certificate(files, now_s=100.0)
+    with pytest.raises(ConfigError, match="ended on"):
+        check_own_certificate(files, now_s=4e9)
+    assert 89 < check_own_certificate(files) < 91
+    early = ssl.SSLCertVerificationError(1, "not yet valid")
+    early.verify_code = 9
+    assert explain(early, now_s=100.0).startswith("clock not set")
