@@ -16,16 +16,39 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import ClassVar
+from typing import get_args
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from hil_config.errors import LocalProtocolError, RemoteProtocolError
-from hil_config.wire.hidden_codec import CODECS, Codec, Hidden, decode_hidden, encode_hidden
+from hil_config.wire.frame_types import (
+    PROTOCOL,
+    Cancel,
+    Delta,
+    DeltaReply,
+    ExpertCall,
+    ExpertReply,
+    Frame,
+    FrameHeader,
+    Handover,
+    Hello,
+    Refusal,
+    Relayed,
+    Route,
+    Scores,
+    Sealed,
+    Step,
+    Token,
+)
+from hil_config.wire.hidden_codec import CODECS, Codec, decode_hidden, encode_hidden
 
-PROTOCOL = 1
+__all__ = [
+    "MAGIC", "MAX_BODY_BYTES", "MAX_PICKS", "MAX_ROWS", "MAX_WIDTH", "PREFIX_BYTES", "PROTOCOL", "Cancel", "Delta",
+    "DeltaReply", "ExpertCall", "ExpertReply", "Frame", "FrameDecoder", "Handover", "Hello", "Refusal", "Relayed",
+    "Route", "Scores", "Sealed", "Step", "Token", "decode_body", "decode_plain", "encode_frame", "encode_plain",
+]  # fmt: skip
+
 MAGIC = b"SMH1"
 MAX_BODY_BYTES = 16 << 20
 MAX_ROWS = 4096
@@ -36,184 +59,12 @@ _U16 = struct.Struct("<H")
 _CODEC_NUMBER = {codec: number for number, codec in enumerate(CODECS)}
 PREFIX_BYTES = _PREFIX.size
 
-Tokens = NDArray[np.int32]
-Experts = NDArray[np.int16]
-Weights = NDArray[np.float32]
-_NONE_F: Hidden = np.zeros((0, 0), np.float32)
-_NONE_T: Tokens = np.zeros(0, np.int32)
-_NONE_E: Experts = np.zeros((0, 0), np.int16)
-_NONE_L: Weights = np.zeros(0, np.float32)
-
-
-class _Frame(msgspec.Struct, array_like=True, forbid_unknown_fields=True, eq=False):
-    """Header fields are array items; tensors are attributes set beside it (see `_TENSORS`)."""
-
-    kind: ClassVar[int]
-
-
-class Hello(_Frame):
-    """First frame of every connection: who speaks and for which run."""
-
-    kind: ClassVar[int] = 1
-    peer: str
-    run: str
-    boot_id: str
-    protocol: int = PROTOCOL
-
-
-class Route(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """The gateways a request's hidden state passes, one per trunk slice, and the client that waits."""
-
-    gateways: tuple[str, ...]
-    client: str
-
-
-class Step(_Frame):
-    """Client or last gateway -> first gateway: run tokens [rows] at positions start..start+rows-1.
-
-    `remaining`: tokens still to generate after this step, this one included. `attempt` rises when the client
-    starts a request again; frames of an older attempt are ignored. `score`: generate nothing; answer with the
-    log-probability of each of these tokens but the first (`Scores`). `adapter`: the delta the request runs under.
-    """
-
-    kind: ClassVar[int] = 2
-    request: int
-    attempt: int
-    start: int
-    remaining: int
-    route: Route
-    rows: int
-    tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
-    score: bool = False
-    adapter: str = ""
-
-
-class Handover(_Frame):
-    """Gateway -> next gateway: the hidden state [rows, width] entering trunk slice `stage`.
-
-    `plan_version` pins the selection plan of this step for every gateway on the way. `score`: `tokens` [rows] came
-    with the step and are to be scored; otherwise `tokens` is empty.
-    """
-
-    kind: ClassVar[int] = 3
-    request: int
-    attempt: int
-    start: int
-    remaining: int
-    route: Route
-    stage: int
-    plan_version: int
-    degraded: tuple[str, ...]
-    rows: int
-    width: int
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
-    score: bool = False
-    adapter: str = ""
-    tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
-
-
-class ExpertCall(_Frame):
-    """Gateway -> host: the weighted sum of experts [rows, picks] (-1 empty) of `layer` over rows [rows, width]."""
-
-    kind: ClassVar[int] = 4
-    call: int
-    request: int
-    layer: int
-    rows: int
-    width: int
-    picks: int
-    experts: Experts = msgspec.field(default_factory=lambda: _NONE_E)
-    weights: Weights = msgspec.field(default_factory=lambda: _NONE_F)
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
-    adapter: str = ""
-
-
-class ExpertReply(_Frame):
-    """Host -> gateway: the partial sums [rows, width], with the microseconds they waited and took."""
-
-    kind: ClassVar[int] = 5
-    call: int
-    layer: int
-    queue_us: float
-    expert_us: float
-    rows: int
-    width: int
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
-
-
-class Refusal(_Frame):
-    """Host -> gateway, or gateway -> client: this call or request is not served, and why."""
-
-    kind: ClassVar[int] = 6
-    call: int
-    request: int
-    attempt: int
-    reason: str
-
-
-class Token(_Frame):
-    """Last gateway -> client: the token at `position`. `degraded` names what was lost on the way."""
-
-    kind: ClassVar[int] = 7
-    request: int
-    attempt: int
-    position: int
-    token: int
-    logprob: float
-    margin: float
-    degraded: tuple[str, ...]
-
-
-class Cancel(_Frame):
-    """Forget attempts of `request` up to `attempt`: frees its key-value cache."""
-
-    kind: ClassVar[int] = 8
-    request: int
-    attempt: int
-
-
-class Scores(_Frame):
-    """Last gateway -> client: log p(token | those before it) [rows] for the scored tokens at start + 1 and on."""
-
-    kind: ClassVar[int] = 16
-    request: int
-    attempt: int
-    start: int
-    degraded: tuple[str, ...]
-    rows: int
-    logprobs: Weights = msgspec.field(default_factory=lambda: _NONE_L)
-
-
-class Delta(_Frame):
-    """Client -> node: a delta file and its signature to keep; then the same to the first of `relay`, and so on."""
-
-    kind: ClassVar[int] = 17
-    name: str
-    relay: tuple[str, ...]
-    client: str
-    signature: bytes
-    payload: bytes = b""
-
-
-class DeltaReply(_Frame):
-    """Node -> client: `node` holds delta `name` at `seq` now; with a `problem` it does not."""
-
-    kind: ClassVar[int] = 18
-    node: str
-    name: str
-    seq: int
-    problem: str
-
-
-Frame = Hello | Step | Handover | ExpertCall | ExpertReply | Refusal | Token | Cancel | Scores | Delta | DeltaReply
-_TYPES: dict[int, type[_Frame]] = {
-    t.kind: t
-    for t in (Hello, Step, Handover, ExpertCall, ExpertReply, Refusal, Token, Cancel, Scores, Delta, DeltaReply)
-}
+_TYPES: dict[int, type[FrameHeader]] = {t.kind: t for t in get_args(Frame)}
 _WITH_HIDDEN = (Handover, ExpertCall, ExpertReply)
+_WITH_PAYLOAD = (Delta, Sealed, Relayed)
 
 
-def _bare_header(frame: _Frame) -> bytes:
+def _bare_header(frame: FrameHeader) -> bytes:
     """The header: all fields but tensors, without trailing optional ones that have their default."""
     fields = _HEADER_FIELDS[type(frame)]
     items = [getattr(frame, name) for name in fields]
@@ -223,8 +74,8 @@ def _bare_header(frame: _Frame) -> bytes:
 
 
 _TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload"}
-_OPTIONAL: dict[str, object] = {"score": False, "adapter": ""}
-_HEADER_FIELDS: dict[type[_Frame], tuple[str, ...]] = {
+_OPTIONAL: dict[str, object] = {"score": False, "adapter": "", "offer": b""}
+_HEADER_FIELDS: dict[type[FrameHeader], tuple[str, ...]] = {
     t: tuple(name for name in t.__struct_fields__ if name not in _TENSOR_FIELDS) for t in _TYPES.values()
 }
 
@@ -232,7 +83,7 @@ _HEADER_FIELDS: dict[type[_Frame], tuple[str, ...]] = {
 Decoders = dict[int, msgspec.msgpack.Decoder[tuple[object, ...]]]
 
 
-def _header_decoders(kind: type[_Frame]) -> Decoders:
+def _header_decoders(kind: type[FrameHeader]) -> Decoders:
     """By the first byte of the header (a MessagePack array of up to 15 items): one for each allowed count."""
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     fields = _HEADER_FIELDS[kind]
@@ -246,7 +97,7 @@ def _header_decoders(kind: type[_Frame]) -> Decoders:
 _DECODERS = {kind: _header_decoders(kind) for kind in _TYPES.values()}
 
 
-def _decode_header(kind: type[_Frame], header: bytes) -> _Frame:
+def _decode_header(kind: type[FrameHeader], header: bytes) -> FrameHeader:
     decoder = _DECODERS[kind].get(header[0] if header else 0)
     if decoder is None:
         raise RemoteProtocolError(f"{kind.__name__}: header starts {header[:1]!r}: wrong number of items")
@@ -256,7 +107,7 @@ def _decode_header(kind: type[_Frame], header: bytes) -> _Frame:
         raise RemoteProtocolError(f"{kind.__name__}: {error}") from error
 
 
-def _tensors(frame: _Frame, codec: Codec) -> bytes:
+def _tensors(frame: FrameHeader, codec: Codec) -> bytes:
     if isinstance(frame, Step):
         if frame.tokens.shape != (frame.rows,):
             raise LocalProtocolError(f"Step: tokens {frame.tokens.shape}, rows {frame.rows}")
@@ -265,7 +116,7 @@ def _tensors(frame: _Frame, codec: Codec) -> bytes:
         if frame.logprobs.shape != (frame.rows,) or not np.isfinite(frame.logprobs).all():
             raise LocalProtocolError(f"Scores: log-probabilities {frame.logprobs.shape}, rows {frame.rows}")
         return frame.logprobs.astype("<f4", copy=False).tobytes()
-    if isinstance(frame, Delta):
+    if isinstance(frame, _WITH_PAYLOAD):
         return frame.payload
     if not isinstance(frame, _WITH_HIDDEN):
         return b""
@@ -287,23 +138,43 @@ def _tensors(frame: _Frame, codec: Codec) -> bytes:
     return experts + frame.weights.astype("<f4", copy=False).tobytes() + hidden
 
 
-def encode_frame(frame: Frame, codec: Codec = "fp32") -> bytes:
-    """The frame's bytes; LocalProtocolError if we would break our own rules."""
+def _body(frame: Frame, codec: Codec) -> tuple[bytes, bytes]:
+    """(header with its length, tensors)."""
     _check_bounds(frame, LocalProtocolError)
     header = _bare_header(frame)
     if len(header) > 0xFFFF:
         raise LocalProtocolError(f"{type(frame).__name__}: header of {len(header)} bytes; at most 65535")
     head = _U16.pack(len(header)) + header
     tensors = _tensors(frame, codec)
-    length = len(head) + len(tensors)
-    if length > MAX_BODY_BYTES:
-        raise LocalProtocolError(f"{type(frame).__name__}: {length} bytes; at most {MAX_BODY_BYTES}")
+    if len(head) + len(tensors) > MAX_BODY_BYTES:
+        raise LocalProtocolError(f"{type(frame).__name__}: {len(head) + len(tensors)} bytes; at most {MAX_BODY_BYTES}")
+    return head, tensors
+
+
+def encode_frame(frame: Frame, codec: Codec = "fp32") -> bytes:
+    """The frame's bytes; LocalProtocolError if we would break our own rules."""
+    head, tensors = _body(frame, codec)
     crc = zlib.crc32(tensors, zlib.crc32(head))
-    prefix = _PREFIX.pack(MAGIC, frame.kind, _CODEC_NUMBER[codec], 0, length, crc)
+    prefix = _PREFIX.pack(MAGIC, frame.kind, _CODEC_NUMBER[codec], 0, len(head) + len(tensors), crc)
     return b"".join((prefix, head, tensors))
 
 
-def _check_bounds(frame: _Frame, error: type[LocalProtocolError] | type[RemoteProtocolError]) -> None:
+def encode_plain(frame: Frame, codec: Codec = "fp32") -> bytes:
+    """What is sealed of a frame: kind and codec, a byte each, and its body. The seal stands in for the checksum."""
+    return b"".join((bytes((frame.kind, _CODEC_NUMBER[codec])), *_body(frame, codec)))
+
+
+def decode_plain(data: bytes) -> Frame:
+    """The frame in what was sealed, or RemoteProtocolError."""
+    if len(data) < 2:
+        raise RemoteProtocolError("a sealed frame without kind and codec")
+    frame = decode_body(data[0], data[1], data[2:])
+    if isinstance(frame, (Hello, Sealed, Relayed)):
+        raise RemoteProtocolError(f"a {type(frame).__name__} frame cannot be sealed")
+    return frame
+
+
+def _check_bounds(frame: FrameHeader, error: type[LocalProtocolError] | type[RemoteProtocolError]) -> None:
     rows, width = getattr(frame, "rows", 1), getattr(frame, "width", 1)
     picks = getattr(frame, "picks", 1)
     if not (1 <= rows <= MAX_ROWS and 1 <= width <= MAX_WIDTH and 1 <= picks <= MAX_PICKS):
@@ -356,7 +227,7 @@ def decode_body(kind: int, codec: int, body: bytes) -> Frame:
             frame.tokens = np.frombuffer(data, "<i4", frame.rows).astype(np.int32, copy=False)
             data = data[4 * frame.rows :]
         frame.hidden = decode_hidden(data, CODECS[codec], frame.rows, frame.width)
-    elif isinstance(frame, Delta):
+    elif isinstance(frame, _WITH_PAYLOAD):
         frame.payload = bytes(data)
     elif len(data):
         raise RemoteProtocolError(f"{frame_type.__name__}: {len(data)} bytes after the header")
