@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ground_controller.orbit.compile import ScheduleConfig, compile_schedule
+from ground_controller.orbit.compile import ScheduleConfig, compile_factual, compile_schedule
 from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
 from ground_controller.orbit.instant import julian_date, parse_instant
 from ground_controller.orbit.sunlight import sun_position_km
@@ -30,7 +30,7 @@ from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import config_hash
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.manifest import Manifest, manifest_hash
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
+from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
 from models.build import build_shards
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
@@ -76,8 +76,15 @@ def cache_folder() -> Path:
     return Path(base) / "spacemoe-hil"
 
 
-def compile_orbit(campaign: Campaign) -> LinkSchedule:
-    """The link schedule of a campaign's `orbit` section."""
+class Schedules(NamedTuple):
+    """Of one orbit: what planners expect, and what happens (the same where the campaign has no faults)."""
+
+    predicted: LinkSchedule
+    factual: LinkSchedule
+
+
+def compile_orbit(campaign: Campaign) -> Schedules:
+    """The link schedules of a campaign's `orbit` section."""
     orbit = campaign.orbit
     path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
     config = ScheduleConfig(
@@ -85,18 +92,24 @@ def compile_orbit(campaign: Campaign) -> LinkSchedule:
         satellites=tuple(orbit.satellites), grazing_km=orbit.grazing_km, max_range_km=orbit.max_range_km,
         rate_bit_s=orbit.link_rate_mbit_s * 1e6,
     )  # fmt: skip
-    return compile_schedule(config, read_elements(path, list(orbit.satellites)), path.name)
+    elements = read_elements(path, list(orbit.satellites))
+    predicted = compile_schedule(config, elements, path.name)
+    if not config.faults:
+        return Schedules(predicted, predicted)
+    digest = schedule_hash(encode_schedule(predicted))
+    return Schedules(predicted, compile_factual(config, elements, path.name, predicted, digest))
 
 
 def mean_delay_s(schedule: LinkSchedule, satellites: tuple[str, ...]) -> NDArray[np.float64]:
     """[S, S] mean one-way delay over the schedule; an outage counts as the largest delay seen anywhere."""
     n = len(satellites)
     delay = np.zeros((n, n))
-    worst = float(schedule.delay_s.max())
+    step_s = schedule.header.step_s
+    seen = schedule.sample(np.arange(0.0, schedule.duration_s + step_s / 2, step_s))
+    worst = float(seen.delay_s.max())
     for column, (a, b) in enumerate(schedule.header.pairs):
         if a in satellites and b in satellites:
-            up = schedule.up[:, column] > 0
-            series = np.where(up, schedule.delay_s[:, column], worst)
+            series = np.where(seen.up[:, column], seen.delay_s[:, column], worst)
             delay[satellites.index(a), satellites.index(b)] = float(series.mean())
     return delay
 
@@ -139,7 +152,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     """Load, build, compile and place; every error of the inputs is raised here."""
     profiles = tuple(load_profile(board.profile) for board in bench.boards)
     policy = selection_policy(campaign.policies.selection.name, campaign.policies.selection.options)
-    schedule = compile_orbit(campaign)
+    schedules = compile_orbit(campaign)
     checkpoint = reference_checkpoint() if campaign.model.checkpoint == "reference" else Path(campaign.model.checkpoint)
     precision = campaign.model.precision
     shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{precision}"
@@ -154,13 +167,13 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     prompts = read_prompts(
         checkpoint / "prompts.json" if campaign.workload.prompts == "reference" else Path(campaign.workload.prompts)
     )
-    placement = _place(bench, campaign, profiles, manifest, schedule)
+    placement = _place(bench, campaign, profiles, manifest, schedules.predicted)
     twin = _twin(campaign)
     start = campaign.twin.start
     limits = Limits(**campaign.twin.limits.model_dump())
     setting = Setting(
         nodes=tuple(board.name for board in bench.boards), satellites=tuple(campaign.orbit.satellites),
-        schedule=schedule, twin=twin,
+        schedule=schedules.factual, predicted=schedules.predicted, twin=twin,
         twin_start=twin.start([s.temperature_c for s in start], [s.charge for s in start]), limits=limits,
         model=manifest.model, gateways=placement.gateways, holders=placement.holders,
         idle_power_w=tuple(p.idle_w for p in profiles),
@@ -169,7 +182,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     )  # fmt: skip
     return Prepared(
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,
-        shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedule,
-        schedule_bytes=encode_schedule(schedule), placement=placement, policy=policy, setting=setting,
+        shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedules.factual,
+        schedule_bytes=encode_schedule(schedules.factual), placement=placement, policy=policy, setting=setting,
         prompts=prompts, tokenizer=read_tokenizer(checkpoint),
     )  # fmt: skip

@@ -21,11 +21,15 @@ CALL_MEMORY = 0.8
 
 @dataclass(frozen=True)
 class Setting:
-    """What does not change during a run. `holders` and `gateways` come from the placement."""
+    """What does not change during a run. `holders` and `gateways` come from the placement.
+
+    Sunlight is the factual schedule's; delays that policies see are the predicted one's.
+    """
 
     nodes: tuple[str, ...]
     satellites: tuple[str, ...]
     schedule: LinkSchedule
+    predicted: LinkSchedule
     twin: Twin
     twin_start: TwinState
     limits: Limits
@@ -156,6 +160,6 @@ class World:
         for i, a in enumerate(s.satellites):
             for j, b in enumerate(s.satellites):
                 if i != j:
-                    link = s.schedule.link(a, b, self.scenario_s)
+                    link = s.predicted.link(a, b, self.scenario_s)
                     delay[i, j] = link.delay_s if link.up else np.inf
         return delay

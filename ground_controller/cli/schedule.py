@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ground_controller.preparation import compile_orbit
 from hil_config.schema.load import default_path, load_campaign
@@ -24,7 +25,7 @@ def schedule() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def build_command(campaign_file: Path | None, out: Path, as_json: bool) -> None:
     """Compile the orbit of a campaign (default: the embedded one)."""
-    compiled = compile_orbit(load_campaign(campaign_file or default_path("campaign")))
+    compiled = compile_orbit(load_campaign(campaign_file or default_path("campaign"))).factual
     data = encode_schedule(compiled)
     part = out.with_name(out.name + ".part")
     part.write_bytes(data)
@@ -43,21 +44,26 @@ def show_command(path: Path, as_json: bool) -> None:
 
 def _show(compiled: LinkSchedule, data: bytes, as_json: bool) -> None:
     pairs: list[dict[str, Any]] = []
+    time_s = np.arange(0.0, compiled.duration_s + compiled.header.step_s / 2, compiled.header.step_s)
+    seen = compiled.sample(time_s)
     for column, (a, b) in enumerate(compiled.header.pairs):
-        up = compiled.up[:, column] > 0
-        delay_ms = compiled.delay_s[up, column] * 1e3
+        up = seen.up[:, column]
+        delay_ms = seen.delay_s[up, column] * 1e3
         pairs.append(
             {
                 "from": a, "to": b, "up_share": round(float(up.mean()), 4),
                 "delay_ms": [round(float(f(delay_ms)), 3) for f in (min, max)] if up.any() else None,
             }
         )  # fmt: skip
-    lit = {name: round(float(compiled.sunlight[:, i].mean()), 4) for i, name in enumerate(compiled.header.satellites)}
+    lit = {
+        name: round(float(np.mean([compiled.illumination(name, t) for t in time_s.tolist()])), 4)
+        for name in compiled.header.satellites
+    }
     if as_json:
         head = {"sha256": schedule_hash(data), "epoch_utc": compiled.header.epoch_utc}
         click.echo(json.dumps({**head, "duration_s": compiled.duration_s, "links": pairs, "sunlit_share": lit}))
         return
-    click.echo(f"{compiled.header.epoch_utc}, {compiled.duration_s:g} s, {compiled.header.samples} samples")
+    click.echo(f"{compiled.header.epoch_utc}, {compiled.duration_s:g} s, {len(compiled.arrays.links)} changes")
     click.echo(f"source {compiled.header.source}, sha256 {schedule_hash(data)[:16]}")
     for pair in pairs:
         delay = f"{pair['delay_ms'][0]:7.3f} to {pair['delay_ms'][1]:7.3f} ms" if pair["delay_ms"] else "never up"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 from pathlib import Path
@@ -56,11 +56,15 @@ _LINE_2: tuple[_Field, ...] = (
 
 @dataclass(frozen=True)
 class Elements:
-    """One satellite's element set: its name and both lines, each of 69 characters, already checked."""
+    """One satellite's element set: its name and both lines, each of 69 characters, already checked.
+
+    `line`: where its line 1 stands in its file, 0 if it was in none.
+    """
 
     name: str
     line1: str
     line2: str
+    line: int = field(default=0, compare=False)
 
     @property
     def epoch(self) -> datetime:
@@ -123,7 +127,7 @@ def parse_elements(text: str, source: str) -> tuple[Elements, ...]:
                 f"{where}: columns 1-1: line 2 is missing after line 1 (line {first[0]}): wanted '2 ', found {line!r}",
                 _PAIR,
             )
-        found.append(_pair(name, first[1], line, where))
+        found.append(_pair(name, first, line, where))
         name, first = "", None
     if first is not None or name:
         last = f"line 1 (line {first[0]})" if first else f"the name {name!r}"
@@ -131,14 +135,15 @@ def parse_elements(text: str, source: str) -> tuple[Elements, ...]:
     return tuple(found)
 
 
-def _pair(name: str, line1: str, line2: str, where: str) -> Elements:
+def _pair(name: str, first: tuple[int, str], line2: str, where: str) -> Elements:
+    number, line1 = first
     _check_line(line2, "2", where)
     if line1[2:7] != line2[2:7]:
         raise DataFileError(
             f"{where}: columns 3-7: line 2 is of catalogue number {line2[2:7]!r}, its line 1 of {line1[2:7]!r}",
             _PAIR,
         )
-    return Elements(name or line1[2:7].strip(), line1, line2)
+    return Elements(name or line1[2:7].strip(), line1, line2, number)
 
 
 def read_elements(path: Path, names: Sequence[str] | None = None) -> tuple[Elements, ...]:

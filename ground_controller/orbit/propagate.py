@@ -54,3 +54,18 @@ def positions(elements: Sequence[Elements], epoch: datetime, offset_s: NDArray[n
     return Ephemeris(
         np.ascontiguousarray(np.swapaxes(position, 0, 1)), np.ascontiguousarray(np.swapaxes(velocity, 0, 1))
     )
+
+
+def left_out(elements: Sequence[Elements], epoch: datetime, offsets_s: Sequence[float]) -> dict[str, str]:
+    """Names of sets that SGP4 cannot carry to one of the instants, each with the reason."""
+    if not elements:
+        return {}
+    day, fraction = julian_date(epoch)
+    part = fraction + np.asarray(offsets_s, dtype=np.float64) / 86_400.0
+    satellites = SatrecArray([Satrec.twoline2rv(one.line1, one.line2) for one in elements])
+    codes, _, _ = satellites.sgp4(np.full(part.shape, day), part)
+    worst = codes.max(axis=1)
+    return {
+        elements[i].name: f"line {elements[i].line}: SGP4 error {worst[i]}, {SGP4_ERRORS.get(int(worst[i]), 'unknown')}"
+        for i in np.nonzero(worst)[0].tolist()
+    }

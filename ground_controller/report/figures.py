@@ -81,11 +81,13 @@ def _heat_map(journal: Journal) -> go.Figure:
 def _delays(journal: Journal, folder: Path) -> go.Figure:
     schedule = decode_schedule((folder / "schedule.hsched").read_bytes(), str(folder / "schedule.hsched"))
     figure = go.Figure()
+    time_s = np.arange(0.0, schedule.duration_s + schedule.header.step_s / 2, schedule.header.step_s)
+    seen = schedule.sample(time_s)
     for column, (a, b) in enumerate(schedule.header.pairs):
         if a < b:
-            delay = np.where(schedule.up[:, column] > 0, schedule.delay_s[:, column] * 1e3, np.nan)
+            delay = np.where(seen.up[:, column], seen.delay_s[:, column] * 1e3, np.nan)
             values = [None if np.isnan(v) else round(float(v), 4) for v in delay]
-            figure.add_scatter(x=schedule.time_s.tolist(), y=values, name=f"{a} - {b}")
+            figure.add_scatter(x=time_s.tolist(), y=values, name=f"{a} - {b}")
     return _layout(figure, "One-way link delay (modelled; a gap is an outage)", "orbit, s", "ms")
 
 

@@ -16,7 +16,8 @@ from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores,
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader, encode_schedule
+from hil_config.wire.schedule_changes import Samples, schedule_of
+from hil_config.wire.schedule_file import ScheduleHeader, encode_schedule
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
 from node_agent.link.security import CLEAR, Security, secure
@@ -33,13 +34,13 @@ def flat_schedule(
     pairs = tuple((a, b) for a in names for b in names if a != b)
     n, p, s = 2, len(pairs), len(names)
     up = np.array([[(pair not in down) for pair in pairs]] * n, np.uint8)
-    header = ScheduleHeader(1, "2024-10-21T08:20:00Z", names, pairs, n, "test", "{}")
-    return encode_schedule(
-        LinkSchedule(
-            header, np.array([0.0, 1e6]), np.full((n, p), delay_s, np.float32), np.full((n, p), 1e9, np.float32),
-            np.zeros((n, p), np.float32), up, np.ones((n, s), np.float32), np.zeros((n, s, 3), np.float32),
-        )
-    )  # fmt: skip
+    header = ScheduleHeader(
+        epoch_utc="2024-10-21T08:20:00Z", duration_s=1e6, step_s=1e6, satellites=names, pairs=pairs, source="test"
+    )
+    samples = Samples(
+        np.array([0.0, 1e6]), np.full((n, p), delay_s), np.full((n, p), 1e9), np.zeros((n, p)), up, np.ones((n, s))
+    )
+    return encode_schedule(schedule_of(header, samples))
 
 
 def plain_plan(manifest: Manifest, names: tuple[str, ...], copies: int = 2, **changes: Any) -> SelectionPlan:

@@ -16,6 +16,7 @@ from hil_config.wire import topics
 from hil_config.wire.manifest import MANIFEST_NAME, read_manifest
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.provenance import measured, modelled
+from hil_config.wire.schedule_changes import Samples, schedule_of
 from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader, decode_schedule, encode_schedule
 
 
@@ -108,13 +109,14 @@ def test_provenance_reads_well() -> None:
 
 def schedule() -> LinkSchedule:
     pairs = (("A", "B"), ("B", "A"))
-    header = ScheduleHeader(1, "2024-10-21T08:20:00Z", ("A", "B"), pairs, 3, "test", "{}")
-    return LinkSchedule(
-        header, np.array([0.0, 1.0, 2.0]), np.array([[0.01, 0.01], [0.02, 0.02], [0.04, 0.04]], np.float32),
-        np.full((3, 2), 1e8, np.float32), np.zeros((3, 2), np.float32),
-        np.array([[1, 1], [1, 1], [0, 0]], np.uint8), np.array([[1, 0], [0.5, 0], [0, 0]], np.float32),
-        np.zeros((3, 2, 3), np.float32),
+    header = ScheduleHeader(
+        epoch_utc="2024-10-21T08:20:00Z", duration_s=2.0, step_s=1.0, satellites=("A", "B"), pairs=pairs, source="test"
+    )
+    samples = Samples(
+        np.array([0.0, 1.0, 2.0]), np.array([[0.01, 0.01], [0.02, 0.02], [0.04, 0.04]]), np.full((3, 2), 1e8),
+        np.zeros((3, 2)), np.array([[1, 1], [1, 1], [0, 0]], np.uint8), np.array([[1, 0], [0.5, 0], [0, 0]]),
     )  # fmt: skip
+    return schedule_of(header, samples)
 
 
 def test_schedule_interpolates_delay_and_holds_the_rest() -> None:
