@@ -92,8 +92,10 @@ class Reduction:
                 self._set(row, self._column[goal, source], length, slowest, path[::-1])
 
     def finish(self) -> Reduced:
-        delay, rate = (np.stack([row[k] for row in self._rows]) for k in (0, 1))
-        hops, route = (np.stack([row[k] for row in self._rows]) for k in (2, 3))
+        delay: Float = np.stack([row[0] for row in self._rows])
+        rate: Float = np.stack([row[1] for row in self._rows])
+        hops: Int = np.stack([row[2] for row in self._rows])
+        route: Int = np.stack([row[3] for row in self._rows])
         loss = np.asarray(1.0 - (1.0 - self._loss) ** hops)
         return Reduced(delay, rate, loss, hops > 0, hops, route, tuple(self._routes))
 
