@@ -28,14 +28,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _sensors(args: argparse.Namespace) -> int:
-    from node_agent.sensors.registry import probe
+    from node_agent.sensors.listing import as_json, as_table, look
 
-    found, missing = probe(read_config(args.config))
-    for sensor in found:
-        q = sensor.quantity
-        print(f"{q.name:16} {sensor.read():10.3f} {q.unit:4} {q.hz:6.1f} Hz  {q.provenance}")
-    for absent in missing:
-        print(f"{absent.name:16} {'-':>10}              absent: {absent.reason}")
+    listing = look(read_config(args.config))
+    print(as_json(listing) if args.json else as_table(listing))
     return 0
 
 
@@ -51,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, help="the agent's JSON configuration")
         command.set_defaults(work=work)
+        if name == "sensors":
+            command.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args(argv)
     try:
         return int(args.work(args))

@@ -20,6 +20,22 @@ class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_scale: float
 
 
+class SensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One sensor to look for. `driver` is a name of the table in `sensors/registry.py`.
+
+    `where` is a root path, program or port (empty: the usual place), `hz` the wanted rate (0: the agent's),
+    `shunt_ohm` the resistance of an external shunt.
+    """
+
+    driver: str
+    where: str = ""
+    hz: float = 0.0
+    shunt_ohm: float = 0.0
+
+
+DEFAULT_SENSORS = (SensorSpec("thermal_zone"), SensorSpec("process"))
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike."""
 
@@ -37,6 +53,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway_threads: int = 8
     max_spool_bytes: int = 256 << 20
     tls: TlsFiles | None = None
+    sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
 
 
 def read_config(path: Path) -> AgentConfig:

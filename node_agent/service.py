@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -23,7 +24,7 @@ from node_agent.link.incoming import Listener
 from node_agent.link.security import secure
 from node_agent.mqtt_link import MqttLink
 from node_agent.run_context import RunContext
-from node_agent.sampler import Sampler
+from node_agent.sampler import Sampler, group_by_rate
 from node_agent.sensors.registry import probe
 from node_agent.shards.store import ShardStore
 from node_agent.spool import Spool
@@ -42,7 +43,7 @@ class Agent:
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None
         self._epoch = 0
-        self._sensors, self._missing = probe(config)
+        self._found = probe(config)
         self._security = secure(config.tls)
         self._listener = Listener(
             self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone, self._security.listen
@@ -50,13 +51,17 @@ class Agent:
         self._spool = Spool(Path(config.spool) / f"{config.node}-{self.boot_id}", config.max_spool_bytes)
         self._mqtt = MqttLink(config, self.boot_id, self._status, self._take)
         self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt)
-        self._sampler = Sampler(self._sensors, config.sample_hz, self._evidence.put)
+        self._samplers = [
+            Sampler(instruments, hz, self._evidence.put, self._evidence.put)
+            for hz, instruments in group_by_rate(self._found.instruments)
+        ]
 
     def serve(self) -> None:
         """Run until a Shutdown order (or `stop`)."""
         self._mqtt.start()
         self._crew.start("listener", self._listener.work)
-        self._crew.start("sampler", lambda: self._sampler.work(self._crew.stopping.wait))
+        for n, sampler in enumerate(self._samplers):
+            self._crew.start(f"sampler-{n}", partial(sampler.work, self._crew.stopping.wait))
         self._crew.start("evidence", lambda: self._evidence.work(self._crew))
         self._crew.start("summary", self._summarise)
         self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), {"version": VERSION}))
@@ -76,6 +81,7 @@ class Agent:
         self._listener.close()
         self._mqtt.stop()
         self._crew.dismiss()
+        self._found.close()
         self._spool.close()
 
     def _status(self) -> m.Status:
@@ -83,13 +89,14 @@ class Agent:
         return m.Status(
             node=self._config.node, boot_id=self.boot_id, state="serving" if self._run else "online",
             agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
-            manifest_sha256=self._store.sha256, quantities=tuple(s.quantity for s in self._sensors),
-            missing=tuple(self._missing),
+            manifest_sha256=self._store.sha256, quantities=self._found.quantities,
+            missing=tuple(self._found.missing),
         )  # fmt: skip
 
     def _summarise(self) -> None:
         while not self._crew.stopping.wait(SUMMARY_S):
-            run, latest = self._run, self._sampler.latest
+            run = self._run
+            latest = {name: value for sampler in self._samplers for name, value in sampler.latest.items()}
             self._mqtt.publish(
                 topics.SUMMARY,
                 m.Summary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -13,6 +14,15 @@ from hil_config.schema.strict import Name, Strict
 from hil_config.schema.yaml_text import read_yaml
 
 PROFILES = Path(__file__).parent.parent / "profiles"
+
+
+class ProfileSensor(Strict):
+    """A sensor that boards of this kind have; `driver` is a name of the agent's table (`hil-agent sensors`)."""
+
+    driver: Name = Field(description="Name of the sensor driver.")
+    where: str = Field(default="", description="Root path, program or port; empty: the usual place.")
+    hz: float = Field(default=0.0, description="Readings a second; 0: the agent's rate.", ge=0, le=1000)
+    shunt_ohm: float = Field(default=0.0, description="Resistance of an external shunt.", ge=0, le=10)
 
 
 class BoardProfile(Strict):
@@ -29,7 +39,16 @@ class BoardProfile(Strict):
     )
     memory_mb: int = Field(description="Memory in MB.", ge=64, le=1 << 20)
     expert_slots: int = Field(description="Experts the board may hold.", ge=0, le=100_000)
+    sensors: tuple[ProfileSensor, ...] = Field(default=(), description="Sensors to look for, the best power first.")
     source: str = Field(description="Where the numbers are from, and which are assumed.", min_length=1)
+
+    def agent_fields(self) -> dict[str, Any]:
+        """What an agent on such a board is told about it: fields of its configuration file."""
+        power = self.model_dump(include={"idle_w", "per_core_w", "cores", "cpu_scale"})
+        return {
+            "power_model": {"profile": self.name, **power},
+            "sensors": [sensor.model_dump(exclude_defaults=True) for sensor in self.sensors],
+        }
 
 
 def profile_names() -> tuple[str, ...]:

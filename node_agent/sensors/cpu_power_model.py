@@ -11,25 +11,27 @@ import time
 
 from hil_config.wire.messages import Quantity
 from hil_config.wire.provenance import modelled
-from node_agent.config import AgentConfig
-from node_agent.sensors.reading import Sensor
+from node_agent.config import PowerModel
+from node_agent.sensors.reading import Instrument
+
+DRIVER = "cpu_power_model"
 
 
 class _CpuPower:
-    def __init__(self, config: AgentConfig) -> None:
-        self._model = config.power_model
+    def __init__(self, model: PowerModel) -> None:
+        self._model = model
         self._cpu_s = time.process_time()
         self._mono_s = time.monotonic()
 
-    def read(self) -> float:
+    def read(self) -> tuple[float]:
         cpu_s, mono_s = time.process_time(), time.monotonic()
         busy = (cpu_s - self._cpu_s) / max(1e-3, mono_s - self._mono_s)
         self._cpu_s, self._mono_s = cpu_s, mono_s
         model = self._model
-        return model.idle_w + model.per_core_w * min(float(model.cores), model.cpu_scale * busy)
+        return (model.idle_w + model.per_core_w * min(float(model.cores), model.cpu_scale * busy),)
 
 
-def find(config: AgentConfig) -> Sensor:
+def find(model: PowerModel, hz: float) -> Instrument:
     """Always there."""
-    label = f"{config.power_model.profile} coefficients x CPU time of the agent"
-    return Sensor(Quantity("power_w", "W", config.sample_hz, modelled(label)), _CpuPower(config).read)
+    quantity = Quantity("power_w", "W", hz, modelled(f"{model.profile} coefficients x CPU time of the agent"))
+    return Instrument(DRIVER, model.profile, (quantity,), _CpuPower(model).read)

@@ -1,4 +1,4 @@
-"""What a sensor driver is: a quantity it describes and a function that reads it."""
+"""What a sensor driver is: an instrument, the quantities it reports, and one function that reads them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from hil_config.errors import HardwareError
 from hil_config.wire.messages import Quantity
 
 
-class Sensor(NamedTuple):
-    """`read()` gives the value in the quantity's unit, or raises HardwareError with the reason."""
+def _nothing() -> None:
+    return None
 
-    quantity: Quantity
-    read: Callable[[], float]
+
+class Instrument(NamedTuple):
+    """One thing that measures (or models).
+
+    `read()` gives one value per quantity, in their units and order, or raises HardwareError with the reason.
+    `where` is the path, program or port it was found at. `slow`: a reading may take longer than a sample
+    period, so it gets its own thread.
+    """
+
+    driver: str
+    where: str
+    quantities: tuple[Quantity, ...]
+    read: Callable[[], tuple[float, ...]]
+    close: Callable[[], None] = _nothing
+    slow: bool = False
 
 
 class Absent(HardwareError):
-    """The sensor is not on this board; the message says where it was looked for."""
+    """The instrument is not on this board; the message says where it was looked for."""
