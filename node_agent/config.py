@@ -50,7 +50,6 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power_model: PowerModel
     sysfs_root: str = "/"
     sample_hz: float = 10.0
-    gateway_threads: int = 8
     max_spool_bytes: int = 256 << 20
     tls: TlsFiles | None = None
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS

@@ -39,7 +39,6 @@ class RunContext:
         order: Prepare,
         store: ShardStore,
         record: Record,
-        gateway_threads: int,
         security: Security = CLEAR,
     ) -> None:
         if schedule_hash(order.schedule) != order.schedule_sha256:
@@ -52,20 +51,19 @@ class RunContext:
         self._duty = SetDuty(True, "")
         self._ending = False
         self._crew = Crew()
-        self._threads = gateway_threads
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
         self.bank = ExpertBank(store, order.experts)
         self.plans = PlanBook(store.manifest.model, order.plan)
         self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security)
-        self.caller = ExpertCaller(self.peers, self.bank, order.expert_timeout_s)
-        trunk = Trunk(store, order)
-        self.gateway = Gateway(node, trunk, self.caller, self.plans, record, self.out_of_service)
+        card = store.manifest.model
+        caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)
+        self.trunk = Trunk(store, order.trunk_layers)
+        self.gateway = Gateway(node, self.trunk, caller, self.plans, record, self.out_of_service)
         self.expert_calls = 0
 
     def start(self) -> None:
         self.peers.start(self._crew)
-        for n in range(self._threads):
-            self._crew.start(f"gateway-{n}", lambda: self.gateway.work(self._crew.stopping.is_set))
+        self._crew.start("gateway", lambda: self.gateway.work(self._crew.stopping.is_set))
         self._crew.start("link-reports", self._report_links)
 
     def _report_links(self) -> None:
@@ -103,13 +101,16 @@ class RunContext:
     def _event(self, name: str, **details: str | int | float | bool) -> None:
         self._record(NodeEvent(name, time.monotonic_ns(), details))
 
+    def _tell_host(self, name: str, host: str, reason: str) -> None:
+        self._event(name, peer=host, reason=reason)
+
     def finish(self) -> None:
         """The workload is over: report the links; peers that leave now are no loss."""
         self.flush_links()
         self._ending = True
 
     def _lost(self, peer: str, reason: str) -> None:
-        self.caller.lost(peer)
+        self.gateway.lost(peer)
         if not self._ending:
             self._event("PeerLost", peer=peer, reason=reason)
 
@@ -125,7 +126,7 @@ class RunContext:
         if isinstance(frame, ExpertCall):
             self._serve(peer, frame, received_s)
         elif isinstance(frame, ExpertReply) or (isinstance(frame, Refusal) and frame.call):
-            self.caller.answered(frame, received_s)
+            self.gateway.answered(frame, received_s)
         elif isinstance(frame, (Step, Handover)):
             self.gateway.accept(frame)
         elif isinstance(frame, Cancel):

@@ -148,7 +148,6 @@ class Agent:
                 body,
                 self._store,
                 self._evidence.put,
-                self._config.gateway_threads,
                 self._security,
             )
             run.start()

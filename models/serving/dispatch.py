@@ -44,12 +44,13 @@ class Call(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """`total` float32 [T, H]; `lost` items nobody served; `rerouted` items served by another expert than
-    the gate picked; `ignored` late or duplicate replies; `last_call` the newest reply's call, -1 if none."""
+    """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
+    served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
+    or duplicate replies; `last_call` the newest reply's call, -1 if none."""
 
     total: F32
-    lost: int
-    rerouted: int
+    lost: NDArray[np.intp]
+    rerouted: NDArray[np.intp]
     hedged: int
     ignored: int
     last_call: int
@@ -80,10 +81,11 @@ class _Branch:
         for branch in self.reissues or ():
             yield from branch.counted()
 
-    def abandoned(self) -> int:
-        if self.partial is not None:
-            return 0
-        return len(self.missing) + sum(branch.abandoned() for branch in self.reissues or ())
+    def abandoned(self) -> Iterator[Item]:
+        if self.partial is None:
+            yield from self.missing
+            for branch in self.reissues or ():
+                yield from branch.abandoned()
 
 
 class LayerDispatch:
@@ -189,8 +191,14 @@ class LayerDispatch:
         if branch is not None and branch.waiting:
             self._end(branch, now_s)
 
-    def advance(self, now_s: float) -> None:
-        """Time passed: hedge what missed its deadline; at the end give up what is missing."""
+    def call(self, call_id: int) -> Call | None:
+        """The call of that id, None if it was never made here."""
+        branch = self._branches.get(call_id)
+        return None if branch is None else branch.call
+
+    def advance(self, now_s: float) -> tuple[int, ...]:
+        """Time passed: hedge what missed its deadline, at the end give up what is missing. The hosts hedged now."""
+        slow: list[int] = []
         for branch in list(self._branches.values()):
             if not branch.waiting:
                 continue
@@ -200,7 +208,9 @@ class LayerDispatch:
                     branch.reissues, branch.missing = [], branch.items
             elif now_s >= branch.deadline_s and branch.reissues is None:
                 self._hedged += 1
+                slow.append(branch.call.host)
                 self._reissue(branch, now_s)
+        return tuple(slow)
 
     def _end(self, branch: _Branch, now_s: float) -> None:
         branch.waiting = False
@@ -237,12 +247,16 @@ class LayerDispatch:
 
     def outcome(self) -> Outcome:
         """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
-        total = np.zeros((len(self._picks.experts), self._width), np.float32)
-        counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.call.id)
-        rerouted = 0
-        for branch in counted:
+        rows = len(self._picks.experts)
+        total = np.zeros((rows, self._width), np.float32)
+        lost, rerouted = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
+        for branch in sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.call.id):
             assert branch.partial is not None
             total[branch.call.rows] += branch.partial
-            rerouted += sum(i.expert != int(self._picks.experts[i.row, i.pick]) for i in branch.items)
-        lost = sum(root.abandoned() for root in self._roots)
+            if branch.depth:  # only a reissue can serve another expert than the gate picked
+                for item in branch.items:
+                    rerouted[item.row] += item.expert != int(self._picks.experts[item.row, item.pick])
+        for root in self._roots:
+            for item in root.abandoned():
+                lost[item.row] += 1
         return Outcome(total, lost, rerouted, self._hedged, self._ignored, self._last_call)

@@ -32,7 +32,7 @@ class Picks(NamedTuple):
     `experts`, `hosts` int16 [T, K], -1 where a row uses fewer than K; `weights` float32 [T, K], 0 there.
     `reserves` int16 [T, RESERVES] next live experts (-1 none) with `reserve_weights`.
     `kept` float32 [T]: mixing mass served, as a share of what the model's own top-k would mix.
-    `rerouted`: how many of the model's own picks were not live.
+    `rerouted` int [T]: how many of the model's own picks were not live.
     """
 
     experts: I16
@@ -41,7 +41,7 @@ class Picks(NamedTuple):
     reserves: I16
     reserve_weights: F32
     kept: F32
-    rerouted: int
+    rerouted: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -159,5 +159,5 @@ def select(gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.
         np.where(finite[:, tail], gate.target[order[:, tail]], -1).astype(np.int16),
         np.where(finite[:, tail], w[:, tail], 0.0).astype(np.float32),
         (weights.sum(axis=1) / share).astype(np.float32),
-        int((~gate.live[own]).sum()),
+        (~gate.live[own]).sum(axis=1),
     )  # fmt: skip

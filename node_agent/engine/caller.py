@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from collections import deque
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.wire.frames import ExpertCall, ExpertReply, Refusal
+from hil_config.wire.manifest import ModelCard
 from hil_config.wire.plan import SelectionPlan
 from models.serving.dispatch import Call, LayerDispatch, Outcome
 from models.serving.gate import Picks
+from models.serving.health import ceilings, reply_fault
 from node_agent.engine.experts import ExpertBank, NotHeld
+from node_agent.engine.hosts import HostBook
 from node_agent.link.peers import Peers
 
 F32 = NDArray[np.float32]
-_IDS_PER_LAYER = 1 << 12
-_WINDOW = 64
-_FLOOR_S = 0.05
+IDS_PER_LAYER = 1 << 12
 
 
 class LayerTiming(NamedTuple):
@@ -35,150 +34,82 @@ class LayerTiming(NamedTuple):
     combine_us: float
 
 
-class _Reply(NamedTuple):
-    frame: ExpertReply | Refusal
-    received_s: float
-
-
-class _Lost(NamedTuple):
-    peer: str
-
-
-_Mailbox = SimpleQueue[_Reply | _Lost]
-
-
-class _Latency:
-    """p95 of a host's round trips beyond the scheduled delay, over the last `_WINDOW` calls."""
-
-    def __init__(self) -> None:
-        self._seen: deque[float] = deque(maxlen=_WINDOW)
-
-    def add(self, seconds: float) -> None:
-        self._seen.append(seconds)
-
-    def patience_s(self, scheduled_s: float, most_s: float) -> float:
-        if len(self._seen) < 8:
-            return most_s / 4
-        p95 = sorted(self._seen)[int(0.95 * (len(self._seen) - 1))]
-        return min(most_s / 2, scheduled_s + max(_FLOOR_S, 3.0 * p95))
-
-
 class ExpertCaller:
-    """The gateway side of expert calls. One `run` per layer; any number at the same time."""
+    """The gateway side of expert calls: makes layer calls and keeps what they learn about hosts.
 
-    def __init__(self, peers: Peers, bank: ExpertBank, timeout_s: float) -> None:
-        self._peers = peers
-        self._bank = bank
-        self._timeout_s = timeout_s
-        self._ids = itertools.count(_IDS_PER_LAYER, _IDS_PER_LAYER)
-        self._lock = threading.Lock()
-        self._mail: dict[int, _Mailbox] = {}
-        self._latency: dict[str, _Latency] = {}
-        self.late = 0
+    `tell` takes (event name, host, reason).
+    """
 
-    def answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
-        """A host's reply or refusal came (called by reader threads)."""
-        mailbox = self._mail.get(frame.call // _IDS_PER_LAYER)
-        if mailbox is None:
-            self.late += 1
-        else:
-            mailbox.put(_Reply(frame, received_s))
+    def __init__(
+        self, peers: Peers, bank: ExpertBank, card: ModelCard, timeout_s: float, tell: Callable[[str, str, str], None]
+    ) -> None:
+        self.peers = peers
+        self.bank = bank
+        self.timeout_s = timeout_s
+        self.hosts = HostBook(peers.round_trip_s, timeout_s, tell)
+        self.ceilings = [ceilings(card, layer) for layer in range(card.layers)]
+        self.tell = tell
+        self._ids = itertools.count(IDS_PER_LAYER, IDS_PER_LAYER)
 
-    def lost(self, peer: str) -> None:
-        """A peer is gone: every layer under way hears of it."""
-        with self._lock:
-            boxes = list(self._mail.values())
-        for mailbox in boxes:
-            mailbox.put(_Lost(peer))
-
-    def run(
-        self,
-        request: int,
-        layer: int,
-        hidden: F32,
-        picks: Picks,
-        plan: SelectionPlan,
-        alive: NDArray[np.bool_],
-    ) -> tuple[Outcome, LayerTiming]:
-        """The weighted expert sum of rows [T, H]; always ends within the expert timeout."""
-        first = next(self._ids)
-        mailbox: _Mailbox = SimpleQueue()
-        with self._lock:
-            self._mail[first // _IDS_PER_LAYER] = mailbox
-        try:
-            return _LayerRun(self, request, layer, hidden, picks, plan, alive, mailbox, first).run()
-        finally:
-            with self._lock:
-                del self._mail[first // _IDS_PER_LAYER]
-
-    def patience_s(self, host: str) -> float:
-        latency = self._latency.setdefault(host, _Latency())
-        return latency.patience_s(self._peers.round_trip_s(host), self._timeout_s)
-
-    def learn(self, host: str, round_trip_s: float) -> None:
-        beyond = max(0.0, round_trip_s - self._peers.round_trip_s(host))
-        self._latency.setdefault(host, _Latency()).add(beyond)
-
-    @property
-    def peers(self) -> Peers:
-        return self._peers
-
-    @property
-    def bank(self) -> ExpertBank:
-        return self._bank
-
-    @property
-    def timeout_s(self) -> float:
-        return self._timeout_s
+    def call(
+        self, layer: int, hidden: F32, picks: Picks, plan: SelectionPlan, alive: NDArray[np.bool_], request: int
+    ) -> LayerCall:
+        """A layer call over rows [T, H], its first calls sent; it ends within the expert timeout."""
+        call = LayerCall(self, layer, hidden, picks, plan, alive, next(self._ids), request)
+        call.issue()
+        return call
 
 
-class _LayerRun:
-    """One layer of one step under way."""
+class LayerCall:
+    """One layer of one batch under way. Not thread-safe: whoever has the turn brings replies and time."""
 
     def __init__(
         self,
         caller: ExpertCaller,
-        request: int,
         layer: int,
         hidden: F32,
         picks: Picks,
         plan: SelectionPlan,
         alive: NDArray[np.bool_],
-        mailbox: _Mailbox,
         first_id: int,
+        request: int,
     ) -> None:
+        self.id = first_id // IDS_PER_LAYER
+        self.layer = layer
         self._caller = caller
         self._request = request
-        self._layer = layer
         self._hidden = hidden
         self._nodes = plan.nodes
-        self._mailbox = mailbox
         holders = [[s.node for s in hosts if alive[s.node]] for hosts in plan.layers[layer].hosts]
         self._dispatch = LayerDispatch(
-            picks, hidden.shape[1], holders, lambda host: caller.patience_s(plan.nodes[host]),
+            picks, hidden.shape[1], holders, lambda host: caller.hosts.patience_s(plan.nodes[host]),
             caller.timeout_s, time.monotonic(), first_id,
         )  # fmt: skip
         self._sent: dict[int, tuple[str, float]] = {}
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
+        self.answers: list[tuple[Call, F32]] = []
 
-    def run(self) -> tuple[Outcome, LayerTiming]:
-        while True:
-            self._issue()
-            if self._dispatch.finished:
-                break
-            self._wait()
+    @property
+    def finished(self) -> bool:
+        return self._dispatch.finished
+
+    @property
+    def deadline_s(self) -> float:
+        return self._dispatch.next_deadline_s()
+
+    def result(self) -> tuple[Outcome, LayerTiming]:
         start_s = time.perf_counter()
         outcome = self._dispatch.outcome()
         combine_us = (time.perf_counter() - start_s) * 1e6
         return outcome, self._last._replace(serialise_us=self._serialise_s * 1e6, combine_us=combine_us)
 
-    def _issue(self) -> None:
+    def issue(self) -> None:
         """Send every waiting call: remote ones first, so that they travel while ours are computed."""
         while calls := self._dispatch.take_calls():
             own = [call for call in calls if self._nodes[call.host] == self._caller.peers.node]
             for call in calls:
-                if call not in own:
+                if self._nodes[call.host] != self._caller.peers.node:
                     self._send(call)
             for call in own:
                 self._compute(call)
@@ -187,10 +118,10 @@ class _LayerRun:
         start_s = time.perf_counter()
         host = self._nodes[call.host]
         rows, picks = call.experts.shape
+        hidden = self._hidden if rows == len(self._hidden) else self._hidden[call.rows]
         frame = ExpertCall(
-            call.id, self._request, self._layer, rows, self._hidden.shape[1], picks,
-            call.experts, call.weights, self._hidden[call.rows],
-        )  # fmt: skip
+            call.id, self._request, self.layer, rows, self._hidden.shape[1], picks, call.experts, call.weights, hidden
+        )
         sent = self._caller.peers.send(host, frame)
         self._serialise_s += time.perf_counter() - start_s
         self._sent[call.id] = (host, time.monotonic())
@@ -199,28 +130,42 @@ class _LayerRun:
 
     def _compute(self, call: Call) -> None:
         try:
-            partial = self._caller.bank.partial_sum(self._layer, self._hidden[call.rows], call.experts, call.weights)
+            partial = self._caller.bank.partial_sum(self.layer, self._hidden[call.rows], call.experts, call.weights)
         except NotHeld:
             self._dispatch.refused(call.id, time.monotonic())
             return
         if self._dispatch.reply(call.id, partial.total):
             self._last = LayerTiming(0.0, 0.0, 0.0, partial.runtime_us, 0.0)
 
-    def _wait(self) -> None:
+    def answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
+        """A host's reply or refusal. What a reply must not be makes it a refusal, told and never counted."""
         now_s = time.monotonic()
-        try:
-            mail = self._mailbox.get(timeout=max(0.0, self._dispatch.next_deadline_s() - now_s))
-        except Empty:
-            self._dispatch.advance(time.monotonic())
+        sent = self._sent.get(frame.call)
+        call = self._dispatch.call(frame.call)
+        if call is None or sent is None:
             return
-        if isinstance(mail, _Lost):
-            if mail.peer in self._nodes:
-                self._dispatch.host_lost(self._nodes.index(mail.peer), time.monotonic())
-        elif isinstance(mail.frame, Refusal):
-            self._dispatch.refused(mail.frame.call, time.monotonic())
-        elif self._dispatch.reply(mail.frame.call, mail.frame.hidden):
-            host, sent_s = self._sent[mail.frame.call]
-            trip_s = mail.received_s - sent_s
-            self._caller.learn(host, trip_s)
-            link_us = max(0.0, trip_s * 1e6 - mail.frame.queue_us - mail.frame.expert_us)
-            self._last = LayerTiming(0.0, link_us, mail.frame.queue_us, mail.frame.expert_us, 0.0)
+        host, sent_s = sent
+        if isinstance(frame, Refusal):
+            self._dispatch.refused(frame.call, now_s)
+        elif fault := reply_fault(call, frame.hidden, self._hidden.shape[1], self._caller.ceilings[self.layer]):
+            self._caller.hosts.quarantine(host, f"layer {self.layer}: {fault}")
+            self._dispatch.refused(frame.call, now_s)
+        elif self._dispatch.reply(frame.call, frame.hidden):
+            trip_s = received_s - sent_s
+            self._caller.hosts.answered(host, trip_s)
+            link_us = max(0.0, trip_s * 1e6 - frame.queue_us - frame.expert_us)
+            self._last = LayerTiming(0.0, link_us, frame.queue_us, frame.expert_us, 0.0)
+            self.answers.append((call, frame.hidden))
+        self.issue()
+
+    def lost(self, peer: str) -> None:
+        """A peer is gone."""
+        if peer in self._nodes:
+            self._dispatch.host_lost(self._nodes.index(peer), time.monotonic())
+            self.issue()
+
+    def advance(self, now_s: float) -> None:
+        """Time passed."""
+        for host in self._dispatch.advance(now_s):
+            self._caller.hosts.missed(self._nodes[host], now_s)
+        self.issue()

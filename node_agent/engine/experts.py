@@ -14,6 +14,7 @@ from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
+Sessions = dict[tuple[int, int], Session]
 _ONLY_ROW = np.zeros(1, np.intp)
 
 
@@ -30,20 +31,23 @@ class NotHeld(LocalProtocolError):
 
 
 class ExpertBank:
-    """Sessions of the experts held in this run. Thread-safe: read only once loaded."""
+    """Sessions of the experts held now. What is held is replaced as a whole; a call ends with what it began with."""
 
     def __init__(self, store: ShardStore, holdings: tuple[ExpertHolding, ...]) -> None:
-        self._sessions: dict[tuple[int, int], Session] = {
-            (h.layer, h.expert): store.session("expert", h.precision, h.layer, h.expert) for h in holdings
-        }
+        self._sessions = open_experts(store, holdings)
+
+    def replace(self, sessions: Sessions) -> None:
+        """From the next call on."""
+        self._sessions = sessions
 
     def partial_sum(self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32) -> Partial:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows hidden [n, H]; -1 is no expert."""
+        sessions = self._sessions
         total = np.zeros_like(hidden)
         runtime_s = 0.0
         calls = 0
         for expert in set(experts.ravel().tolist()) - {-1}:
-            session = self._sessions.get((layer, expert))
+            session = sessions.get((layer, expert))
             if session is None:
                 raise NotHeld(f"layer {layer} expert {expert} is not held here")
             # A row may name an expert twice (a substitute): its weights add up.
@@ -55,3 +59,8 @@ class ExpertBank:
             total[rows] += output * share[rows, None]
             calls += len(rows)
         return Partial(total, runtime_s * 1e6, calls)
+
+
+def open_experts(store: ShardStore, holdings: tuple[ExpertHolding, ...]) -> Sessions:
+    """Verified sessions by (layer, expert); ArtefactError if one is not what the manifest says."""
+    return {(h.layer, h.expert): store.session("expert", h.precision, h.layer, h.expert) for h in holdings}

@@ -1,41 +1,47 @@
-"""The gateway: trunk, gate and dispatch of one trunk slice, step by step, for any number of requests."""
+"""The gateway: trunk, gate and dispatch of one trunk slice for any number of requests at once.
+
+Steps that wait for the same layer go through it together: one trunk step, one gate, one call a host. While a
+batch waits for its hosts, others are computed. Everything here runs in turns (see `turns`), so nothing is locked.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from queue import Empty, Full, Queue
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.frames import Cancel, Handover, Refusal, Scores, Step, Token
+from hil_config.wire.frames import Cancel, ExpertReply, Handover, Refusal, Step
 from hil_config.wire.messages import LayerEvidence, TokenEvidence
-from hil_config.wire.plan import GatewaySlice
-from models.serving.gate import row_fraction, select
-from node_agent.engine.caller import ExpertCaller
-from node_agent.engine.kv_cache import CacheTable, RequestCache
-from node_agent.engine.plans import Pinned, PlanBook
-from node_agent.engine.trunk import Trunk
+from models.serving.dispatch import Outcome
+from models.serving.gate import Picks, row_fraction, select
+from node_agent.engine.batching import ReadyRows
+from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
+from node_agent.engine.lines import Line, LineTable, Work, chunks
+from node_agent.engine.outlet import Outlet
+from node_agent.engine.plans import PlanBook
+from node_agent.engine.trunk import Rows, Trunk, TrunkStep
+from node_agent.engine.turns import Turns
 
 F32 = NDArray[np.float32]
-QUEUE = 256
+STEPS = 256
+"""Steps in a gateway at once, waiting or under way; one more is refused by name."""
 REQUESTS = 256
 
 
 @dataclass
-class _Work:
-    """One step of one request through this slice."""
+class _Batch:
+    """Rows of several steps whose experts are being called."""
 
-    frame: Step | Handover
-    stage: int
-    slice: GatewaySlice
-    pinned: Pinned
-    begun_s: float
-    degraded: set[str] = field(default_factory=set)
-    kept: list[float] = field(default_factory=list)
-    evidence: list[LayerEvidence] = field(default_factory=list)
+    works: list[Work]
+    call: LayerCall
+    step: TrunkStep
+    picks: Picks
+    alive: bytes
+    gate_us: float
 
 
 class Gateway:
@@ -43,7 +49,7 @@ class Gateway:
 
     Args:
         record: takes the evidence of each step.
-        in_service: the reason why new work is refused now, or "".
+        out_of_service: the reason why new work is refused now, or "".
     """
 
     def __init__(
@@ -59,150 +65,192 @@ class Gateway:
         self._trunk = trunk
         self._model = trunk.model
         self._caller = caller
-        self._peers = caller.peers
         self._plans = plans
-        self._record = record
         self._out_of_service = out_of_service
-        self._caches = CacheTable(trunk.layers, self._model.kv_heads, self._model.head_dim, REQUESTS)
-        self._queue: Queue[Step | Handover] = Queue(QUEUE)
-        self.tokens = 0
+        self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
+        self._lines = LineTable(self._model.kv_heads, self._model.head_dim, REQUESTS)
+        self._ready = ReadyRows()
+        self._calls: dict[int, _Batch] = {}
+        self._steps = 0
+        self._turns = Turns(self._ready.__bool__, self._run_batch, self._watch)
+        self.late = 0
+        self.batches = 0
+        self.batched_steps = 0
+
+    @property
+    def tokens(self) -> int:
+        return self._outlet.tokens
+
+    @property
+    def steps(self) -> int:
+        """Steps here now, waiting or under way."""
+        return self._steps
 
     def accept(self, frame: Step | Handover) -> None:
-        """Queue a step (called by reader threads); a full queue refuses by name."""
-        try:
-            self._queue.put_nowait(frame)
-        except Full:
-            self._refuse(frame, f"{self._node}: {QUEUE} steps are waiting already")
+        """Take a step (called by reader threads); refused by name when there are too many."""
+        if self._turns.waiting > 4 * STEPS:
+            self._outlet.refuse(frame, f"{self._node}: {STEPS} steps are waiting already")
+            return
+        self._turns.post(partial(self._admit, frame))
 
     def cancel(self, frame: Cancel) -> None:
-        self._caches.drop(frame.request, frame.attempt)
+        self._turns.post(partial(self._cancel, frame))
+
+    def answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
+        """A host's reply or refusal came (called by reader threads)."""
+        self._turns.post(partial(self._answered, frame, received_s))
+
+    def lost(self, peer: str) -> None:
+        """A peer is gone: every layer under way hears of it."""
+        self._turns.post(partial(self._lost, peer))
 
     def work(self, stopping: Callable[[], bool]) -> None:
-        """A gateway thread: one step at a time until told to stop."""
-        while not stopping():
-            try:
-                frame = self._queue.get(timeout=0.2)
-            except Empty:
-                continue
-            self._serve(frame)
+        """The gateway's own thread: deadlines, and what reader threads left to do."""
+        self._turns.serve(stopping)
 
-    def _refuse(self, frame: Step | Handover, reason: str) -> None:
-        self._peers.send(frame.route.client, Refusal(0, frame.request, frame.attempt, reason))
-
-    def _serve(self, frame: Step | Handover) -> None:
-        stage = frame.stage if isinstance(frame, Handover) else 0
-        pinned = self._plans.pin(frame.plan_version if isinstance(frame, Handover) else -1)
-        slices = pinned.plan.gateways
-        if stage >= len(slices) or len(frame.route.gateways) != len(slices):
-            self._refuse(frame, f"{self._node}: stage {stage} of {len(frame.route.gateways)}, plan has {len(slices)}")
+    def _admit(self, frame: Step | Handover) -> None:
+        if self._steps >= STEPS:
+            self._outlet.refuse(frame, f"{self._node}: {STEPS} steps are waiting already")
             return
-        work = _Work(frame, stage, slices[stage], pinned, time.perf_counter())
-        reason = self._unfit(work)
-        if reason:
-            self._refuse(frame, reason)
+        line = self._lines.get(frame.request)
+        if line is None:
+            self._outlet.refuse(frame, f"{self._node}: {REQUESTS} requests are at work already")
             return
-        cache = self._caches.get(frame.request)
-        with cache.lock:
-            if frame.attempt > cache.attempt and frame.start == 0:
-                cache.restart(frame.attempt)
-            if frame.attempt < cache.attempt:
-                return  # the client has begun this request again: an old step is of no use to anybody
-            if frame.start != cache.length or frame.attempt != cache.attempt:
-                self._refuse(frame, f"{self._node}: has {cache.length} positions, the step starts at {frame.start}")
-                return
-            hidden = self._layers(work, cache)
-            cache.advance(frame.rows)
-        self._pass_on(work, hidden)
+        if frame.attempt < line.cache.attempt:
+            return  # the client has begun this request again: an old step is of no use to anybody
+        if frame.attempt > line.cache.attempt and frame.start == 0:
+            self._steps -= line.forget()
+            line.cache.restart(frame.attempt)
+        parts = chunks(frame)
+        line.waiting.extend(parts)
+        self._steps += len(parts)
+        self._begin_next(line)
 
-    def _unfit(self, work: _Work) -> str:
-        missing = set(range(work.slice.first, work.slice.last + 1)) - set(self._trunk.layers)
-        if missing:
-            return f"{self._node}: does not hold trunk layers {sorted(missing)}"
-        if work.frame.start + work.frame.rows > self._model.context:
-            return f"{self._node}: position {work.frame.start + work.frame.rows} is beyond the model's context"
-        tokens = work.frame.tokens  # empty in a handover that is not scored
-        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self._model.vocabulary):
-            return f"{self._node}: a token is outside the vocabulary of {self._model.vocabulary}"
-        if work.frame.score and work.frame.rows < 2:
-            return f"{self._node}: a single token has nothing before it to be scored after"
-        return self._out_of_service()
+    def _cancel(self, frame: Cancel) -> None:
+        line = self._lines.find(frame.request)
+        if line is not None and line.cache.attempt <= frame.attempt:
+            self._steps -= line.forget()
+            self._lines.drop(frame.request)
 
-    def _layers(self, work: _Work, cache: RequestCache) -> F32:
-        frame = work.frame
-        if isinstance(frame, Step):
-            hidden = self._trunk.embed(frame.tokens)
-        else:
-            hidden = frame.hidden
-            work.degraded.update(frame.degraded)
-        for layer in range(work.slice.first, work.slice.last + 1):
-            hidden = self._layer(work, layer, hidden, cache)
-        return hidden
+    def _begin_next(self, line: Line) -> None:
+        """Begin the line's next step, if none is under way; a refused one takes those behind it along."""
+        if line.active is not None or not line.waiting:
+            return
+        frame = line.waiting.popleft()
+        work = self._outlet.fit(frame, line, self._plans, self._out_of_service)
+        if work is None:
+            self._steps -= 1 + line.forget()
+            return
+        line.active = work
+        self._ready.add(work)
 
-    def _layer(self, work: _Work, layer: int, hidden: F32, cache: RequestCache) -> F32:
-        frame, plan = work.frame, work.pinned.plan
-        step = self._trunk.step(layer, hidden, frame.start, cache)
+    def _run_batch(self) -> None:
+        """One batch through trunk and gate, its expert calls sent."""
+        works = self._ready.take(time.monotonic())
+        if not works:
+            return
+        layer, pinned = works[0].layer, works[0].pinned
+        step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
         begin_s = time.perf_counter()
-        alive = np.array([self._peers.reachable(name) for name in plan.nodes])
-        gate = self._plans.gate(work.pinned, layer, alive)
-        fraction = row_fraction(frame.request, frame.start, frame.rows, layer)
-        picks = select(gate, step.scores, self._model.routing, fraction)
+        alive = self._alive(works[0])
+        gate = self._plans.gate(pinned, layer, alive)
+        parts = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
+        picks = select(gate, step.scores, self._model.routing, parts[0] if len(parts) == 1 else np.concatenate(parts))
         gate_us = (time.perf_counter() - begin_s) * 1e6
-        outcome, timing = self._caller.run(frame.request, layer, step.expert_input, picks, plan, alive)
-        if picks.rerouted or outcome.rerouted:
+        request = works[0].frame.request
+        call = self._caller.call(layer, step.expert_input, picks, pinned.plan, alive, request)
+        self._calls[call.id] = _Batch(works, call, step, picks, alive.astype(np.uint8).tobytes(), gate_us)
+        self.batches += 1
+        self.batched_steps += len(works)
+        self._settle(call.id)
+
+    def _alive(self, work: Work) -> NDArray[np.bool_]:
+        """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""
+        names = work.pinned.plan.nodes
+        alive = np.array([self._caller.peers.reachable(name) for name in names])
+        never, shunned = self._caller.hosts.barred()
+        if not never and not shunned:
+            return alive
+        alive &= np.array([name not in never for name in names])
+        without: NDArray[np.bool_] = alive & np.array([name not in shunned for name in names])
+        for hosts in work.pinned.plan.layers[work.layer].hosts:
+            if any(alive[s.node] for s in hosts) and not any(without[s.node] for s in hosts):
+                return alive  # a slow host is better than another expert
+        return without
+
+    def _answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
+        batch = self._calls.get(frame.call // IDS_PER_LAYER)
+        if batch is None:
+            self.late += 1
+            return
+        batch.call.answered(frame, received_s)
+        self._settle(batch.call.id)
+
+    def _lost(self, peer: str) -> None:
+        for batch in list(self._calls.values()):
+            batch.call.lost(peer)
+            self._settle(batch.call.id)
+
+    def _watch(self) -> bool:
+        now_s = time.monotonic()
+        for batch in list(self._calls.values()):
+            if batch.call.deadline_s <= now_s:
+                batch.call.advance(now_s)
+                self._settle(batch.call.id)
+        return bool(self._calls) or bool(self._ready)
+
+    def _settle(self, call_id: int) -> None:
+        """If the layer is whole: its rows go to the next layer, or out."""
+        batch = self._calls[call_id]
+        if not batch.call.finished:
+            return
+        del self._calls[call_id]
+        outcome, timing = batch.call.result()
+        hidden = batch.step.residual + outcome.total
+        finite = np.isfinite(hidden).all(axis=1)
+        leaving: list[Work] = []
+        at = 0
+        for work in batch.works:
+            rows = slice(at, at + work.rows)
+            at += work.rows
+            if work.stale:
+                continue
+            self._note(work, batch, rows, outcome, timing)
+            work.hidden = hidden[rows]
+            if not finite[rows].all():
+                self._outlet.refuse(work.frame, f"{self._node}: layer {work.layer} gave a value that is not finite")
+                self._steps -= work.line.forget()
+            elif work.layer < work.slice.last:
+                work.layer += 1
+                work.ready_s = time.monotonic()
+                self._ready.add(work)
+            else:
+                leaving.append(work)
+        if leaving:
+            self._leave(leaving)
+
+    def _leave(self, works: list[Work]) -> None:
+        self._outlet.pass_on(works)
+        for work in works:
+            work.line.cache.advance(work.rows)
+            work.line.active = None
+            self._steps -= 1
+            self._begin_next(work.line)
+
+    def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
+        """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
+        picks, step = batch.picks, batch.step
+        rerouted, lost = int(outcome.rerouted[rows].sum()), int(outcome.lost[rows].sum())
+        own = int(picks.rerouted[rows].sum())
+        if own or rerouted:
             work.degraded.add("rerouted")
-        if outcome.lost:
+        if lost:
             work.degraded.add("lost")
-        work.kept.append(float(picks.kept.mean()))
+        work.kept.append(float(picks.kept[rows].mean()))
         work.evidence.append(
             LayerEvidence(
-                layer, step.scores.tobytes(), picks.experts.tobytes(), picks.hosts.tobytes(),
-                alive.astype(np.uint8).tobytes(), picks.rerouted + outcome.rerouted, outcome.lost,
-                step.runtime_us, timing.serialise_us, timing.link_us, timing.queue_us, timing.expert_us,
-                timing.combine_us + gate_us,
+                work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
+                batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us, timing.link_us,
+                timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
             )
         )  # fmt: skip
-        return step.residual + outcome.total
-
-    def _pass_on(self, work: _Work, hidden: F32) -> None:
-        frame, route = work.frame, work.frame.route
-        degraded = tuple(sorted(work.degraded))
-        token, head_us = -1, 0.0
-        if work.stage + 1 < len(route.gateways):
-            handover = Handover(
-                frame.request, frame.attempt, frame.start, frame.remaining, route, work.stage + 1,
-                work.pinned.plan.version, degraded, frame.rows, hidden.shape[1], hidden, frame.score, frame.adapter,
-                frame.tokens if frame.score else np.zeros(0, np.int32),
-            )  # fmt: skip
-            self._forward(route.gateways[work.stage + 1], handover)
-        elif frame.score:
-            logprobs, head_us = self._trunk.score(hidden, frame.tokens)
-            scores = Scores(frame.request, frame.attempt, frame.start, degraded, len(logprobs), logprobs)
-            self._peers.send(route.client, scores)
-        else:
-            choice = self._trunk.choose(hidden)
-            token, head_us = choice.token, choice.runtime_us
-            position = frame.start + frame.rows
-            self._peers.send(
-                route.client,
-                Token(frame.request, frame.attempt, position, token, choice.logprob, choice.margin, degraded),
-            )
-            if frame.remaining > 1 and token != self._model.end_of_text and position < self._model.context:
-                again = Step(
-                    frame.request, frame.attempt, position, frame.remaining - 1, route, 1,
-                    np.array([token], np.int32), adapter=frame.adapter,
-                )  # fmt: skip
-                self._forward(route.gateways[0], again)
-            self.tokens += 1
-        self._record(
-            TokenEvidence(
-                frame.request, frame.attempt, frame.start, frame.rows, work.pinned.plan.version,
-                work.pinned.expired, time.monotonic_ns(), (time.perf_counter() - work.begun_s) * 1e6, head_us,
-                token, float(np.mean(work.kept)), degraded, tuple(work.evidence),
-            )
-        )  # fmt: skip
-
-    def _forward(self, gateway: str, frame: Step | Handover) -> None:
-        if gateway == self._node:
-            self.accept(frame)
-        elif not self._peers.send(gateway, frame):
-            self._refuse(frame, f"{self._node}: no link to gateway {gateway}")

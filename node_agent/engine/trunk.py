@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.messages import Prepare
+from hil_config.errors import LocalProtocolError
 from node_agent.engine.kv_cache import RequestCache
+from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
 
 
+class Rows(NamedTuple):
+    """Rows [T, H] of one request at positions start.., and its cache."""
+
+    hidden: F32
+    start: int
+    cache: RequestCache
+
+
 class TrunkStep(NamedTuple):
-    """`residual` [T, H]; `expert_input` [T, H]; `scores` [T, E]; microseconds inside onnxruntime."""
+    """Rows of all requests one after the other: `residual` [T, H]; `expert_input` [T, H]; `scores` [T, E];
+    microseconds inside onnxruntime."""
 
     residual: F32
     expert_input: F32
@@ -30,56 +41,92 @@ class Choice(NamedTuple):
     token: int
     logprob: float
     margin: float
-    runtime_us: float
+
+
+class TrunkSessions(NamedTuple):
+    """What is held; replaced as a whole when it changes."""
+
+    layers: dict[int, Session]
+    embed: Session | None
+    head: Session | None
 
 
 class Trunk:
-    """Sessions of the trunk layers this node holds; embed and head belong to every gateway."""
+    """Sessions of the trunk layers this node holds; embed and head come with the first and the last layer."""
 
-    def __init__(self, store: ShardStore, order: Prepare) -> None:
+    def __init__(self, store: ShardStore, layers: tuple[int, ...]) -> None:
         self.model = store.manifest.model
-        self.layers = order.trunk_layers
-        self._layers = {n: store.session("trunk", "fp32", n) for n in order.trunk_layers}
-        last = self.model.layers - 1
-        self._embed = store.session("embed", "fp32") if 0 in order.trunk_layers else None
-        self._head = store.session("head", "fp32") if last in order.trunk_layers else None
+        self._held = open_trunk(store, layers)
+
+    @property
+    def layers(self) -> frozenset[int]:
+        return frozenset(self._held.layers)
+
+    def replace(self, held: TrunkSessions) -> None:
+        """From the next step on; a step under way ends with the sessions it began with."""
+        self._held = held
 
     def embed(self, tokens: NDArray[np.int32]) -> F32:
         """[T] token ids to [T, H]."""
-        assert self._embed is not None, "only the holder of layer 0 embeds"
-        (hidden,) = self._embed.run(tokens.astype(np.int64))
+        session = self._held.embed
+        if session is None:
+            raise LocalProtocolError("only the holder of layer 0 embeds")
+        (hidden,) = session.run(tokens.astype(np.int64))
         return hidden
 
-    def step(self, layer: int, hidden: F32, start: int, cache: RequestCache) -> TrunkStep:
-        """Attention and router of one layer over rows at positions start..; writes the cache."""
-        past_key, past_value = cache.past(layer)
-        position = np.arange(start, start + len(hidden), dtype=np.int64)
-        begin_s = time.perf_counter()
-        residual, expert_input, scores, key, value = self._layers[layer].run(hidden, past_key, past_value, position)
-        runtime_us = (time.perf_counter() - begin_s) * 1e6
-        cache.write(layer, key, value)
-        return TrunkStep(residual, expert_input, scores, runtime_us)
+    def step(self, layer: int, parts: Sequence[Rows]) -> TrunkStep:
+        """Attention and router of one layer over the rows of any number of requests; writes their caches."""
+        session = self._held.layers[layer]
+        outputs = []
+        runtime_s = 0.0
+        for hidden, start, cache in parts:
+            past_key, past_value = cache.past(layer)
+            position = np.arange(start, start + len(hidden), dtype=np.int64)
+            begin_s = time.perf_counter()
+            residual, expert_input, scores, key, value = session.run(hidden, past_key, past_value, position)
+            runtime_s += time.perf_counter() - begin_s
+            cache.write(layer, key, value)
+            outputs.append((residual, expert_input, scores))
+        if len(outputs) == 1:
+            return TrunkStep(*outputs[0], runtime_s * 1e6)
+        residuals, inputs, all_scores = (np.concatenate(part) for part in zip(*outputs, strict=True))
+        return TrunkStep(residuals, inputs, all_scores, runtime_s * 1e6)
 
     def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
         """Log-probability [T - 1] of each of `tokens` [T] but the first, given [T, H]; microseconds in onnxruntime."""
-        assert self._head is not None, "only the holder of the last layer has the head"
-        begin_s = time.perf_counter()
-        (logits,) = self._head.run(hidden[:-1])
-        runtime_us = (time.perf_counter() - begin_s) * 1e6
+        logits, runtime_us = self._logits(hidden[:-1])
         shifted = logits - logits.max(axis=1, keepdims=True)
         total = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
         picked = shifted[np.arange(len(shifted)), tokens[1:].astype(np.int64)]
         return (picked - total).astype(np.float32), runtime_us
 
-    def choose(self, hidden: F32) -> Choice:
-        """The most probable token after the last row of [T, H]."""
-        assert self._head is not None, "only the holder of the last layer has the head"
+    def choose(self, hidden: F32) -> tuple[list[Choice], float]:
+        """The most probable token after each row of [T, H], and the microseconds inside onnxruntime."""
+        logits, runtime_us = self._logits(hidden)
+        return [_greedy(row) for row in logits], runtime_us
+
+    def _logits(self, hidden: F32) -> tuple[F32, float]:
+        session = self._held.head
+        if session is None:
+            raise LocalProtocolError("only the holder of the last layer has the head")
         begin_s = time.perf_counter()
-        (logits,) = self._head.run(hidden[-1:])
-        runtime_us = (time.perf_counter() - begin_s) * 1e6
-        row = logits[0]
-        token = int(row.argmax())
-        first = float(row[token])
-        logprob = -float(np.log(np.exp(row - first).sum(dtype=np.float64)))
-        row[token] = -np.inf
-        return Choice(token, logprob, first - float(row.max()), runtime_us)
+        (logits,) = session.run(hidden)
+        return logits, (time.perf_counter() - begin_s) * 1e6
+
+
+def _greedy(row: F32) -> Choice:
+    token = int(row.argmax())
+    first = float(row[token])
+    logprob = -float(np.log(np.exp(row - first).sum(dtype=np.float64)))
+    row[token] = -np.inf
+    return Choice(token, logprob, first - float(row.max()))
+
+
+def open_trunk(store: ShardStore, layers: tuple[int, ...]) -> TrunkSessions:
+    """Verified sessions of these layers, with embed and head where they belong; ArtefactError if one is not."""
+    last = store.manifest.model.layers - 1
+    return TrunkSessions(
+        {n: store.session("trunk", "fp32", n) for n in layers},
+        store.session("embed", "fp32") if 0 in layers else None,
+        store.session("head", "fp32") if last in layers else None,
+    )

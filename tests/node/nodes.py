@@ -144,9 +144,7 @@ class Bench:
                 schedule_sha256=hashlib.sha256(data).hexdigest(), satellites={n: n for n in names},
                 delay_scale=1.0, hidden_codec=codec, expert_timeout_s=timeout_s, plan=self.plan,
             )  # fmt: skip
-            node.context = RunContext(
-                name, f"boot-{name}", order, node.store, partial(self._keep, node), 2, node.security
-            )
+            node.context = RunContext(name, f"boot-{name}", order, node.store, partial(self._keep, node), node.security)
         for node in self.nodes.values():
             assert node.context is not None
             node.context.start()

@@ -1,0 +1,41 @@
+"""What a host's partial sums must be before they are counted: right shape, finite, of a size calibration has seen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.wire.manifest import ModelCard
+from models.serving.dispatch import Call
+
+F32 = NDArray[np.float32]
+CEILING_FACTOR = 30.0
+"""Over the calibrated mean of ||w y||. Held-out text of the reference model reaches 8 times the mean."""
+
+
+def ceilings(card: ModelCard, layer: int) -> F32:
+    """[E] largest believable ||w y|| of each expert: importance / activation is its calibrated mean where picked.
+
+    Infinite for an expert that calibration never picked, and for a card without calibration (importance 1 for
+    every expert, see models.importance.uniform).
+    """
+    activation = np.array(card.activation[layer], np.float64)
+    importance = np.array(card.importance[layer], np.float64)
+    if (importance == 1.0).all():
+        return np.full(card.experts, np.inf, np.float32)
+    mean = np.divide(importance, activation, out=np.full(card.experts, np.inf), where=activation > 0)
+    return np.where(mean > 0, CEILING_FACTOR * mean, np.inf).astype(np.float32)
+
+
+def reply_fault(call: Call, partial: F32, width: int, ceiling: F32) -> str:
+    """Why a reply [n, H] to `call` must not be counted, or ""."""
+    if partial.shape != (len(call.rows), width):
+        return f"shape {partial.shape}, wanted {(len(call.rows), width)}"
+    square = np.einsum("ij,ij->i", partial, partial)
+    if not np.isfinite(square).all():
+        return "a value is not finite"
+    allowed = np.where(call.experts >= 0, ceiling[call.experts], 0.0).sum(axis=1)
+    worst = int(np.argmax(square - allowed**2))
+    if square[worst] > allowed[worst] ** 2:
+        return f"norm {float(square[worst]) ** 0.5:.3g}, calibration allows {float(allowed[worst]):.3g}"
+    return ""

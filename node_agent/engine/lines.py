@@ -1,0 +1,109 @@
+"""Lines: what a gateway keeps of each request: its key-value cache, and its steps in the order they came."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.wire.frames import Handover, Step
+from hil_config.wire.messages import LayerEvidence
+from hil_config.wire.plan import GatewaySlice
+from node_agent.engine.kv_cache import RequestCache
+from node_agent.engine.plans import Pinned
+
+F32 = NDArray[np.float32]
+CHUNK_ROWS = 64
+"""Rows of a prompt that go through a layer together: long prompts do not hold up everybody's next token."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One step of one request on its way through this gateway's slice: `hidden` [T, H] enters `layer`."""
+
+    frame: Step | Handover
+    line: Line
+    slice: GatewaySlice
+    pinned: Pinned
+    hidden: F32
+    layer: int
+    begun_s: float
+    ready_s: float
+    degraded: set[str]
+    stale: bool = False
+    kept: list[float] = field(default_factory=list)
+    evidence: list[LayerEvidence] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return len(self.hidden)
+
+
+@dataclass(eq=False)
+class Line:
+    """One request here. `active` is the step under way; at most one, so that rows enter the cache in order."""
+
+    cache: RequestCache
+    waiting: deque[Step | Handover] = field(default_factory=deque)
+    active: Work | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.active is None and not self.waiting
+
+    def forget(self) -> int:
+        """Drop everything of older attempts; how many steps that were."""
+        count = len(self.waiting)
+        self.waiting.clear()
+        if self.active is not None:
+            self.active.stale = True  # its batch is on the way and ends without it
+            self.active = None
+            count += 1
+        return count
+
+
+def chunks(frame: Step | Handover) -> list[Step | Handover]:
+    """A long prompt as steps of at most `CHUNK_ROWS` rows; only the last one asks for a token. Scored whole."""
+    if not isinstance(frame, Step) or frame.rows <= CHUNK_ROWS or frame.score:
+        return [frame]
+    parts: list[Step | Handover] = []
+    for at in range(0, frame.rows, CHUNK_ROWS):
+        tokens = frame.tokens[at : at + CHUNK_ROWS]
+        remaining = frame.remaining if at + CHUNK_ROWS >= frame.rows else 0
+        parts.append(Step(frame.request, frame.attempt, frame.start + at, remaining, frame.route, len(tokens), tokens))
+    return parts
+
+
+class LineTable:
+    """At most `capacity` requests; the least recently used idle one goes first."""
+
+    def __init__(self, kv_heads: int, head_dim: int, capacity: int) -> None:
+        self._make = partial(RequestCache, kv_heads, head_dim)
+        self._capacity = capacity
+        self._lines: OrderedDict[int, Line] = OrderedDict()
+
+    def find(self, request: int) -> Line | None:
+        return self._lines.get(request)
+
+    def get(self, request: int) -> Line | None:
+        """The request's line, empty if it is new; None when every line is at work."""
+        line = self._lines.get(request)
+        if line is None:
+            if len(self._lines) >= self._capacity and not self._evict():
+                return None
+            line = self._lines[request] = Line(self._make())
+        self._lines.move_to_end(request)
+        return line
+
+    def _evict(self) -> bool:
+        for request, line in self._lines.items():
+            if line.idle:
+                del self._lines[request]
+                return True
+        return False
+
+    def drop(self, request: int) -> None:
+        self._lines.pop(request, None)

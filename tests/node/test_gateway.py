@@ -1,0 +1,108 @@
+"""Batching at the gateway: many requests at once give what each gives alone, and there is an end to the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hil_config.wire.frames import Cancel, Route, Step
+from models.build import build_shards
+from models.locate import reference_checkpoint
+from models.oracle import Oracle
+from node_agent.engine import gateway
+from node_agent.engine.lines import CHUNK_ROWS
+from tests.node.nodes import Bench
+
+MARGIN = 1e-3
+"""fp32 partial sums and batched rows reorder additions: a token whose logit leads by less may differ, and what
+follows it then rightly does too."""
+
+
+@pytest.fixture(scope="module")
+def fp32_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fp32") / "reference"
+    build_shards(reference_checkpoint(), out, ("fp32",))
+    return out
+
+
+@pytest.fixture
+def fp32_bench(fp32_shards: Path) -> Iterator[Bench]:
+    made = Bench(fp32_shards, precision="fp32", timeout_s=20.0)
+    yield made
+    made.close()
+
+
+def prompts(count: int, vocabulary: int) -> list[list[int]]:
+    rng = np.random.default_rng(3)
+    return [rng.integers(1, vocabulary, rng.integers(1, 30)).tolist() for _ in range(count)]
+
+
+def begin(bench: Bench, request: int, prompt: list[int], count: int) -> None:
+    bench.send(Step(request, 1, 0, count, Route(("a", "b"), "client"), len(prompt), np.array(prompt, np.int32)), "a")
+
+
+def same_until_a_margin(got: list[int], wanted: list[int], margins: list[float]) -> int:
+    """How many tokens were compared before a margin too small to demand equality."""
+    for i, (token, want, margin) in enumerate(zip(got, wanted, margins, strict=False)):
+        if margin <= MARGIN:
+            return i
+        assert token == want, f"token {i}, margin {margin}"
+    return min(len(got), len(wanted))
+
+
+def test_concurrent_requests_give_the_tokens_of_one_process_at_fp32(fp32_bench: Bench, fp32_shards: Path) -> None:
+    oracle = Oracle(fp32_shards, "fp32")
+    asked = prompts(8, oracle.card.vocabulary)
+    for request, prompt in enumerate(asked):
+        begin(fp32_bench, request, prompt, 16)
+
+    def over(request: int) -> bool:
+        mine = fp32_bench.of(request, 1)
+        return len(mine) == 16 or bool(mine and mine[-1].token == oracle.card.end_of_text)
+
+    assert fp32_bench.wait(lambda: all(over(r) for r in range(len(asked)))), fp32_bench.refusals
+    compared = 0
+    for request, prompt in enumerate(asked):
+        wanted, margins = oracle.generate_greedy(prompt, 16)
+        compared += same_until_a_margin([t.token for t in fp32_bench.of(request, 1)], wanted, margins)
+    assert compared > 60, "the margins must leave something to compare"
+    contexts = [fp32_bench.nodes[name].context for name in "ab"]
+    assert any(c is not None and c.gateway.batched_steps > c.gateway.batches for c in contexts), "nothing was shared"
+
+
+def test_a_long_prompt_goes_in_chunks_and_gives_the_same_tokens(fp32_bench: Bench, fp32_shards: Path) -> None:
+    oracle = Oracle(fp32_shards, "fp32")
+    prompt = np.random.default_rng(5).integers(1, oracle.card.vocabulary, 2 * CHUNK_ROWS + 7).tolist()
+    wanted, margins = oracle.generate_greedy(prompt, 8)
+    got = [t.token for t in fp32_bench.generate(prompt, 8)]
+    assert same_until_a_margin(got, wanted, margins) >= 4
+    prefill = [e for e in fp32_bench.evidence(tokens=len(got)) if e.start < len(prompt)]
+    assert max(e.rows for e in prefill) == CHUNK_ROWS and len(prefill) == 2 * 3, "three chunks through two gateways"
+    assert sum(e.token >= 0 for e in prefill) == 1, "only the last chunk asks the head"
+
+
+def test_a_full_gateway_refuses_by_name_and_serves_what_it_took(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "STEPS", 3)
+    context = 250
+    for request in range(12):
+        begin(bench, request, list(range(1, context)), 2)  # four chunks each: more than the gateway takes at once
+    assert bench.wait(lambda: len(bench.refusals) + sum(bool(bench.of(r, 1)) for r in range(12)) >= 12)
+    assert bench.refusals and all("steps are waiting already" in r.reason for r in bench.refusals)
+    served = next(r for r in range(12) if bench.of(r, 1))
+    assert bench.wait(lambda: len(bench.of(served, 1)) == 2 or bool(bench.refusals))
+
+
+def test_cancelled_and_restarted_requests_leave_nothing_behind(bench: Bench) -> None:
+    wanted = [t.token for t in bench.generate([5, 6, 7, 8], 10, request=1)]
+    for attempt in range(1, 30):
+        step = Step(2, attempt, 0, 10, Route(("a", "b"), "client"), 4, np.array([5, 6, 7, 8], np.int32))
+        bench.send(step, "a")
+        if attempt % 3 == 0:
+            bench.send(Cancel(2, attempt), "a")
+    assert [t.token for t in bench.generate([5, 6, 7, 8], 10, request=2, attempt=30)] == wanted
+    context = bench.nodes["a"].context
+    assert context is not None
+    assert bench.wait(lambda: context.gateway.steps == 0), "steps of old attempts are still counted"
