@@ -135,10 +135,11 @@ class Outlet:
 
     def _tell(self, work: Work, token: int, head_us: float) -> None:
         frame = work.frame
+        total_us = (time.perf_counter() - work.begun_s) * 1e6
         self._record(
             TokenEvidence(
                 frame.request, frame.attempt, frame.start, frame.rows, work.pinned.plan.version, work.pinned.expired,
-                time.monotonic_ns(), (time.perf_counter() - work.begun_s) * 1e6, head_us, token, float(np.mean(work.kept)), tuple(sorted(work.degraded)),
-                tuple(work.evidence),
+                time.monotonic_ns(), total_us, head_us, token, float(np.mean(work.kept)),
+                tuple(sorted(work.degraded)), tuple(work.evidence),
             )
         )  # fmt: skip
