@@ -15,6 +15,7 @@ from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.local import Broker, LocalAgents, check_port_free, free_port
 from ground_controller.fleet.mqtt import MqttFleet, NotOnline
 from ground_controller.fleet.orders import prepare_orders
+from ground_controller.fleet.signing import ephemeral_trust
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
 from ground_controller.loop import Loop
@@ -122,8 +123,9 @@ class Run:
         broker = self._p.bench.broker
         self._broker = Broker(self._folder, broker.port or free_port(), self._write_pids)
         self._write_meta()
+        trust = ephemeral_trust(self._folder, self._p.shards)
         for index in range(len(self._nodes)):
-            self._start_agent(index)
+            self._start_agent(index, trust)
         self._write_pids()
         fleet = self._fleet = MqttFleet(self._p.bench.bench, self._epoch, self._inbox)
         fleet.start(self._broker.host, self._broker.port)
@@ -159,13 +161,13 @@ class Run:
             self._journal.set_meta(key, value)
         (self._folder / "schedule.hsched").write_bytes(p.schedule_bytes)
 
-    def _start_agent(self, index: int) -> None:
+    def _start_agent(self, index: int, trust: dict[str, Any]) -> None:
         board, profile = self._p.bench.boards[index], self._p.profiles[index]
         assert self._broker is not None
         config: dict[str, Any] = {
             "node": board.name, "bench": self._p.bench.bench, "broker_host": self._broker.host,
             "broker_port": self._broker.port, "data_host": board.address, "data_port": board.data_port,
-            "shards": str(self._p.shards), "spool": str(self._folder / "spool"),
+            "shards": str(self._p.shards), "spool": str(self._folder / "spool"), "trust": trust,
             "power_model": {
                 "profile": profile.name, "idle_w": profile.idle_w, "per_core_w": profile.per_core_w,
                 "cores": profile.cores, "cpu_scale": profile.cpu_scale,

@@ -29,6 +29,7 @@ from hil_config.wire.manifest import (
     read_shard,
 )
 from models import export_onnx
+from models.card import CARD_NAME, IMPORTANCE_NAME, TOKENIZER_NAME, read_card, side_files
 from models.checkpoint import TRAINING_NAME, Checkpoint, read_checkpoint
 from models.importance import from_training
 
@@ -39,8 +40,10 @@ BUILD_REVISION = 2
 
 
 def source_sha256(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the build revision and of all checkpoint files: equal means the shards would be equal."""
-    return hashlib.sha256(f"{BUILD_REVISION} {checkpoint.sha256()}".encode()).hexdigest()
+    """SHA-256 of the build revision and of all checkpoint files: equal means the folder would be equal."""
+    beside = [checkpoint.folder / name for name in (CARD_NAME, IMPORTANCE_NAME, TOKENIZER_NAME)]
+    texts = [hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "-" for path in beside]
+    return hashlib.sha256(f"{BUILD_REVISION} {checkpoint.sha256()} {' '.join(texts)}".encode()).hexdigest()
 
 
 def build_shards(
@@ -76,6 +79,7 @@ def _build(
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
     try:
+        card = read_card(source.folder)
         manifest = Manifest(
             version=MANIFEST_VERSION,
             model=model_card(source),
@@ -83,6 +87,11 @@ def _build(
             opset=export_onnx.OPSET,
             minimum_onnxruntime=export_onnx.MINIMUM_ONNXRUNTIME,
             shards=tuple(_write_shards(source, work, precisions, progress)),
+            model_version=card.version,
+            license=card.license,
+            source=card.source,
+            tokenizer_sha256=card.tokenizer_sha256,
+            files=side_files(source.folder, work),
         )
         _write(work / MANIFEST_NAME, encode_manifest(manifest))
         _put_in_place(work, out)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
+from models.sign_cli import keygen, sign
 
 FOLDER = click.Path(path_type=Path)
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -23,6 +24,10 @@ JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print one JSON
 @click.group()
 def models() -> None:
     """Build, show and verify model shards."""
+
+
+models.add_command(keygen)
+models.add_command(sign)
 
 
 @models.command()
@@ -80,26 +85,35 @@ def show(folder: Path, as_json: bool) -> None:
     for (kind, precision), shards in _by_kind(manifest):
         table.add_row(kind, precision, str(len(shards)), _size(shards))
     Console().print(table)
+    click.echo(f"version {manifest.model_version}, licence {manifest.license or 'unknown'}")
+    click.echo(f"source {manifest.source or 'unknown'}")
     click.echo(f"opset {manifest.opset}, onnxruntime {manifest.minimum_onnxruntime} or newer")
     click.echo(f"manifest sha256 {manifest_hash(manifest)}")
 
 
 @models.command()
 @click.argument("folder", type=FOLDER)
+@click.option("--public-key", type=click.Path(path_type=Path), help="Check the signature with this key first.")
 @JSON_FLAG
-def verify(folder: Path, as_json: bool) -> None:
-    """Check every shard in FOLDER against the manifest (size, hash, tensors) and run it once."""
+def verify(folder: Path, public_key: Path | None, as_json: bool) -> None:
+    """Check every file in FOLDER against the manifest (size, hash, tensors) and run each shard once."""
     from models.session import trial_run
+    from models.sign import verify_folder
 
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder) if public_key is None else verify_folder(folder, public_key)
+    for file in manifest.files:
+        read_shard(folder, file)
     with _bar("verifying") as advance:
         for done, shard in enumerate(manifest.shards, start=1):
             trial_run(shard, read_shard(folder, shard))
             advance(done, len(manifest.shards), shard.name)
     if as_json:
-        _print_json({"folder": str(folder), "verified": len(manifest.shards), **_summary(manifest)})
+        signed = public_key is not None
+        _print_json({"folder": str(folder), "verified": len(manifest.shards), "signed": signed, **_summary(manifest)})
     else:
         click.echo(f"{folder}: {len(manifest.shards)} shards are as the manifest says, and run")
+        if public_key is not None:
+            click.echo(f"signed with {public_key}: {manifest.model.name} version {manifest.model_version}")
 
 
 @contextmanager
@@ -132,6 +146,10 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
         "layers": card.layers,
         "experts": card.experts,
         "hidden": card.hidden,
+        "model_version": manifest.model_version,
+        "license": manifest.license,
+        "source": manifest.source,
+        "tokenizer_sha256": manifest.tokenizer_sha256,
         "source_sha256": manifest.source_sha256,
         "manifest_sha256": manifest_hash(manifest),
         "opset": manifest.opset,

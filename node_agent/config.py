@@ -8,6 +8,7 @@ import msgspec
 
 from hil_config.errors import ConfigError
 from hil_config.tls import TlsFiles
+from node_agent.shards.trust import NO_TRUST, Trust
 
 
 class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +38,10 @@ DEFAULT_SENSORS = (SensorSpec("thermal_zone"), SensorSpec("process"))
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike."""
+    """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike.
+
+    `trust`: whose signature a model must have, and where the versions served are remembered.
+    """
 
     node: str
     bench: str
@@ -53,6 +57,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_spool_bytes: int = 256 << 20
     tls: TlsFiles | None = None
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
+    trust: Trust = NO_TRUST
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -73,4 +78,9 @@ def read_config(path: Path) -> AgentConfig:
                 f"{path}: {field} {host!r}: without TLS an agent talks on loopback only",
                 "use 127.0.0.1, or enrol the board and name its certificates under tls",
             )
+    if not config.trust.keys and config.data_host not in loopback:
+        raise ConfigError(
+            f"{path}: trust.keys is empty: only an agent on loopback may serve unsigned models",
+            "name the public key of whoever signs the models: hil models keygen",
+        )
     return config

@@ -38,7 +38,7 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self.boot_id = uuid.uuid4().hex[:12]
-        self._store = ShardStore(Path(config.shards))
+        self._store = ShardStore(Path(config.shards), config.trust)
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None

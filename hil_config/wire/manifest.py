@@ -15,8 +15,10 @@ import msgspec
 from hil_config.errors import ArtefactError
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 MAX_MANIFEST_BYTES = 16 << 20
+
+_HINT = "build the shards again: hil models build"
 
 Precision = Literal["fp32", "int8"]
 ShardKind = Literal["embed", "trunk", "head", "expert"]
@@ -77,8 +79,21 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     perplexity: dict[str, float] = {}
 
 
+class SideFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file beside the shards that is not served: what was measured of the experts (`importance.json`)."""
+
+    name: str
+    kind: Literal["importance"]
+    sha256: str
+    bytes: int
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything a node needs to know before it opens a shard."""
+    """Everything a node needs to know before it opens a shard.
+
+    `version` is that of this schema. `model_version` is the publisher's and only rises: a node that has served a
+    version refuses those below it. `license` and `source` are the checkpoint's own statements; empty: unknown.
+    """
 
     version: int
     model: ModelCard
@@ -86,6 +101,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     opset: int
     minimum_onnxruntime: str
     shards: tuple[Shard, ...]
+    model_version: int = 1
+    license: str = ""
+    source: str = ""
+    tokenizer_sha256: str = ""
+    files: tuple[SideFile, ...] = ()
 
     def find(self, kind: ShardKind, precision: Precision, layer: int = -1, expert: int = -1) -> Shard:
         """The one shard of that kind, precision, layer and expert, or ArtefactError."""
@@ -109,24 +129,49 @@ def manifest_hash(manifest: Manifest) -> str:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and check `folder/manifest.json`; ArtefactError says what is wrong with it."""
+    return decode_manifest(read_manifest_bytes(folder), folder / MANIFEST_NAME)
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """The manifest file as it is: what a signature is about."""
     path = folder / MANIFEST_NAME
-    hint = "build the shards again: hil models build"
     try:
         size = path.stat().st_size
         if size > MAX_MANIFEST_BYTES:
-            raise ArtefactError(f"{path}: {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}", hint)
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+            raise ArtefactError(f"{path}: {size} bytes; a manifest has at most {MAX_MANIFEST_BYTES}", _HINT)
+        return path.read_bytes()
     except OSError as error:
-        raise ArtefactError(f"{path}: cannot be read: {error.strerror}", hint) from error
-    except ValueError as error:  # msgspec's errors and a bare UnicodeDecodeError are both ValueError
-        raise ArtefactError(f"{path}: not a shard manifest: {error}", hint) from error
+        raise ArtefactError(f"{path}: cannot be read: {error.strerror}", _HINT) from error
+
+
+def decode_manifest(data: bytes, path: Path) -> Manifest:
+    """The manifest in `data`; `path` is named in errors."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (ValueError, RecursionError) as error:  # msgspec's errors and a bare UnicodeDecodeError
+        found = _schema_version(data)
+        if found not in {None, MANIFEST_VERSION}:
+            raise ArtefactError(f"{path}: manifest version {found}, wanted {MANIFEST_VERSION}", _HINT) from error
+        raise ArtefactError(f"{path}: not a shard manifest: {error}", _HINT) from error
     if manifest.version != MANIFEST_VERSION:
-        raise ArtefactError(f"{path}: manifest version {manifest.version}, wanted {MANIFEST_VERSION}", hint)
+        raise ArtefactError(f"{path}: manifest version {manifest.version}, wanted {MANIFEST_VERSION}", _HINT)
     return manifest
 
 
-def read_shard(folder: Path, shard: Shard) -> bytes:
-    """The shard's bytes, only if their size and SHA-256 are the manifest's."""
+class _Version(msgspec.Struct):
+    version: int
+
+
+def _schema_version(data: bytes) -> int | None:
+    """The schema version of a manifest that is otherwise not ours to read."""
+    try:
+        return msgspec.json.decode(data, type=_Version).version
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_shard(folder: Path, shard: Shard | SideFile) -> bytes:
+    """The file's bytes, only if their size and SHA-256 are the manifest's."""
     path = folder / shard.name
     hint = "the file changed after it was built; build it again: hil models build"
     if path.name != shard.name or shard.name in {"", ".", ".."}:

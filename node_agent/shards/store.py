@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from hil_config.errors import ArtefactError
-from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_manifest, read_shard
+from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_shard
 from node_agent.shards.sessions import Session, open_session
+from node_agent.shards.trust import NO_TRUST, Trust, trusted_manifest
 
 
 class ShardStore:
     """Verified sessions of one model folder, opened when asked for and kept until dropped."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trust: Trust = NO_TRUST) -> None:
         self.folder = folder
-        self.manifest = read_manifest(folder)
+        self.trust = trust
+        self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)
         self._open: dict[str, Session] = {}
 
