@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from hil_config.errors import ArtefactError, ConfigError
@@ -33,7 +34,8 @@ def test_unsigned_and_wrongly_signed_models_are_refused_before_a_shard_is_opened
     with pytest.raises(ArtefactError, match="signed by key"):
         ShardStore(shards, trust)
     sign_folder(shards, secret)
-    assert ShardStore(shards, trust).session("expert", "int8", 0, 0)
+    session = ShardStore(shards, trust).session("expert", "int8", 0, 0)
+    assert session.run(np.zeros((1, 128), np.float32))[0].shape == (1, 128)
 
 
 def test_an_older_version_is_refused_also_after_a_restart(shards: Path, tmp_path: Path) -> None:
