@@ -117,5 +117,6 @@ def _same_picks(body: TokenEvidence, layer: LayerEvidence, plan: SelectionPlan, 
     alive = np.frombuffer(layer.live, np.uint8).astype(bool)
     scores = np.frombuffer(layer.scores, "<f4").reshape(body.rows, card.experts)
     fraction = row_fraction(body.request, body.start, body.rows, layer.layer)
-    picks = select(compile_layer(used, layer.layer, alive), scores, card.routing, fraction)
+    mixing = np.frombuffer(layer.mixing, "<f4").reshape(scores.shape) if layer.mixing else None
+    picks = select(compile_layer(used, layer.layer, alive), scores, card.routing, fraction, mixing)
     return picks.experts.tobytes() == layer.picks and picks.hosts.tobytes() == layer.hosts

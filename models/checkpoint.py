@@ -1,190 +1,37 @@
-"""Read a Qwen3-MoE-layout checkpoint folder: config.json and safetensors, without torch.
+"""A checkpoint folder as the exporter sees it: a description and weights by their role, without torch.
 
-A weight is stored either plainly under its name (F32, F16 or BF16) or in blocks as `<name>.codes` (I8 [N, K])
-and `<name>.scales` (F16 [N, ceil(K / 32)]); weight = code * scale of its block of 32 inputs.
+Experts may lie one by one (transformers 4) or stacked in one tensor (transformers 5, GraniteMoE, gpt-oss).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from hil_config.errors import DataFileError
-from models.architecture import Architecture
-from models.quantize import BLOCK, expand_scales
-
-FloatArray = npt.NDArray[np.float32]
+from models.architecture import Architecture, tensor_shapes
+from models.config_file import HINT, read_json
+from models.families import describe
+from models.tensor_file import FloatArray, TensorFiles, file_sha256
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
 TRAINING_NAME = "training.json"
-MODEL_TYPE = "qwen3_moe"
-MAX_JSON_BYTES = 64 << 20
-
-_HINT = "a checkpoint folder has config.json and model.safetensors as Hugging Face writes Qwen3-MoE models"
+_CORRECTION = "gate.e_score_correction_bias"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, or DataFileError."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise DataFileError(f"{path}: {path.stat().st_size} bytes, wanted at most {MAX_JSON_BYTES}", _HINT)
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read: {error.strerror}", _HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path}: not JSON: {error}", _HINT) from error
-    if not isinstance(value, dict):
-        raise DataFileError(f"{path}: got a JSON {type(value).__name__}, wanted an object", _HINT)
-    return value
+class ExpertWeights(NamedTuple):
+    """`gate`, `up` [I, H], `down` [H, I]; biases [I], [I], [H] or None."""
 
-
-class _Config:
-    """Typed access to config.json; every complaint names the file, the key, what it got and wanted."""
-
-    def __init__(self, path: Path, values: dict[str, Any]) -> None:
-        self.path, self.values = path, values
-
-    def fail(self, key: str, got: object, wanted: str) -> DataFileError:
-        return DataFileError(f"{self.path}: {key}: got {got!r}, wanted {wanted}", _HINT)
-
-    def count(self, *keys: str) -> int:
-        """A positive whole number under the first key that is there; two names exist for some."""
-        for key in keys:
-            value = self.values.get(key)
-            if value is not None:
-                if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1 << 31:
-                    raise self.fail(key, value, "a whole number of at least 1")
-                return value
-        raise self.fail(" or ".join(keys), None, "a whole number of at least 1")
-
-    def real(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise self.fail(key, value, "a positive number")
-        return float(value)
-
-    def only(self, key: str, allowed: object) -> None:
-        """Refuse a variant that the exporter would silently compute wrongly."""
-        value = self.values.get(key, allowed)
-        if value != allowed and value is not None:
-            raise self.fail(key, value, f"{allowed!r}; other variants are not supported")
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if not isinstance(value, bool):
-            raise self.fail(key, value, "true or false")
-        return value
-
-
-def parse_architecture(path: Path, values: dict[str, Any]) -> Architecture:
-    """Dimensions out of a parsed config.json; both spellings of renamed keys are understood."""
-    config = _Config(path, values)
-    if values.get("model_type") != MODEL_TYPE:
-        raise config.fail("model_type", values.get("model_type"), repr(MODEL_TYPE))
-    for key, allowed in (
-        ("hidden_act", "silu"), ("attention_bias", False), ("decoder_sparse_step", 1),
-        ("mlp_only_layers", []), ("rope_scaling", None), ("use_sliding_window", False),
-    ):  # fmt: skip
-        config.only(key, allowed)
-    rope = values.get("rope_parameters")
-    if rope is not None:
-        if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
-            raise config.fail("rope_parameters", rope, "an object with rope_type 'default'")
-        config.values = values | {"rope_theta": rope.get("rope_theta", values.get("rope_theta"))}
-    architecture = Architecture(
-        vocabulary=config.count("vocab_size"),
-        hidden=config.count("hidden_size"),
-        layers=config.count("num_hidden_layers"),
-        heads=config.count("num_attention_heads"),
-        kv_heads=config.count("num_key_value_heads"),
-        head_dim=config.count("head_dim"),
-        experts=config.count("num_experts", "num_local_experts"),
-        expert_width=config.count("moe_intermediate_size"),
-        top_k=config.count("num_experts_per_tok"),
-        normalise_top_k=config.flag("norm_topk_prob", False),
-        theta=config.real("rope_theta", 10_000.0),
-        epsilon=config.real("rms_norm_eps", 1e-6),
-        context=config.count("max_position_embeddings"),
-        end_of_text=_end_of_text(config),
-        tied=config.flag("tie_word_embeddings", False),
-    )
-    if architecture.heads % architecture.kv_heads:
-        raise config.fail("num_key_value_heads", architecture.kv_heads, f"a divisor of {architecture.heads}")
-    if architecture.head_dim % 2:
-        raise config.fail("head_dim", architecture.head_dim, "an even number")
-    if architecture.top_k > architecture.experts:
-        raise config.fail("num_experts_per_tok", architecture.top_k, f"at most {architecture.experts}")
-    return architecture
-
-
-def _end_of_text(config: _Config) -> int:
-    """The end-of-text token; -1 where the checkpoint names none."""
-    value = config.values.get("eos_token_id")
-    if isinstance(value, list) and value:
-        value = value[0]
-    if value is None:
-        return -1
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < config.count("vocab_size"):
-        raise config.fail("eos_token_id", value, "a token of the vocabulary")
-    return value
-
-
-def config_values(a: Architecture, name: str) -> dict[str, Any]:
-    """The config.json object that `parse_architecture` reads back as `a`."""
-    return {
-        "architectures": ["Qwen3MoeForCausalLM"],
-        "model_type": MODEL_TYPE,
-        "name": name,
-        "vocab_size": a.vocabulary,
-        "hidden_size": a.hidden,
-        "num_hidden_layers": a.layers,
-        "num_attention_heads": a.heads,
-        "num_key_value_heads": a.kv_heads,
-        "head_dim": a.head_dim,
-        "num_experts": a.experts,
-        "moe_intermediate_size": a.expert_width,
-        "num_experts_per_tok": a.top_k,
-        "norm_topk_prob": a.normalise_top_k,
-        "rope_theta": a.theta,
-        "rms_norm_eps": a.epsilon,
-        "max_position_embeddings": a.context,
-        "eos_token_id": None if a.end_of_text < 0 else a.end_of_text,
-        "tie_word_embeddings": a.tied,
-        "hidden_act": "silu",
-        "attention_bias": False,
-    }
-
-
-def tensor_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every weight a checkpoint of this architecture must hold, with its shape."""
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (a.vocabulary, a.hidden)}
-    for layer in range(a.layers):
-        root = f"model.layers.{layer}."
-        shapes[root + "input_layernorm.weight"] = (a.hidden,)
-        shapes[root + "post_attention_layernorm.weight"] = (a.hidden,)
-        for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
-            shapes[f"{root}self_attn.{short}_proj.weight"] = (heads * a.head_dim, a.hidden)
-        shapes[root + "self_attn.o_proj.weight"] = (a.hidden, a.heads * a.head_dim)
-        shapes[root + "self_attn.q_norm.weight"] = (a.head_dim,)
-        shapes[root + "self_attn.k_norm.weight"] = (a.head_dim,)
-        shapes[root + "mlp.gate.weight"] = (a.experts, a.hidden)
-        for expert in range(a.experts):
-            shapes[f"{root}mlp.experts.{expert}.gate_proj.weight"] = (a.expert_width, a.hidden)
-            shapes[f"{root}mlp.experts.{expert}.up_proj.weight"] = (a.expert_width, a.hidden)
-            shapes[f"{root}mlp.experts.{expert}.down_proj.weight"] = (a.hidden, a.expert_width)
-    shapes["model.norm.weight"] = (a.hidden,)
-    if not a.tied:
-        shapes["lm_head.weight"] = (a.vocabulary, a.hidden)
-    return shapes
+    gate: FloatArray
+    up: FloatArray
+    down: FloatArray
+    gate_bias: FloatArray | None = None
+    up_bias: FloatArray | None = None
+    down_bias: FloatArray | None = None
 
 
 class Checkpoint:
@@ -193,72 +40,112 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         values = read_json(folder / CONFIG_NAME)
-        self.architecture = parse_architecture(folder / CONFIG_NAME, values)
-        a = self.architecture
-        name = values.get("name")
-        self.name = name if isinstance(name, str) and name else f"{MODEL_TYPE}-{a.layers}x{a.experts}"
-        self.shapes = tensor_shapes(a)
-        self._files = self._open()
-        for wanted in self.shapes:
-            if wanted not in self._files and wanted + ".codes" not in self._files:
-                raise DataFileError(f"{folder}: tensor {wanted!r}: got nothing, wanted {self.shapes[wanted]}", _HINT)
+        self.description = d = describe(folder / CONFIG_NAME, values)
+        name = values.get("name") or values.get("_name_or_path")
+        self.name = name if isinstance(name, str) and name else f"{d.family}-{d.layers}x{d.router.experts}"
+        self.files = TensorFiles(folder)
+        for wanted, shape in self._required():
+            if not self.files.has(wanted):
+                raise DataFileError(f"{folder}: tensor {wanted!r}: got nothing, wanted {shape}", HINT)
 
-    def _open(self) -> dict[str, tuple[Path, Any]]:
-        """Tensor name -> (file, open handle), from one file or from an index of several."""
-        index = self.folder / INDEX_NAME
-        names = {WEIGHTS_NAME}
-        if index.exists():
-            table = read_json(index).get("weight_map")
-            if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-                raise DataFileError(f"{index}: weight_map: got {type(table).__name__}, wanted an object", _HINT)
-            names = set(table.values())
-        found: dict[str, tuple[Path, Any]] = {}
-        for name in sorted(names):
-            path = self.folder / name
-            if Path(name).name != name:
-                raise DataFileError(f"{index}: file {name!r}: wanted a plain file name", _HINT)
-            try:
-                handle = safe_open(path, framework="numpy")
-                names_inside: list[str] = handle.keys()  # type: ignore[no-untyped-call]
-                found |= dict.fromkeys(names_inside, (path, handle))
-            except (OSError, SafetensorError) as error:
-                raise DataFileError(f"{path}: not a safetensors file: {error}", _HINT) from error
-        return found
+    @property
+    def architecture(self) -> Architecture:
+        """The dimensions the reference model's torch code needs; only its own family has them all."""
+        d, a = self.description, self.description.attention
+        if d.family != "qwen3_moe" or d.dense or a.bias:
+            raise DataFileError(f"{self.folder}: model_type: got {d.family!r}, wanted 'qwen3_moe' without biases", HINT)
+        return Architecture(
+            vocabulary=d.vocabulary, hidden=d.hidden, layers=d.layers, heads=a.heads, kv_heads=a.kv_heads,
+            head_dim=a.key_dim, experts=d.router.experts, expert_width=d.expert.width, top_k=d.router.top_k,
+            normalise_top_k=d.router.normalise, theta=a.rotary.base, epsilon=d.epsilon, context=d.context,
+            end_of_text=d.end_of_text, tied=d.tied,
+        )  # fmt: skip
 
-    def _read(self, name: str, shape: tuple[int, ...], dtypes: tuple[str, ...]) -> npt.NDArray[Any]:
-        if name not in self._files:
-            raise DataFileError(f"{self.folder}: tensor {name!r}: got nothing, wanted {shape}", _HINT)
-        path, handle = self._files[name]
-        view = handle.get_slice(name)
-        got, dtype = tuple(view.get_shape()), str(view.get_dtype())
-        if got != shape or dtype not in dtypes:
-            wanted = " or ".join(dtypes)
-            raise DataFileError(f"{path}: tensor {name!r}: got {dtype} {got}, wanted {wanted} {shape}", _HINT)
-        value = cast("npt.NDArray[Any]", handle.get_tensor(name))
-        if dtype != "I8" and not np.isfinite(value.astype(np.float32)).all():
-            raise DataFileError(f"{path}: tensor {name!r}: got NaN or infinity, wanted finite numbers", _HINT)
-        return value
+    def _required(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """What must be there, by the names this family uses; checked before anything is built."""
+        d, a = self.description, self.description.attention
+        yield "model.embed_tokens.weight", (d.vocabulary, d.hidden)
+        for n in range(d.decoder_layers):
+            root = f"model.layers.{n}."
+            yield root + "input_layernorm.weight", (d.hidden,)
+            yield root + "post_attention_layernorm.weight", (d.hidden,)
+            yield root + "self_attn.o_proj.weight", (d.hidden, a.heads * a.value_dim)
+            if a.latent is None:
+                for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
+                    yield f"{root}self_attn.{short}_proj.weight", (heads * a.key_dim, d.hidden)
+        yield "model.norm.weight", (d.hidden,)
+        if not d.tied:
+            yield "lm_head.weight", (d.vocabulary, d.hidden)
+        for layer, n in enumerate(d.moe_layers):
+            yield self.moe_name(layer, d.names.router), (d.router.experts, d.hidden)
+            if self._stacked(layer) is None:
+                for expert in range(d.router.experts):
+                    for part, shape in zip(d.names.parts, self._part_shapes(d.expert.width), strict=True):
+                        yield f"model.layers.{n}.{d.names.moe}.experts.{expert}.{part}.weight", shape
 
-    def tensor(self, name: str) -> FloatArray:
+    def _part_shapes(self, width: int) -> tuple[tuple[int, int], ...]:
+        hidden = self.description.hidden
+        return (width, hidden), (width, hidden), (hidden, width)
+
+    def moe_name(self, layer: int, name: str) -> str:
+        d = self.description
+        return f"model.layers.{d.moe_layers[layer]}.{d.names.moe}.{name}"
+
+    def _stacked(self, layer: int) -> tuple[str, str] | None:
+        """Full names of the stacked experts' two tensors, or None where experts lie one by one."""
+        gate_up, down = (self.moe_name(layer, name) for name in self.description.names.stacked)
+        return (gate_up, down) if self.files.has(gate_up) else None
+
+    def tensor(self, name: str, *shape: int) -> FloatArray:
         """A weight as float32 in its disk shape [outputs, inputs]; blocks are dequantised."""
-        shape = self.shapes[name]
-        if name in self._files:
-            return self._read(name, shape, ("F32", "F16", "BF16")).astype(np.float32)
-        if len(shape) != 2:
-            raise DataFileError(f"{self.folder}: tensor {name!r}: got codes, wanted plain values {shape}", _HINT)
-        codes = self._read(name + ".codes", shape, ("I8",))
-        scales = self._read(name + ".scales", (shape[0], -(-shape[1] // BLOCK)), ("F16",))
-        return codes.astype(np.float32) * expand_scales(scales.astype(np.float32), shape[1])
+        return self.files.read(name, shape)
 
     def tensors(self) -> dict[str, FloatArray]:
-        """Every weight, for small models."""
-        return {name: self.tensor(name) for name in self.shapes}
+        """Every weight by name, for small models of the reference model's layout."""
+        return {name: self.tensor(name, *shape) for name, shape in tensor_shapes(self.architecture).items()}
 
-    def expert(self, layer: int, expert: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Gate [I, H], up [I, H] and down [H, I] weights of one expert."""
-        root = f"model.layers.{layer}.mlp.experts.{expert}."
-        gate, up, down = (self.tensor(f"{root}{part}_proj.weight") for part in ("gate", "up", "down"))
-        return gate, up, down
+    def router(self, layer: int) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+        """Router weight [E, H], bias [E] or None, correction bias [E] or None (added for selection only)."""
+        d = self.description
+        weight = self.tensor(self.moe_name(layer, d.names.router), d.router.experts, d.hidden)
+        bias = self.moe_name(layer, d.names.router.replace("weight", "bias")) if d.router.bias else ""
+        correction = self.moe_name(layer, _CORRECTION) if d.router.rule == "sigmoid" else ""
+        size = d.router.experts
+        return weight, self.tensor(bias, size) if bias else None, self.tensor(correction, size) if correction else None
+
+    def expert(self, layer: int, expert: int) -> ExpertWeights:
+        """The weights of one expert; the shared expert is the last."""
+        d = self.description
+        if expert >= d.router.experts:
+            assert d.shared is not None
+            return self._separate(self.moe_name(layer, d.names.shared), d.shared.width)
+        stacked = self._stacked(layer)
+        if stacked is None:
+            return self._separate(self.moe_name(layer, f"experts.{expert}"), d.expert.width)
+        return self._from_stack(stacked, expert)
+
+    def dense(self, decoder_layer: int) -> ExpertWeights:
+        """The feed-forward network of a dense layer."""
+        d = self.description
+        return self._separate(f"model.layers.{decoder_layer}.{d.names.moe}", d.dense_width)
+
+    def _separate(self, root: str, width: int) -> ExpertWeights:
+        parts = self.description.names.parts
+        shapes = self._part_shapes(width)
+        return ExpertWeights(*(self.tensor(f"{root}.{p}.weight", *s) for p, s in zip(parts, shapes, strict=True)))
+
+    def _from_stack(self, names: tuple[str, str], expert: int) -> ExpertWeights:
+        d = self.description
+        count, width, hidden = d.router.experts, d.expert.width, d.hidden
+        gate_up_name, down_name = names
+        if not d.names.transposed:
+            both = self.files.read(gate_up_name, (count, 2 * width, hidden), expert)
+            return ExpertWeights(both[:width], both[width:], self.files.read(down_name, (count, hidden, width), expert))
+        both = self.files.read(gate_up_name, (count, hidden, 2 * width), expert).T
+        down = self.files.read(down_name, (count, width, hidden), expert).T
+        bias = self.files.read(gate_up_name + "_bias", (count, 2 * width), expert)
+        down_bias = self.files.read(down_name + "_bias", (count, hidden), expert)
+        return ExpertWeights(both[0::2], both[1::2], down, bias[0::2], bias[1::2], down_bias)
 
     def training(self) -> dict[str, Any]:
         """The contents of training.json, empty where the checkpoint has none."""
@@ -267,8 +154,7 @@ class Checkpoint:
 
     def sources(self) -> Iterator[Path]:
         """The files a build depends on, in a fixed order."""
-        paths = {path for path, _ in self._files.values()}
-        for path in [self.folder / CONFIG_NAME, *sorted(paths), self.folder / TRAINING_NAME]:
+        for path in [self.folder / CONFIG_NAME, *self.files.paths(), self.folder / TRAINING_NAME]:
             if path.exists():
                 yield path
 
@@ -276,12 +162,18 @@ class Checkpoint:
         """SHA-256 over the names and hashes of all source files."""
         whole = hashlib.sha256()
         for path in self.sources():
-            digest = hashlib.sha256()
-            with open(path, "rb") as handle:
-                while chunk := handle.read(1 << 20):
-                    digest.update(chunk)
-            whole.update(f"{path.name} {digest.hexdigest()}\n".encode())
+            whole.update(f"{path.name} {file_sha256(path)}\n".encode())
         return whole.hexdigest()
+
+
+def deinterleave(weight: FloatArray, heads: int, rotary: int) -> FloatArray:
+    """Rows [heads * D, ..] whose last `rotary` rows a head are pairs (2i, 2i + 1) -> halves (i, i + n).
+
+    Queries and keys are permuted alike, so their products do not change.
+    """
+    rows = weight.reshape(heads, -1, *weight.shape[1:])
+    plain, turned = rows[:, : rows.shape[1] - rotary], rows[:, rows.shape[1] - rotary :]
+    return np.concatenate((plain, turned[:, 0::2], turned[:, 1::2]), axis=1).reshape(weight.shape)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

@@ -1,256 +1,203 @@
-"""ONNX graphs of the shards, built node by node with onnx.helper: opset 21, IR 10, weights inside the file.
+"""The graphs of the shards: embed, trunk, head and expert, built node by node (facts and figures: decision 0010).
 
-Letters in shapes: T tokens and P past tokens (free), H hidden, V vocabulary, E experts, Q query heads,
-K key/value heads, D head size, S = P + T. Standard operators only, except MatMulNBits (com.microsoft) in int8
-experts. RMSNorm is spelled out because the RMSNormalization operator needs opset 23; onnxruntime fuses it.
+Letters in shapes: B requests, T new positions a request, R = B * T rows, P past positions, H hidden, V vocabulary,
+E experts (the shared one included), L decoder layers of the shard, K key/value heads, D key and U value size.
+
+The trunk step takes any number of requests at once, each with its own past (`trunk_contract`):
+
+    hidden [R, H]                     row b * T + t is position t of request b
+    past_key [B, P, L*K, D], past_value [B, P, L*K, U]
+                                      a request with fewer than P past positions is padded at the end (any numbers)
+    position [B, T]                   absolute, consecutive in a request, -1 in padding rows (at the end);
+                                      position[b, 0] is also how many past positions of request b are real
+    -> residual [R, H], expert_input [R, H], scores [R, E] (, weights [R, E]), key [B, T, L*K, D], value [B, T, L*K, U]
+
+The new residual stream is residual + sum over picked experts of weight * expert(expert_input). A request's rows do
+not depend on which other requests, or how much padding, share the call (tests/models/test_batch.py). One decode
+step of n requests is T = 1; a prefill is B = 1; mixed lengths are padded. Rows of padding come out finite, and mean
+nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from hil_config.wire.manifest import Precision, Tensor
-from models.architecture import Architecture
-from models.checkpoint import Checkpoint, FloatArray
-from models.quantize import BLOCK, matmul_nbits_layout
-
-OPSET = 21
-IR_VERSION = 10
-MINIMUM_ONNXRUNTIME = "1.23.2"
-
-_MASKED = np.float32(-1e30)
-_DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+from models.attention_graph import DecoderLayer, Positions, normalise
+from models.checkpoint import Checkpoint, ExpertWeights
+from models.describe import Description, FeedForward
+from models.graph import Graph
+from models.router_graph import route
 
 
-class Graph:
-    """Collects nodes and initialisers; every method returns the name of its first output."""
+class Built(NamedTuple):
+    """A graph without weights, its weights, and what goes in and out."""
 
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initialisers: list[onnx.TensorProto] = []
-        self.overridable: list[onnx.ValueInfoProto] = []
-
-    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
-        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def node(self, kind: str, inputs: list[str], outputs: str | list[str], domain: str = "", **attributes: Any) -> str:
-        names = [outputs] if isinstance(outputs, str) else outputs
-        self.nodes.append(helper.make_node(kind, inputs, names, name=names[0], domain=domain, **attributes))
-        return names[0]
-
-    def linear(self, x: str, weight: FloatArray, out: str) -> str:
-        """x [.., inputs] times a weight in disk shape [outputs, inputs]."""
-        return self.node("MatMul", [x, self.constant(out + ".weight", weight.T)], out)
-
-    def rms_norm(self, x: str, weight: FloatArray, epsilon: float, out: str) -> str:
-        """x / sqrt(mean(x^2) + epsilon) * weight over the last dimension."""
-        two = self.constant(out + ".two", np.array(2, dtype=np.float32))
-        axis = self.constant(out + ".axis", np.array([-1], dtype=np.int64))
-        small = self.constant(out + ".epsilon", np.array(epsilon, dtype=np.float32))
-        self.node("Pow", [x, two], out + ".square")
-        self.node("ReduceMean", [out + ".square", axis], out + ".mean", keepdims=1)
-        self.node("Add", [out + ".mean", small], out + ".shifted")
-        self.node("Sqrt", [out + ".shifted"], out + ".root")
-        self.node("Div", [x, out + ".root"], out + ".unit")
-        return self.node("Mul", [out + ".unit", self.constant(out + ".weight", weight)], out)
-
-    def reshape(self, x: str, shape: tuple[int, ...], out: str) -> str:
-        """Reshape to a constant shape; 0 keeps the input's dimension, -1 is inferred."""
-        return self.node("Reshape", [x, self.constant(out + ".shape", np.array(shape, dtype=np.int64))], out)
-
-    def low_rank(self, x: str, base: str, site: str, inputs: int, outputs: int) -> str:
-        """base + (x A) B -> `site`, with A [inputs, R] and B [R, outputs] as overridable initialisers of rank 0.
-
-        An adapter feeds `delta_<site>_a` and `delta_<site>_b` to one run; without them the sum is `base`, bit for
-        bit (LoRA: arXiv 2106.09685). Measured cost of rank 0: about 1 us a call.
-        """
-        for name, shape in ((f"delta_{site}_a", (inputs, 0)), (f"delta_{site}_b", (0, outputs))):
-            self.constant(name, np.zeros(shape, dtype=np.float32))
-            free: list[int | str] = [size or "R" for size in shape]
-            self.overridable.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, free))
-        self.node("MatMul", [x, f"delta_{site}_a"], f"{site}.low")
-        self.node("MatMul", [f"{site}.low", f"delta_{site}_b"], f"{site}.delta")
-        return self.node("Add", [base, f"{site}.delta"], site)
-
-    def model(self, name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> bytes:
-        """The serialised model; the same calls give the same bytes."""
-        values = [*(_value(t) for t in inputs), *self.overridable]
-        graph = helper.make_graph(self.nodes, name, values, [_value(t) for t in outputs], self.initialisers)
-        opsets = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == "com.microsoft" for node in self.nodes):
-            opsets.append(helper.make_opsetid("com.microsoft", 1))
-        proto = helper.make_model(graph, opset_imports=opsets, producer_name="spacemoe-hil", ir_version=IR_VERSION)
-        return bytes(proto.SerializeToString(deterministic=True))
+    graph: bytes
+    weights: dict[str, npt.NDArray[np.generic]]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
-def _value(tensor: Tensor) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, _DTYPES[tensor.dtype], list(tensor.shape))
+Contract = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
-def embed_contract(a: Architecture) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return (Tensor("tokens", "int64", ("T",)),), (Tensor("hidden", "float32", ("T", a.hidden)),)
+def embed_contract(d: Description) -> Contract:
+    return (Tensor("tokens", "int64", ("R",)),), (Tensor("hidden", "float32", ("R", d.hidden)),)
 
 
-def trunk_contract(a: Architecture) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    rows = ("T", a.hidden)
-    past, new = ("P", a.kv_heads, a.head_dim), ("T", a.kv_heads, a.head_dim)
+def trunk_contract(d: Description, layer: int) -> Contract:
+    """See the module: shapes of one trunk shard's step."""
+    a, depth = d.attention, len(d.blocks(layer))
+    rows, chosen = ("R", d.hidden), ("R", d.experts)
+    key, value = (depth * a.kv_heads, a.key_dim), (depth * a.kv_heads, a.value_dim)
     inputs = (
         Tensor("hidden", "float32", rows),
-        Tensor("past_key", "float32", past),
-        Tensor("past_value", "float32", past),
-        Tensor("position", "int64", ("T",)),
+        Tensor("past_key", "float32", ("B", "P", *key)),
+        Tensor("past_value", "float32", ("B", "P", *value)),
+        Tensor("position", "int64", ("B", "T")),
     )
+    weights = (Tensor("weights", "float32", chosen),) if d.separate_weights else ()
     outputs = (
         Tensor("residual", "float32", rows),
         Tensor("expert_input", "float32", rows),
-        Tensor("scores", "float32", ("T", a.experts)),
-        Tensor("key", "float32", new),
-        Tensor("value", "float32", new),
+        Tensor("scores", "float32", chosen),
+        *weights,
+        Tensor("key", "float32", ("B", "T", *key)),
+        Tensor("value", "float32", ("B", "T", *value)),
     )
     return inputs, outputs
 
 
-def head_contract(a: Architecture) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return (Tensor("hidden", "float32", ("T", a.hidden)),), (Tensor("logits", "float32", ("T", a.vocabulary)),)
+def head_contract(d: Description) -> Contract:
+    return (Tensor("hidden", "float32", ("R", d.hidden)),), (Tensor("logits", "float32", ("R", d.vocabulary)),)
 
 
-def expert_contract(a: Architecture) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return (Tensor("x", "float32", ("T", a.hidden)),), (Tensor("y", "float32", ("T", a.hidden)),)
+def expert_contract(d: Description) -> Contract:
+    return (Tensor("x", "float32", ("R", d.hidden)),), (Tensor("y", "float32", ("R", d.hidden)),)
 
 
-def embed_graph(checkpoint: Checkpoint) -> bytes:
-    """tokens [T] -> hidden [T, H]."""
-    g = Graph()
-    table = g.constant("embedding", checkpoint.tensor("model.embed_tokens.weight"))
-    g.node("Gather", [table, "tokens"], "hidden", axis=0)
-    return g.model("embed", *embed_contract(checkpoint.architecture))
+def _built(g: Graph, name: str, contract: Contract) -> Built:
+    return Built(g.model(name, *contract), g.weights, *contract)
 
 
-def head_graph(checkpoint: Checkpoint) -> bytes:
-    """Residual stream after the last layer [T, H] -> logits [T, V]."""
-    g, a = Graph(), checkpoint.architecture
-    g.rms_norm("hidden", checkpoint.tensor("model.norm.weight"), a.epsilon, "normed")
-    table = "model.embed_tokens.weight" if a.tied else "lm_head.weight"
-    g.linear("normed", checkpoint.tensor(table), "logits")
-    return g.model("head", *head_contract(a))
+def embed_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
+    """tokens [R] -> hidden [R, H]. The table is fp16 unless the trunk is fp32: rows are widened as they are used."""
+    g, d = Graph(), checkpoint.description
+    table = checkpoint.tensor("model.embed_tokens.weight", d.vocabulary, d.hidden)
+    narrow, multiplied = precision != "fp32", d.embedding_multiplier != 1.0
+    x = g.weight("embedding", table.astype(np.float16) if narrow else table)
+    x = g.node("Gather", [x, "tokens"], "row" if narrow or multiplied else "hidden", axis=0)
+    if narrow:
+        x = g.node("Cast", [x], "wide" if multiplied else "hidden", to=TensorProto.FLOAT)
+    if multiplied:
+        g.node("Mul", [x, g.constant(d.embedding_multiplier)], "hidden")
+    return _built(g, "embed", embed_contract(d))
 
 
-def _rotary(g: Graph, a: Architecture) -> None:
-    """`cos` and `sin` [T, 1, D/2] of the absolute positions."""
-    inverse = (a.theta ** (-np.arange(0, a.head_dim, 2, dtype=np.float32) / np.float32(a.head_dim))).astype(np.float32)
-    g.node("Cast", ["position"], "position_f", to=TensorProto.FLOAT)
-    g.reshape("position_f", (-1, 1, 1), "position_3d")
-    g.node("Mul", ["position_3d", g.constant("inverse_frequency", inverse)], "angle")
-    g.node("Cos", ["angle"], "cos")
-    g.node("Sin", ["angle"], "sin")
+def head_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
+    """Residual stream after the last layer [R, H] -> logits [R, V]."""
+    g, d = Graph(), checkpoint.description
+    normed = normalise(g, checkpoint, "hidden", "model.norm", "normed")
+    name = "model.embed_tokens.weight" if d.tied else "lm_head.weight"
+    table = checkpoint.tensor(name, d.vocabulary, d.hidden)
+    bias = checkpoint.tensor("lm_head.bias", d.vocabulary) if d.head_bias else None
+    if d.logits_divisor == 1.0:
+        g.linear(normed, table, "logits", precision, bias)
+    else:
+        g.linear(normed, table, "undivided", precision, bias)
+        g.node("Div", ["undivided", g.constant(d.logits_divisor)], "logits")
+    return _built(g, "head", head_contract(d))
 
 
-def _rotate(g: Graph, x: str, out: str) -> str:
-    """Rotate the first half of the last dimension against the second half."""
-    g.node("Split", [x], [out + ".low", out + ".high"], axis=-1, num_outputs=2)
-    g.node("Mul", [out + ".low", "cos"], out + ".low_cos")
-    g.node("Mul", [out + ".high", "sin"], out + ".high_sin")
-    g.node("Mul", [out + ".high", "cos"], out + ".high_cos")
-    g.node("Mul", [out + ".low", "sin"], out + ".low_sin")
-    g.node("Sub", [out + ".low_cos", out + ".high_sin"], out + ".first")
-    g.node("Add", [out + ".high_cos", out + ".low_sin"], out + ".second")
-    return g.node("Concat", [out + ".first", out + ".second"], out, axis=-1)
+def trunk_graph(checkpoint: Checkpoint, layer: int, precision: Precision = "fp32") -> Built:
+    """Attention and router of MoE layer `layer`, after the dense layers just before it; see the module."""
+    g, d = Graph(), checkpoint.description
+    blocks = d.blocks(layer)
+    positions = Positions(g, d.attention)
+    pasts = []
+    for past in ("past_key", "past_value"):
+        names = [f"{past}_{i}" for i in range(len(blocks))] if len(blocks) > 1 else [past]
+        if len(blocks) > 1:
+            g.node("Split", [past], names, axis=2, num_outputs=len(blocks))
+        pasts.append(names)
+    x, keys, values = "hidden", [], []
+    for index, n in enumerate(blocks):
+        last = index == len(blocks) - 1
+        block = DecoderLayer(g, checkpoint, n, "" if len(blocks) == 1 else f"block_{index}.", precision)
+        key, value, x = _attention(g, block, positions, x, pasts[0][index], pasts[1][index], "residual" if last else "")
+        keys.append(key)
+        values.append(value)
+        if not last:
+            x = _dense(g, checkpoint, block, x)
+    if len(blocks) > 1:
+        g.node("Concat", keys, "key", axis=2)
+        g.node("Concat", values, "value", axis=2)
+    last_norm = f"model.layers.{blocks[-1]}.post_attention_layernorm"
+    route(g, checkpoint, layer, normalise(g, checkpoint, x, last_norm, "expert_input"))
+    return _built(g, f"trunk_{layer}", trunk_contract(d, layer))
 
 
-def _attend(g: Graph, a: Architecture) -> str:
-    """Grouped-query attention of `query` [T, Q, D] over `keys`, `values` [S, K, D] -> `mixed` [T, Q * D].
-
-    A new token sees every key whose position is not after its own; past keys sit at positions 0..P-1.
-    """
-    groups = a.heads // a.kv_heads
-    g.reshape("query", (0, a.kv_heads, groups, a.head_dim), "query_grouped")
-    g.node("Transpose", ["query_grouped"], "query_t", perm=[1, 2, 0, 3])
-    g.node("Transpose", ["keys"], "keys_t", perm=[1, 2, 0])
-    g.node("Transpose", ["values"], "values_t", perm=[1, 0, 2])
-    one = g.constant("group_axis", np.array([1], dtype=np.int64))
-    g.node("Unsqueeze", ["keys_t", one], "keys_4d")
-    g.node("Unsqueeze", ["values_t", one], "values_4d")
-    g.node("MatMul", ["query_t", "keys_4d"], "attention_scores")
-    g.node("Shape", ["keys"], "key_count_1d", start=0, end=1)
-    g.reshape("key_count_1d", (), "key_count")
-    zero, step = (
-        g.constant("zero", np.array(0, dtype=np.int64)),
-        g.constant("step", np.array(1, dtype=np.int64)),
-    )
-    g.node("Range", [zero, "key_count", step], "key_position")
-    g.reshape("position", (-1, 1), "query_position")
-    g.node("LessOrEqual", ["key_position", "query_position"], "visible")
-    g.node("Where", ["visible", "attention_scores", g.constant("masked", np.array(_MASKED))], "attention_masked")
-    g.node("Softmax", ["attention_masked"], "attention", axis=-1)
-    g.node("MatMul", ["attention", "values_4d"], "mixed_t")
-    g.node("Transpose", ["mixed_t"], "mixed_4d", perm=[2, 0, 1, 3])
-    return g.reshape("mixed_4d", (0, a.heads * a.head_dim), "mixed")
+def _attention(
+    g: Graph, block: DecoderLayer, p: Positions, x: str, past_key: str, past_value: str, out: str
+) -> tuple[str, str, str]:
+    """New keys, new values and the residual stream after the attention of one decoder layer."""
+    d, pre = block.d, block.prefix
+    normed = block.norm(x, "input_layernorm", "attention_input")
+    query, key, value = (block.latent if d.attention.latent else block.grouped)(normed, p)
+    keys = g.node("Concat", [past_key, key], pre + "keys", axis=1)
+    values = g.node("Concat", [past_value, value], pre + "values", axis=1)
+    mixed = block.attend(query, keys, values, p)
+    width = d.attention.heads * d.attention.value_dim
+    output = block.project(mixed, "o_proj", d.hidden, width, d.attention.out_bias, 1.0, "attention_output")
+    output = g.scaled(output, d.residual_multiplier, pre + "attention_scaled")
+    return key, value, g.node("Add", [x, output], out or pre + "after_attention")
 
 
-def trunk_graph(checkpoint: Checkpoint, layer: int) -> bytes:
-    """Attention, residual addition, post-attention norm and router of one layer; see `trunk_contract`."""
-    g, a = Graph(), checkpoint.architecture
-
-    def weight(name: str) -> FloatArray:
-        return checkpoint.tensor(f"model.layers.{layer}.{name}.weight")
-
-    g.rms_norm("hidden", weight("input_layernorm"), a.epsilon, "attention_input")
-    for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
-        g.linear("attention_input", weight(f"self_attn.{short}_proj"), f"{short}_flat")
-        g.reshape(f"{short}_flat", (0, heads, a.head_dim), "value" if short == "v" else f"{short}_heads")
-    # The attention scale is folded into the query norm's weight: one node less on the hot path.
-    scaled = (weight("self_attn.q_norm") * np.float32(a.head_dim**-0.5)).astype(np.float32)
-    g.rms_norm("q_heads", scaled, a.epsilon, "q_normed")
-    g.rms_norm("k_heads", weight("self_attn.k_norm"), a.epsilon, "k_normed")
-    _rotary(g, a)
-    _rotate(g, "q_normed", "query")
-    _rotate(g, "k_normed", "key")
-    g.node("Concat", ["past_key", "key"], "keys", axis=0)
-    g.node("Concat", ["past_value", "value"], "values", axis=0)
-    g.linear(_attend(g, a), weight("self_attn.o_proj"), "attention_output")
-    g.node("Add", ["hidden", "attention_output"], "residual")
-    g.rms_norm("residual", weight("post_attention_layernorm"), a.epsilon, "expert_input")
-    g.linear("expert_input", weight("mlp.gate"), "router_logits")
-    g.node("Softmax", ["router_logits"], "scores", axis=-1)
-    return g.model(f"trunk_{layer}", *trunk_contract(a))
+def _dense(g: Graph, checkpoint: Checkpoint, block: DecoderLayer, x: str) -> str:
+    d, pre = checkpoint.description, block.prefix
+    normed = block.norm(x, "post_attention_layernorm", "rows")
+    network = FeedForward(d.dense_width)
+    feed_forward(g, normed, checkpoint.dense(block.n), network, block.precision, pre + "dense", pre + "dense_output")
+    scaled = g.scaled(pre + "dense_output", d.residual_multiplier, pre + "dense_scaled")
+    return g.node("Add", [x, scaled], pre + "after_dense")
 
 
-def expert_graph(checkpoint: Checkpoint, layer: int, expert: int, precision: Precision) -> bytes:
-    """One expert, not weighted: y = down(silu(gate x) * up x); gate and up are one product.
+def expert_graph(checkpoint: Checkpoint, layer: int, expert: int, precision: Precision) -> Built:
+    """One expert, not weighted: y [R, H] of rows x [R, H].
 
     Both products take a low-rank delta at run time (`Graph.low_rank`), at sites `gate_up` and `y`.
     """
-    g, a = Graph(), checkpoint.architecture
-    gate, up, down = checkpoint.expert(layer, expert)
-    fused = np.concatenate((gate, up))
-    if precision == "int8":
-        _nbits(g, "x", fused, "gate_up.base")
-    else:
-        g.linear("x", fused, "gate_up.base")
-    g.low_rank("x", "gate_up.base", "gate_up", a.hidden, 2 * a.expert_width)
-    g.node("Split", ["gate_up"], ["gate", "up"], axis=-1, num_outputs=2)
-    g.node("Sigmoid", ["gate"], "gate_sigmoid")
-    g.node("Mul", ["gate", "gate_sigmoid"], "gate_silu")
-    g.node("Mul", ["gate_silu", "up"], "inner")
-    if precision == "int8":
-        _nbits(g, "inner", down, "y.base")
-    else:
-        g.linear("inner", down, "y.base")
-    g.low_rank("inner", "y.base", "y", a.expert_width, a.hidden)
-    return g.model(f"expert_{layer}_{expert}_{precision}", *expert_contract(a))
+    g, d = Graph(), checkpoint.description
+    feed_forward(g, "x", checkpoint.expert(layer, expert), d.feed_forward(expert), precision, "", "y", deltas=True)
+    return _built(g, f"expert_{precision}", expert_contract(d))
 
 
-def _nbits(g: Graph, x: str, weight: FloatArray, out: str) -> str:
-    """8-bit block product. accuracy_level 4 quantises inputs per row and block, so rows stay independent."""
-    codes, scales = matmul_nbits_layout(weight)
-    inputs = [x, g.constant(out + ".codes", codes), g.constant(out + ".scales", scales)]
-    return g.node(
-        "MatMulNBits", inputs, out, domain="com.microsoft",
-        K=weight.shape[1], N=weight.shape[0], bits=8, block_size=BLOCK, accuracy_level=4,
-    )  # fmt: skip
+def feed_forward(
+    g: Graph, x: str, w: ExpertWeights, network: FeedForward, precision: Precision, pre: str, out: str,
+    deltas: bool = False,
+) -> None:  # fmt: skip
+    """down(act(gate x) * up x); gate and up are one product, gate rows first. With `deltas`: low-rank additions."""
+    both = np.concatenate((w.gate, w.up))
+    both_bias = None if w.gate_bias is None or w.up_bias is None else np.concatenate((w.gate_bias, w.up_bias))
+    base = ".base" if deltas else ""
+    g.linear(x, both, pre + "gate_up" + base, precision, both_bias)
+    if deltas:
+        g.low_rank(x, pre + "gate_up.base", pre + "gate_up", both.shape[1], both.shape[0])
+    gate, up = pre + "gate", pre + "up"
+    g.node("Split", [pre + "gate_up"], [gate, up], axis=-1, num_outputs=2)
+    if network.activation == "clamped":
+        limit = g.constant(network.limit)
+        gate = g.node("Min", [gate, limit], pre + "gate_limited")
+        up = g.node("Clip", [up, g.constant(-network.limit), limit], pre + "up_limited")
+        up = g.node("Add", [up, g.constant(1.0)], pre + "up_shifted")
+    g.node("Sigmoid", [g.scaled(gate, network.alpha, pre + "gate_steep")], pre + "gate_sigmoid")
+    g.node("Mul", [gate, pre + "gate_sigmoid"], pre + "gate_active")
+    g.node("Mul", [pre + "gate_active", up], pre + "inner")
+    g.linear(pre + "inner", w.down, out + base, precision, w.down_bias)
+    if deltas:
+        g.low_rank(pre + "inner", out + ".base", out, w.down.shape[1], w.down.shape[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from hil_config.errors import DataFileError
-from models.checkpoint import read_json
+from models.config_file import read_json
 from models.oracle import Oracle
 
 HELDOUT_NAME = "heldout.json"

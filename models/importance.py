@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from hil_config.errors import DataFileError
-from models.architecture import Architecture
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -24,6 +23,19 @@ class ExpertStatistics:
 
     activation: Table
     importance: Table
+
+
+class Sizes(Protocol):
+    """What the tables' shapes depend on; always-on experts are the last and counted in `experts` and `top_k`."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def experts(self) -> int: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def always_on(self) -> int: ...
 
 
 class Counter:
@@ -48,13 +60,15 @@ class Counter:
         return ExpertStatistics(_table(self.picked / count), _table(self.norms / count))
 
 
-def uniform(a: Architecture) -> ExpertStatistics:
+def uniform(a: Sizes) -> ExpertStatistics:
     """What is assumed of a checkpoint that carries no calibration: every expert alike, importance 1."""
-    share = np.full((a.layers, a.experts), a.top_k / a.experts)
+    routed = a.experts - a.always_on
+    share = np.full((a.layers, a.experts), (a.top_k - a.always_on) / routed)
+    share[:, routed:] = 1.0
     return ExpertStatistics(_table(share), _table(np.ones_like(share)))
 
 
-def from_training(values: dict[str, Any], a: Architecture, where: str) -> ExpertStatistics:
+def from_training(values: dict[str, Any], a: Sizes, where: str) -> ExpertStatistics:
     """The tables stored in training.json, or uniform ones where it has none."""
     if "activation" not in values and "importance" not in values:
         return uniform(a)

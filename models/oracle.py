@@ -24,20 +24,23 @@ Observer = Callable[[int, IntArray, FloatArray], None]
 
 @dataclass
 class Cache:
-    """Keys and values of the tokens so far, per layer [P, kv_heads, head_dim]."""
+    """Keys and values of the tokens so far, per layer [1, P, heads, size]."""
 
     keys: list[FloatArray] = field(default_factory=list)
     values: list[FloatArray] = field(default_factory=list)
 
     @property
     def length(self) -> int:
-        return len(self.keys[0])
+        return int(self.keys[0].shape[1])
 
 
-def route(scores: FloatArray, routing: Routing) -> tuple[IntArray, FloatArray]:
-    """Picks [T, k] in falling score and mixing weights [T, k] from scores [T, E]; ties take the lower."""
+def route(scores: FloatArray, routing: Routing, mixing: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
+    """Picks [T, k] in falling score and mixing weights [T, k] from scores [T, E]; ties take the lower.
+
+    `mixing` [T, E]: finished weights, where the model's are not its scores.
+    """
     picks = np.argsort(-scores, axis=1, kind="stable")[:, : routing.top_k]
-    weights = np.take_along_axis(scores, picks, axis=1)
+    weights = np.take_along_axis(scores if mixing is None else mixing, picks, axis=1)
     if routing.normalise_top_k:
         weights = weights / weights.sum(axis=1, keepdims=True)
     return picks.astype(np.int64), weights
@@ -59,18 +62,21 @@ class Oracle:
             return open_shard(shard, read_shard(folder, shard))
 
         layers, experts = range(self.card.layers), range(self.card.experts)
-        self._embed, self._head = session("embed"), session("head")
-        self._trunk = [session("trunk", layer=layer) for layer in layers]
+        trunk = self.card.trunk_precision
+        self._embed, self._head = session("embed", trunk), session("head", trunk)
+        self._trunk = [session("trunk", trunk, layer) for layer in layers]
         self._experts = [[session("expert", precision, layer, expert) for expert in experts] for layer in layers]
 
     def new_cache(self) -> Cache:
-        shape = (0, self.card.kv_heads, self.card.head_dim)
-        empty = [np.zeros(shape, dtype=np.float32) for _ in range(self.card.layers)]
-        return Cache(list(empty), list(empty))
+        shapes = [self.card.cache_shape(layer) for layer in range(self.card.layers)]
+        return Cache(
+            [np.zeros((1, 0, heads, key), dtype=np.float32) for heads, key, _ in shapes],
+            [np.zeros((1, 0, heads, value), dtype=np.float32) for heads, _, value in shapes],
+        )
 
-    def mix(self, layer: int, rows: FloatArray, scores: FloatArray) -> FloatArray:
+    def mix(self, layer: int, rows: FloatArray, scores: FloatArray, mixing: FloatArray | None = None) -> FloatArray:
         """Weighted sum [T, H] of the picked experts' outputs for expert inputs [T, H]."""
-        picks, weights = route(scores, self.card.routing)
+        picks, weights = route(scores, self.card.routing, mixing)
         mixed, norms = np.zeros_like(rows), np.zeros_like(weights)
         for expert in np.unique(picks):
             if (layer, int(expert)) in self.lost:
@@ -95,12 +101,12 @@ class Oracle:
                 "hidden": hidden,
                 "past_key": cache.keys[layer],
                 "past_value": cache.values[layer],
-                "position": position,
+                "position": position[None],
             }
-            residual, rows, scores, key, value = trunk.run(None, feeds)
-            cache.keys[layer] = np.concatenate((cache.keys[layer], key))
-            cache.values[layer] = np.concatenate((cache.values[layer], value))
-            hidden = residual + self.mix(layer, rows, scores)
+            residual, rows, scores, *mixing, key, value = trunk.run(None, feeds)
+            cache.keys[layer] = np.concatenate((cache.keys[layer], key), axis=1)
+            cache.values[layer] = np.concatenate((cache.values[layer], value), axis=1)
+            hidden = residual + self.mix(layer, rows, scores, *mixing)
         logits: FloatArray = self._head.run(None, {"hidden": hidden})[0]
         return logits
 

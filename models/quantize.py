@@ -1,8 +1,10 @@
-"""Symmetric 8-bit block quantiser in the exact layout onnxruntime's MatMulNBits reads.
+"""Symmetric 8-bit and 4-bit block quantisers in the exact layout onnxruntime's MatMulNBits reads.
 
-A weight [N, K] (outputs, inputs) is cut into blocks of BLOCK inputs. scale = max|w| / 127, rounded up in its
-stored type; code = round(w / scale) in -127..127, so the error is at most half a scale. MatMulNBits stores
-code + 128 as uint8 (its default zero point).
+A weight [N, K] (outputs, inputs) is cut into blocks of BLOCK inputs.
+8 bits: scale = max|w| / 127, rounded up in its stored type; code = round(w / scale) in -127..127.
+4 bits: the weight of largest magnitude becomes exactly code -8, so scale = that weight / -8, of either sign
+(as onnxruntime's own quantiser and GGML's q4_0 do); code = round(w / scale) in -8..7.
+MatMulNBits stores code + 128 or code + 8 unsigned (its default zero points), two 4-bit codes a byte, low first.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ _LEVELS = 127
 
 FloatArray = npt.NDArray[np.float32]
 CodeArray = npt.NDArray[np.int8]
+ByteArray = npt.NDArray[np.uint8]
 
 
 def expand_scales(scales: FloatArray, inputs: int) -> FloatArray:
@@ -24,9 +27,11 @@ def expand_scales(scales: FloatArray, inputs: int) -> FloatArray:
 
 
 def _blocks(weight: FloatArray) -> FloatArray:
-    """[N, K] -> [N, blocks, BLOCK], the tail filled with zeros."""
+    """[N, K] -> [N, blocks, BLOCK], the tail filled with zeros; a view where nothing need be filled."""
     rows, inputs = weight.shape
     count = -(-inputs // BLOCK)
+    if inputs % BLOCK == 0:
+        return np.ascontiguousarray(weight, dtype=np.float32).reshape(rows, count, BLOCK)
     padded = np.zeros((rows, count * BLOCK), dtype=np.float32)
     padded[:, :inputs] = weight
     return padded.reshape(rows, count, BLOCK)
@@ -35,7 +40,7 @@ def _blocks(weight: FloatArray) -> FloatArray:
 def quantize(
     weight: FloatArray, scale_dtype: type[np.float16] | type[np.float32] = np.float32
 ) -> tuple[CodeArray, npt.NDArray[np.floating]]:
-    """Codes int8 [N, K] and scales [N, blocks] of `scale_dtype`.
+    """8-bit codes int8 [N, K] and scales [N, blocks] of `scale_dtype`.
 
     Codes are rounded against the scale as it is stored. A scale that rounding made too small for its block is
     raised by one step, else the largest weight of the block would be clipped.
@@ -51,13 +56,30 @@ def quantize(
     return codes.reshape(weight.shape[0], -1)[:, : weight.shape[1]].copy(), scales
 
 
+def quantize4(weight: FloatArray) -> tuple[CodeArray, FloatArray]:
+    """4-bit codes int8 [N, K] in -8..7 and signed scales float32 [N, blocks]."""
+    blocks = _blocks(weight)
+    high, low = blocks.max(axis=2), blocks.min(axis=2)
+    scales = (np.where(high > -low, high, low) / np.float32(-8)).astype(np.float32)
+    step = scales[:, :, None]
+    ratio = np.divide(blocks, step, out=np.zeros_like(blocks), where=step != 0)
+    codes = np.clip(np.rint(ratio), -8, 7).astype(np.int8)
+    return codes.reshape(weight.shape[0], -1)[:, : weight.shape[1]].copy(), scales
+
+
 def dequantize(codes: CodeArray, scales: npt.NDArray[np.floating]) -> FloatArray:
     """Float32 weight [N, K] from codes [N, K] and scales [N, blocks]."""
     return codes.astype(np.float32) * expand_scales(scales.astype(np.float32), codes.shape[1])
 
 
-def matmul_nbits_layout(weight: FloatArray) -> tuple[npt.NDArray[np.uint8], FloatArray]:
-    """Initialisers of MatMulNBits(bits=8): B uint8 [N, blocks, BLOCK] and scales float32 [N * blocks]."""
-    codes, scales = quantize(weight)
-    blocks = _blocks(codes.astype(np.float32))
-    return (blocks + ZERO_POINT).astype(np.uint8), scales.astype(np.float32).reshape(-1)
+def matmul_nbits_layout(weight: FloatArray, bits: int = 8) -> tuple[ByteArray, FloatArray]:
+    """Initialisers of MatMulNBits: B uint8 [N, blocks, BLOCK * bits / 8] and scales float32 [N * blocks]."""
+    codes, scales = quantize(weight) if bits == 8 else quantize4(weight)
+    flat = scales.astype(np.float32).reshape(-1)
+    count = -(-weight.shape[1] // BLOCK)
+    padded = np.zeros((weight.shape[0], count * BLOCK), dtype=np.int16)
+    padded[:, : weight.shape[1]] = codes
+    stored: ByteArray = (padded + (1 << (bits - 1))).astype(np.uint8).reshape(weight.shape[0], count, BLOCK)
+    if bits == 8:
+        return stored, flat
+    return stored[:, :, 0::2] | (stored[:, :, 1::2] << np.uint8(4)), flat

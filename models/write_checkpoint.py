@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from models.architecture import Architecture
-from models.checkpoint import CONFIG_NAME, WEIGHTS_NAME, FloatArray, config_values
+from models.architecture import Architecture, config_values
+from models.checkpoint import CONFIG_NAME
 from models.quantize import quantize
+from models.tensor_file import WEIGHTS_NAME, FloatArray
 
 
 def write_checkpoint(

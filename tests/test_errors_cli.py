@@ -144,7 +144,7 @@ def shards(built: Path, tmp_path: Path) -> Path:
 
 
 def test_a_flipped_byte_in_a_shard(shards: Path) -> None:
-    spoiled = shards / "expert_02_05_int8.onnx"
+    spoiled = shards / "expert_02_05_int8.safetensors"
     before, after = _flip(spoiled)
     error, _ = _refused(_hil("models", "verify", str(shards)), 5)
     assert str(spoiled) in error
@@ -197,7 +197,7 @@ def test_an_agent_refuses_a_run_with_a_flipped_shard(
     prepared = prepare(load_bench(default_path("bench")), load_campaign(default_path("campaign")))
     first = Core(prepared.setting, prepared.policy, 1, 5.0).advance(-1, 0.0, []).plan
     held = next(e for e, hosts in enumerate(prepared.placement.holders[1]) if 0 in hosts)
-    spoiled = shards / f"expert_01_{held:02d}_int8.onnx"
+    spoiled = shards / f"expert_01_{held:02d}_int8.safetensors"
     before, after = _flip(spoiled)
     config = _agent_file(tmp_path, shards, broker[1])
     with (tmp_path / "agent.log").open("wb") as log:

@@ -1,12 +1,13 @@
 """The shard manifest: what a model is, and what each of its shard files must be before it is served.
 
 A model folder holds `manifest.json` beside the shard files it names. Nothing is loaded that the manifest
-does not name with the same size and SHA-256.
+does not name with the same size and SHA-256. What is inside a shard file: `models.serving.shard_file`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,13 @@ import msgspec
 from hil_config.errors import ArtefactError
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 2
-MAX_MANIFEST_BYTES = 16 << 20
+MANIFEST_VERSION = 3
+"""Below 3, trunk steps took one request and weights lay inside the graph; nodes of now cannot run those shards."""
+MAX_MANIFEST_BYTES = 64 << 20
 
 _HINT = "build the shards again: hil models build"
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 ShardKind = Literal["embed", "trunk", "head", "expert"]
 
 
@@ -47,13 +49,25 @@ class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model's own router rule: softmax over all experts, then the k largest.
+    """The model's own router rule: the k largest selection scores.
 
-    `normalise_top_k`: mixing weights are divided by the sum over the model's own k picks.
+    Mixing weights are the scores themselves, divided by their sum over the model's own k picks if
+    `normalise_top_k`; with `separate_weights` the trunk gives finished mixing weights beside the scores.
+    The last `always_on` experts (shared experts) are used by every token and counted in `top_k`.
     """
 
     top_k: int
     normalise_top_k: bool
+    separate_weights: bool = False
+    always_on: int = 0
+
+
+class ExpertFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """down(act(gate x) * up x). silu: g sigmoid(g); clamped: min(g, limit) sigmoid(alpha g) (u within limit + 1)."""
+
+    activation: Literal["silu", "clamped"] = "silu"
+    alpha: float = 1.0
+    limit: float = 0.0
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +75,8 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `activation[layer][expert]` is the share of calibration tokens that picked the expert (rows sum to
     top_k); `importance[layer][expert]` is the mean of ||w y|| over calibration tokens.
+    `layers` are those with experts; `trunk_depth` says how many decoder layers each trunk shard has (the
+    others are dense; empty: one each). `value_dim` 0: as `head_dim`. All but experts is at `trunk_precision`.
     """
 
     name: str
@@ -77,6 +93,16 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     activation: tuple[tuple[float, ...], ...]
     importance: tuple[tuple[float, ...], ...]
     perplexity: dict[str, float] = {}
+    family: str = "qwen3_moe"
+    value_dim: int = 0
+    trunk_depth: tuple[int, ...] = ()
+    trunk_precision: Precision = "fp32"
+    expert_function: ExpertFunction = ExpertFunction()
+
+    def cache_shape(self, layer: int) -> tuple[int, int, int]:
+        """Heads, key size and value size of what a trunk shard caches for a position."""
+        depth = self.trunk_depth[layer] if self.trunk_depth else 1
+        return depth * self.kv_heads, self.head_dim, self.value_dim or self.head_dim
 
 
 class SideFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,8 +196,8 @@ def _schema_version(data: bytes) -> int | None:
         return None
 
 
-def read_shard(folder: Path, shard: Shard | SideFile) -> bytes:
-    """The file's bytes, only if their size and SHA-256 are the manifest's."""
+def read_shard(folder: Path, shard: Shard | SideFile) -> memoryview:
+    """The file's bytes, memory-mapped, only if their size and SHA-256 are the manifest's."""
     path = folder / shard.name
     hint = "the file changed after it was built; build it again: hil models build"
     if path.name != shard.name or shard.name in {"", ".", ".."}:
@@ -180,9 +206,12 @@ def read_shard(folder: Path, shard: Shard | SideFile) -> bytes:
         size = path.stat().st_size
         if size != shard.bytes:
             raise ArtefactError(f"{path}: {size} bytes, the manifest says {shard.bytes}", hint)
-        data = path.read_bytes()
+        with open(path, "rb") as handle:
+            data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    except ValueError as error:  # an empty file cannot be mapped
+        raise ArtefactError(f"{path}: {error}", hint) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != shard.sha256:
         raise ArtefactError(f"{path}: sha256 {digest}, the manifest says {shard.sha256}", hint)

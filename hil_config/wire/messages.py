@@ -72,6 +72,7 @@ class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
     (indices into the plan's nodes), both raw little-endian; `live` one byte per node of the plan.
     Times in microseconds: `trunk` onnxruntime of the trunk, `serialise` encoding of the calls, `link` both
     ways of the host that answered last, `queue` and `expert` there, `combine` gate and summing here.
+    `mixing` float32 like `scores`: the router's mixing weights where they are not its scores, else empty.
     """
 
     layer: int
@@ -87,6 +88,7 @@ class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
     queue_us: float
     expert_us: float
     combine_us: float
+    mixing: bytes = b""
 
 
 class TokenEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="token"):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from hil_config.errors import DataFileError
 from models.architecture import Architecture
-from models.checkpoint import FloatArray, read_checkpoint
+from models.checkpoint import read_checkpoint
+from models.tensor_file import FloatArray
 from models.write_checkpoint import write_checkpoint
 
 

@@ -5,6 +5,10 @@ experts, taken in falling u until the covered mixing mass reaches `coverage`, at
 `k_max`, and beyond `k_min` none below `threshold`. With price 0, coverage 1 and k_min = k_max = k it is the
 model's own top-k. Weights are not renormalised after a skip: on a trained model leaving the missing weight
 out cost less perplexity than spreading it over the rest.
+
+Where a router's mixing weights are not its selection scores (sigmoid with a bias, groups, sparsemixer, shared
+experts), the trunk gives both, weights finished. Always-on experts come first whatever their price, and their
+weight does not count as covered mass.
 """
 
 from __future__ import annotations
@@ -24,6 +28,10 @@ I16 = NDArray[np.int16]
 
 RESERVES = 2
 """How many next-best live experts are named per row, for a pick whose every host is lost."""
+
+
+ALWAYS_UTILITY = np.float32(3e38)
+"""Utility of a live always-on expert: above any price."""
 
 
 class Picks(NamedTuple):
@@ -125,17 +133,27 @@ def row_fraction(request: int, first_position: int, rows: int, layer: int) -> ND
     return ((x ^ (x >> _S31)) >> _S11).astype(np.float64) * 2.0**-53
 
 
-def select(gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.float64]) -> Picks:
+def select(
+    gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.float64], mixing: F32 | None = None
+) -> Picks:
     """Choose experts and hosts for T rows.
 
     Args:
-        scores: float32 [T, E], the model's selection scores, here also its mixing weights.
+        scores: float32 [T, E], the model's selection scores; also its mixing weights unless those are given.
         fraction: float64 [T] in [0, 1), picks among replicas (see `row_fraction`).
+        mixing: float32 [T, E], finished mixing weights, exactly where `routing.separate_weights`.
     """
     own = np.argsort(-scores, axis=1, kind="stable")[:, : routing.top_k]
-    own_mass = np.take_along_axis(scores, own, 1).sum(axis=1, keepdims=True)
-    mixing = scores / own_mass if routing.normalise_top_k else scores
+    if mixing is None:
+        own_mass = np.take_along_axis(scores, own, 1).sum(axis=1, keepdims=True)
+        mixing = scores / own_mass if routing.normalise_top_k else scores
+        share = own_mass[:, 0] / own_mass[:, 0] if routing.normalise_top_k else own_mass[:, 0]
+    else:
+        share = np.take_along_axis(mixing, own, 1).sum(axis=1)
     utility = np.where(gate.live, gate.scale * scores - gate.price, -np.inf).astype(np.float32)
+    if routing.always_on:
+        tail_utility = utility[:, -routing.always_on :]
+        np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))
     order = np.argsort(-utility, axis=1, kind="stable")[:, : gate.k_max + RESERVES]
     u = np.take_along_axis(utility, order, 1)
     w = np.take_along_axis(mixing, order, 1)
@@ -143,7 +161,8 @@ def select(gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.
     head = slice(0, gate.k_max)
     keep = u[:, head] >= gate.threshold
     if gate.coverage < 1.0:
-        before = np.cumsum(w[:, head], axis=1) - w[:, head]
+        mass = np.where(u[:, head] == ALWAYS_UTILITY, 0.0, w[:, head]) if routing.always_on else w[:, head]
+        before = np.cumsum(mass, axis=1) - mass
         keep &= before < gate.coverage
     keep[:, : gate.k_min] = True
     keep &= finite[:, head]
@@ -153,7 +172,6 @@ def select(gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.
     replica = (fraction[:, None, None] >= gate.cumulative[chosen]).sum(axis=2)
     hosts = np.where(keep, gate.hosts[chosen, np.minimum(replica, gate.hosts.shape[1] - 1)], -1)
     tail = slice(gate.k_max, None)
-    share = own_mass[:, 0] / own_mass[:, 0] if routing.normalise_top_k else own_mass[:, 0]
     return Picks(
         experts, hosts.astype(np.int16), weights,
         np.where(finite[:, tail], gate.target[order[:, tail]], -1).astype(np.int16),

@@ -68,7 +68,7 @@ class Gateway:
         self._plans = plans
         self._out_of_service = out_of_service
         self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
-        self._lines = LineTable(self._model.kv_heads, self._model.head_dim, REQUESTS)
+        self._lines = LineTable(self._model.cache_shape, REQUESTS)
         self._ready = ReadyRows()
         self._calls: dict[int, _Batch] = {}
         self._steps = 0
@@ -155,7 +155,8 @@ class Gateway:
         alive = self._alive(works[0])
         gate = self._plans.gate(pinned, layer, alive)
         parts = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
-        picks = select(gate, step.scores, self._model.routing, parts[0] if len(parts) == 1 else np.concatenate(parts))
+        fraction = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        picks = select(gate, step.scores, self._model.routing, fraction, step.mixing)
         gate_us = (time.perf_counter() - begin_s) * 1e6
         request = works[0].frame.request
         call = self._caller.call(layer, step.expert_input, picks, pinned.plan, alive, request)
@@ -252,5 +253,6 @@ class Gateway:
                 work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
                 batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us, timing.link_us,
                 timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
+                b"" if step.mixing is None else step.mixing[rows].tobytes(),
             )
         )  # fmt: skip

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
+CacheShape = Callable[[int], tuple[int, int, int]]
+"""Layer -> heads, key size, value size (`ModelCard.cache_shape`)."""
 FIRST_ROWS = 64
 
 
 class RequestCache:
     """Keys and values of one request over this gateway's layers, positions 0..length-1."""
 
-    def __init__(self, kv_heads: int, head_dim: int) -> None:
+    def __init__(self, shape: CacheShape) -> None:
         self.attempt = 0
         self.length = 0
-        self._shape = (kv_heads, head_dim)
-        self._rows: dict[int, F32] = {}
+        self._shape = shape
+        self._rows: dict[int, tuple[F32, F32]] = {}
 
-    def _buffer(self, layer: int) -> F32:
-        buffer = self._rows.get(layer)
-        if buffer is None:
-            buffer = self._rows[layer] = np.zeros((2, FIRST_ROWS, *self._shape), np.float32)
-        return buffer
+    def _buffers(self, layer: int, rows: int) -> tuple[F32, F32]:
+        heads, key, value = self._shape(layer)
+        return np.zeros((rows, heads, key), np.float32), np.zeros((rows, heads, value), np.float32)
+
+    def _held(self, layer: int) -> tuple[F32, F32]:
+        if layer not in self._rows:
+            self._rows[layer] = self._buffers(layer, FIRST_ROWS)
+        return self._rows[layer]
 
     def past(self, layer: int) -> tuple[F32, F32]:
-        """Views [length, kv_heads, head_dim] of keys and values; no copy."""
-        buffer = self._buffer(layer)
-        return buffer[0, : self.length], buffer[1, : self.length]
+        """Views [length, heads, size] of keys and values; no copy."""
+        keys, values = self._held(layer)
+        return keys[: self.length], values[: self.length]
 
     def write(self, layer: int, key: F32, value: F32) -> None:
         """Put new rows after `length`; they count once `advance` was called."""
         end = self.length + len(key)
-        buffer = self._buffer(layer)
-        if end > buffer.shape[1]:
-            grown = np.zeros((2, max(end, 2 * buffer.shape[1]), *self._shape), np.float32)
-            grown[:, : self.length] = buffer[:, : self.length]
-            self._rows[layer] = buffer = grown
-        buffer[0, self.length : end] = key
-        buffer[1, self.length : end] = value
+        keys, values = self._held(layer)
+        if end > len(keys):
+            grown = self._buffers(layer, max(end, 2 * len(keys)))
+            for old, new in zip((keys, values), grown, strict=True):
+                new[: self.length] = old[: self.length]
+            self._rows[layer] = keys, values = grown
+        keys[self.length : end] = key
+        values[self.length : end] = value
 
     def advance(self, rows: int) -> None:
         self.length += rows

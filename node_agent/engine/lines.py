@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hil_config.wire.frames import Handover, Step
 from hil_config.wire.messages import LayerEvidence
 from hil_config.wire.plan import GatewaySlice
-from node_agent.engine.kv_cache import RequestCache
+from node_agent.engine.kv_cache import CacheShape, RequestCache
 from node_agent.engine.plans import Pinned
 
 F32 = NDArray[np.float32]
@@ -80,8 +80,8 @@ def chunks(frame: Step | Handover) -> list[Step | Handover]:
 class LineTable:
     """At most `capacity` requests; the least recently used idle one goes first."""
 
-    def __init__(self, kv_heads: int, head_dim: int, capacity: int) -> None:
-        self._make = partial(RequestCache, kv_heads, head_dim)
+    def __init__(self, shape: CacheShape, capacity: int) -> None:
+        self._make = partial(RequestCache, shape)
         self._capacity = capacity
         self._lines: OrderedDict[int, Line] = OrderedDict()
 

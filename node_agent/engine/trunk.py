@@ -27,11 +27,12 @@ class Rows(NamedTuple):
 
 class TrunkStep(NamedTuple):
     """Rows of all requests one after the other: `residual` [T, H]; `expert_input` [T, H]; `scores` [T, E];
-    microseconds inside onnxruntime."""
+    `mixing` [T, E], the router's mixing weights where they are not its scores; microseconds inside onnxruntime."""
 
     residual: F32
     expert_input: F32
     scores: F32
+    mixing: F32 | None
     runtime_us: float
 
 
@@ -83,14 +84,13 @@ class Trunk:
             past_key, past_value = cache.past(layer)
             position = np.arange(start, start + len(hidden), dtype=np.int64)
             begin_s = time.perf_counter()
-            residual, expert_input, scores, key, value = session.run(hidden, past_key, past_value, position)
+            *rows, key, value = session.run(hidden, past_key[None], past_value[None], position[None])
             runtime_s += time.perf_counter() - begin_s
-            cache.write(layer, key, value)
-            outputs.append((residual, expert_input, scores))
+            cache.write(layer, key[0], value[0])
+            outputs.append(rows)
         if len(outputs) == 1:
-            return TrunkStep(*outputs[0], runtime_s * 1e6)
-        residuals, inputs, all_scores = (np.concatenate(part) for part in zip(*outputs, strict=True))
-        return TrunkStep(residuals, inputs, all_scores, runtime_s * 1e6)
+            return _trunk_step(outputs[0], runtime_s)
+        return _trunk_step([np.concatenate(part) for part in zip(*outputs, strict=True)], runtime_s)
 
     def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
         """Log-probability [T - 1] of each of `tokens` [T] but the first, given [T, H]; microseconds in onnxruntime."""
@@ -114,6 +114,11 @@ class Trunk:
         return logits, (time.perf_counter() - begin_s) * 1e6
 
 
+def _trunk_step(rows: list[F32], runtime_s: float) -> TrunkStep:
+    """From the trunk's outputs; the fourth is there only where mixing weights are not the scores."""
+    return TrunkStep(rows[0], rows[1], rows[2], rows[3] if len(rows) > 3 else None, runtime_s * 1e6)
+
+
 def _greedy(row: F32) -> Choice:
     token = int(row.argmax())
     first = float(row[token])
@@ -125,8 +130,9 @@ def _greedy(row: F32) -> Choice:
 def open_trunk(store: ShardStore, layers: tuple[int, ...]) -> TrunkSessions:
     """Verified sessions of these layers, with embed and head where they belong; ArtefactError if one is not."""
     last = store.manifest.model.layers - 1
+    precision = store.manifest.model.trunk_precision
     return TrunkSessions(
-        {n: store.session("trunk", "fp32", n) for n in layers},
-        store.session("embed", "fp32") if 0 in layers else None,
-        store.session("head", "fp32") if last in layers else None,
+        {n: store.session("trunk", precision, n) for n in layers},
+        store.session("embed", precision) if 0 in layers else None,
+        store.session("head", precision) if last in layers else None,
     )

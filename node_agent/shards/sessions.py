@@ -12,6 +12,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Shard
+from models.serving.safetensors_file import BadContainer
+from models.serving.shard_file import unpack
 
 _REFUSALS = (
     ort_state.Fail, ort_state.InvalidArgument, ort_state.InvalidGraph, ort_state.InvalidProtobuf,
@@ -23,8 +25,9 @@ _NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 class Session:
     """One shard, ready to run. Calls from several threads are allowed (onnxruntime's promise)."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue] = ()) -> None:
         self._session = session
+        self._held = held  # weights that onnxruntime reads where they lie; it does not keep them alive
         self._inputs = [item.name for item in session.get_inputs()]
         self._outputs = [item.name for item in session.get_outputs()]
 
@@ -50,10 +53,16 @@ def _signature(items: Sequence[Any]) -> list[tuple[str, str, int]]:
     return [(item.name, _NUMPY.get(item.type, item.type), len(item.shape)) for item in items]
 
 
-def open_session(data: bytes, shard: Shard, where: str) -> Session:
+def open_session(data: memoryview | bytes, shard: Shard, where: str) -> Session:
     """A session of `data`; ArtefactError if onnxruntime refuses it or its signature is not the manifest's."""
+    options = _options()
     try:
-        session = ort.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+        contents = unpack(data)
+        held = [ort.OrtValue.ortvalue_from_numpy(array) for array in contents.weights.values()]
+        options.add_external_initializers(list(contents.weights), held)
+        session = ort.InferenceSession(contents.graph, options, providers=["CPUExecutionProvider"])
+    except BadContainer as error:
+        raise ArtefactError(f"{where}: not a shard: {error}", "build the shards again: hil models build") from error
     except _REFUSALS as error:
         raise ArtefactError(
             f"{where}: onnxruntime {ort.__version__} refuses it: {str(error)[:300]}",
@@ -66,4 +75,4 @@ def open_session(data: bytes, shard: Shard, where: str) -> Session:
                 f"{where}: its graph has {_signature(found)}, the manifest says {expected}",
                 "build the shards again: hil models build",
             )
-    return Session(session)
+    return Session(session, held)

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.architecture import Architecture
+from models.architecture import Architecture, tensor_shapes
 from models.build import build_shards
-from models.checkpoint import tensor_shapes
 from models.locate import reference_checkpoint
 from models.write_checkpoint import write_checkpoint
 

@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import save
 
 from hil_config.errors import ArtefactError, UsageError
 from hil_config.wire.manifest import MANIFEST_NAME, Manifest, read_manifest, read_shard
 from models.build import build_shards
 from models.oracle import Oracle
+from models.serving.shard_file import SUFFIX, unpack
 from models.session import open_shard, trial_run
 
 
@@ -22,6 +25,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())}
+
+
+def with_weights(data: memoryview) -> onnx.ModelProto:
+    """The graph of a shard with its weights put back into it."""
+    contents = unpack(data)
+    model = onnx.load_from_string(contents.graph)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(contents.weights[tensor.name], tensor.name))
+    return model
 
 
 def test_two_builds_are_equal_byte_for_byte(tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path) -> None:
@@ -34,8 +47,8 @@ def test_the_manifest_lists_every_file_once(tiny_shards: Path) -> None:
     names = [shard.name for shard in manifest.shards]
     assert sorted([*names, MANIFEST_NAME]) == sorted(path.name for path in tiny_shards.iterdir())
     assert len(names) == 1 + 3 + 1 + 2 * 3 * 8
-    assert manifest.find("expert", "int8", 2, 5).name == "expert_02_05_int8.onnx"
-    assert manifest.find("trunk", "fp32", 1).name == "trunk_01.onnx"
+    assert manifest.find("expert", "int8", 2, 5).name == "expert_02_05_int8.safetensors"
+    assert manifest.find("trunk", "fp32", 1).name == "trunk_01.safetensors"
 
 
 def test_every_shard_runs_and_has_the_stated_tensors(tiny_shards: Path) -> None:
@@ -46,7 +59,7 @@ def test_every_shard_runs_and_has_the_stated_tensors(tiny_shards: Path) -> None:
 def test_standard_graphs_pass_the_onnx_checker(tiny_shards: Path) -> None:
     for shard in read_manifest(tiny_shards).shards:
         if shard.precision == "fp32":
-            onnx.checker.check_model(read_shard(tiny_shards, shard), full_check=True)
+            onnx.checker.check_model(with_weights(read_shard(tiny_shards, shard)), full_check=True)
 
 
 def test_a_finished_folder_is_left_alone(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -61,8 +74,8 @@ def test_a_finished_folder_is_left_alone(tiny_checkpoint: Path, tmp_path: Path) 
 def test_a_damaged_folder_is_built_again(tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_shards(tiny_checkpoint, out, ("int8", "fp32"))
-    (out / "head.onnx").write_bytes(b"short")
-    (out / "embed.onnx").unlink()
+    (out / "head.safetensors").write_bytes(b"short")
+    (out / "embed.safetensors").unlink()
     build_shards(tiny_checkpoint, out, ("int8", "fp32"))
     assert contents(out) == contents(tiny_shards)
     assert list(tmp_path.iterdir()) == [out]
@@ -84,14 +97,37 @@ def test_progress_counts_every_shard(tiny_checkpoint: Path, tmp_path: Path) -> N
     assert steps == [(done, 29, shard.name) for done, shard in enumerate(manifest.shards, start=1)]
 
 
-def test_an_interrupted_build_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_an_interrupted_build_goes_on_where_it_stopped(
+    tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
     def stop(done: int, total: int, what: str) -> None:
         if done == 10:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_shards(tiny_checkpoint, tmp_path / "out", progress=stop)
-    assert list(tmp_path.iterdir()) == []
+        build_shards(tiny_checkpoint, tmp_path / "out", ("fp32", "int8"), progress=stop)
+    part = tmp_path / ".out.part"
+    assert list(tmp_path.iterdir()) == [part]
+    done = {name: stamp for name, stamp in stamps(part).items() if name.endswith(SUFFIX)}
+    assert len(done) == 10
+    (part / "expert_09_09_int8.safetensors.tmp").write_bytes(b"half")
+    build_shards(tiny_checkpoint, tmp_path / "out", ("fp32", "int8"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert contents(tmp_path / "out") == contents(tiny_shards)
+    assert {name: stamp for name, stamp in stamps(tmp_path / "out").items() if name in done} == done
+
+
+def test_what_another_checkpoint_left_is_not_taken_over(
+    make_checkpoint: Callable[..., Path], tiny_checkpoint: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(make_checkpoint(tmp_path / "other", seed=2), tmp_path / "out", progress=stop)
+    build_shards(tiny_checkpoint, tmp_path / "out", ("fp32", "int8"))
+    assert contents(tmp_path / "out") == contents(tiny_shards)
 
 
 def test_an_interrupted_rebuild_leaves_the_old_build(
@@ -107,7 +143,7 @@ def test_an_interrupted_rebuild_leaves_the_old_build(
     with pytest.raises(KeyboardInterrupt):
         build_shards(other, out, progress=stop)
     assert contents(out) == before
-    assert sorted(tmp_path.iterdir()) == sorted([out, other])
+    assert sorted(tmp_path.iterdir()) == sorted([out, other, tmp_path / ".out.part"])
 
 
 def test_a_folder_of_something_else_is_not_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -130,7 +166,9 @@ def copied(tiny_checkpoint: Path, tmp_path: Path) -> tuple[Path, Manifest]:
     return tmp_path / "out", build_shards(tiny_checkpoint, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["embed.onnx", "trunk_02.onnx", "head.onnx", "expert_01_03_int8.onnx"])
+@pytest.mark.parametrize(
+    "name", ["embed.safetensors", "trunk_02.safetensors", "head.safetensors", "expert_01_03_int8.safetensors"]
+)
 def test_one_flipped_bit_is_refused_before_it_is_run(copied: tuple[Path, Manifest], name: str) -> None:
     folder, _ = copied
     data = bytearray((folder / name).read_bytes())
@@ -144,7 +182,7 @@ def test_one_flipped_bit_is_refused_before_it_is_run(copied: tuple[Path, Manifes
 
 def test_a_missing_shard_is_refused(copied: tuple[Path, Manifest]) -> None:
     folder, _ = copied
-    os.remove(folder / "trunk_00.onnx")
+    os.remove(folder / "trunk_00.safetensors")
     with pytest.raises(ArtefactError, match="trunk_00"):
         Oracle(folder, "int8")
 
@@ -162,5 +200,10 @@ def test_a_graph_that_is_not_what_the_manifest_says_is_refused(copied: tuple[Pat
 
 
 def test_bytes_that_are_no_graph_are_refused(copied: tuple[Path, Manifest]) -> None:
+    head = copied[1].find("head", "fp32")
+    with pytest.raises(ArtefactError, match="not a shard"):
+        open_shard(head, b"not a graph")
+    with pytest.raises(ArtefactError, match="no tensor 'graph'"):
+        open_shard(head, save({"weights": np.zeros(3)}))
     with pytest.raises(ArtefactError, match="refuses"):
-        open_shard(copied[1].find("head", "fp32"), b"not a graph")
+        open_shard(head, save({"graph": np.zeros(30, np.uint8)}))

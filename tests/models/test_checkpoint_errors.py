@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from hil_config.errors import DataFileError
-from models.architecture import Architecture
+from models.architecture import Architecture, config_values
 from models.build import build_shards
-from models.checkpoint import config_values, parse_architecture, read_checkpoint
+from models.checkpoint import read_checkpoint
+from models.families import describe
 from models.importance import uniform
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -66,11 +67,10 @@ def refused(folder: Path, *parts: str) -> None:
         ("rope_theta", "big", "positive"),
         ("eos_token_id", 160, "vocabulary"),
         ("hidden_act", "gelu", "'silu'"),
-        ("attention_bias", True, "False"),
-        ("decoder_sparse_step", 2, "1"),
-        ("mlp_only_layers", [0], "[]"),
-        ("rope_scaling", {"type": "yarn"}, "None"),
-        ("rope_parameters", {"rope_type": "yarn"}, "default"),
+        ("mlp_only_layers", [9], "layers below 3"),
+        ("rope_scaling", "yarn", "an object"),
+        ("rope_parameters", {"rope_type": "spiral"}, "'default' or"),
+        ("quantization_config", {"quant_method": "gptq"}, "'mxfp4'"),
     ],
 )
 def test_a_wrong_config_value_is_named(folder: Path, key: str, value: object, wanted: str) -> None:
@@ -145,7 +145,7 @@ def test_wrong_importance_tables_are_named(folder: Path, table: object) -> None:
 
 def test_a_checkpoint_without_measurements_gets_uniform_tables(folder: Path) -> None:
     manifest = build_shards(folder, folder.parent / "out")
-    wanted = uniform(read_checkpoint(folder).architecture)
+    wanted = uniform(read_checkpoint(folder).description)
     assert manifest.model.activation == wanted.activation
     assert manifest.model.importance == wanted.importance
     assert manifest.model.activation[0] == (0.25,) * 8
@@ -172,11 +172,11 @@ def test_an_index_cannot_name_a_file_elsewhere(folder: Path) -> None:
 
 
 def test_newer_config_spellings_are_understood(folder: Path) -> None:
-    old = read_checkpoint(folder).architecture
-    values = config_values(old, "x")
+    checkpoint = read_checkpoint(folder)
+    old, values = checkpoint.description, config_values(checkpoint.architecture, "x")
     values["num_local_experts"] = values.pop("num_experts")
     values["rope_parameters"] = {"rope_theta": values.pop("rope_theta"), "rope_type": "default"}
-    assert parse_architecture(Path(CONFIG), values) == old
+    assert describe(Path(CONFIG), values) == old
 
 
 JSON_VALUES = st.recursive(
@@ -193,4 +193,4 @@ def test_any_config_gives_an_architecture_or_a_named_error(data: st.DataObject) 
     key = data.draw(st.sampled_from(sorted(values)))
     values[key] = data.draw(JSON_VALUES)
     with contextlib.suppress(DataFileError):  # any other exception fails the test
-        assert parse_architecture(Path(CONFIG), values).hidden >= 1
+        assert describe(Path(CONFIG), values).hidden >= 1

@@ -33,10 +33,10 @@ def test_a_row_does_not_depend_on_its_batch_mates(tiny_shards: Path, precision: 
 def test_fp32_expert_is_a_swiglu_network_of_the_checkpoints_weights(tiny_shards: Path, tiny_checkpoint: Path) -> None:
     shard = read_manifest(tiny_shards).find("expert", "fp32", 2, 7)
     session = open_shard(shard, read_shard(tiny_shards, shard))
-    gate, up, down = read_checkpoint(tiny_checkpoint).expert(2, 7)
+    expert = read_checkpoint(tiny_checkpoint).expert(2, 7)
     x = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
-    inner = x @ gate.T
-    wanted = (inner / (1 + np.exp(-inner)) * (x @ up.T)) @ down.T
+    inner = x @ expert.gate.T
+    wanted = (inner / (1 + np.exp(-inner)) * (x @ expert.up.T)) @ expert.down.T
     np.testing.assert_allclose(session.run(None, {"x": x})[0], wanted, rtol=0, atol=1e-5)
 
 
@@ -78,10 +78,10 @@ def test_a_low_rank_delta_fed_to_one_run_acts_on_that_run_alone(
     before = session.run(None, {"x": x})[0]
     adapted = session.run(None, {"x": x, **delta})[0]
     assert np.array_equal(session.run(None, {"x": x})[0], before), "the next run is without it, bit for bit"
-    gate, up, down = read_checkpoint(tiny_checkpoint).expert(0, 3)
+    expert = read_checkpoint(tiny_checkpoint).expert(0, 3)
     low = x @ delta["delta_gate_up_a"] @ delta["delta_gate_up_b"]
-    first, second = x @ gate.T + low[:, :width], x @ up.T + low[:, width:]
+    first, second = x @ expert.gate.T + low[:, :width], x @ expert.up.T + low[:, width:]
     inner = first / (1 + np.exp(-first)) * second
-    wanted = inner @ down.T + inner @ delta["delta_y_a"] @ delta["delta_y_b"]
+    wanted = inner @ expert.down.T + inner @ delta["delta_y_a"] @ delta["delta_y_b"]
     assert np.abs(wanted - before).max() > 0.1, "the delta must be large enough to be seen"
     np.testing.assert_allclose(adapted, wanted, rtol=0, atol={"fp32": 1e-4, "int8": 0.15}[precision])

@@ -53,12 +53,12 @@ def test_show_lists_kinds_and_sizes(tiny_shards: Path) -> None:
 def test_verify_finds_a_changed_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     invoke("build", tiny_checkpoint, "--out", out)
-    data = bytearray((out / "trunk_01.onnx").read_bytes())
+    data = bytearray((out / "trunk_01.safetensors").read_bytes())
     data[100] ^= 8
-    (out / "trunk_01.onnx").write_bytes(data)
+    (out / "trunk_01.safetensors").write_bytes(data)
     result = invoke("verify", out)
     assert isinstance(result.exception, ArtefactError)
-    assert "trunk_01.onnx" in str(result.exception)
+    assert "trunk_01.safetensors" in str(result.exception)
 
 
 @pytest.mark.parametrize(("command", "error"), [("show", ArtefactError), ("verify", ArtefactError)])

@@ -1,0 +1,225 @@
+"""Attention of one decoder layer over a batch of requests, as ONNX nodes.
+
+Letters: B requests, T new positions a request (padded), R = B * T rows, P past positions (padded), S = P + T,
+Q query heads, K key/value heads, G = Q / K, D key and V value size of a head.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from hil_config.wire.manifest import Precision
+from models.checkpoint import Checkpoint, deinterleave
+from models.describe import Attention
+from models.graph import Graph
+from models.tensor_file import FloatArray
+
+_MASKED = -1e30
+_FAR = 1 << 40
+
+
+class Positions:
+    """What all decoder layers of a shard share: rotary tables and who may see whom."""
+
+    def __init__(self, g: Graph, a: Attention) -> None:
+        self.g, self.a = g, a
+        g.node("Shape", ["position"], "rows_shape")
+        self._rotary()
+        self._key_positions()
+        self._visible: dict[int, str] = {}
+
+    def _rotary(self) -> None:
+        """`cos` and `sin` [B, T, 1, D / 2] of the absolute positions."""
+        g, rotary = self.g, self.a.rotary
+        g.node("Cast", ["position"], "position_float", to=TensorProto.FLOAT)
+        g.node("Unsqueeze", ["position_float", g.constant([2, 3])], "position_4d")
+        frequencies = g.constant(np.array(rotary.frequencies, dtype=np.float32), "frequencies")
+        g.node("Mul", ["position_4d", frequencies], "angle")
+        self.cos = g.scaled(g.node("Cos", ["angle"], "cos"), rotary.factor, "cos_scaled")
+        self.sin = g.scaled(g.node("Sin", ["angle"], "sin"), rotary.factor, "sin_scaled")
+
+    def _key_positions(self) -> None:
+        """`key_position` [B, 1, 1, 1, S]: a past key's is its index, padding is far in the future."""
+        g = self.g
+        zero = g.constant(np.array(0, dtype=np.int64), "zero")
+        far = g.constant(np.array(_FAR, dtype=np.int64), "far")
+        g.node("Shape", ["past_key"], "past_count_1d", start=1, end=2)
+        g.reshape("past_count_1d", (), "past_count")
+        g.node("Range", [zero, "past_count", g.constant(np.array(1, dtype=np.int64), "one")], "past_index")
+        g.node("Slice", ["position", g.constant([0]), g.constant([1]), g.constant([1])], "start")
+        g.node("Less", ["past_index", "start"], "past_real")
+        g.node("Where", ["past_real", "past_index", far], "past_position")
+        g.node("Less", ["position", zero], "padding")
+        g.node("Where", ["padding", far, "position"], "new_position")
+        g.node("Concat", ["past_position", "new_position"], "key_position_2d", axis=1)
+        g.node("Unsqueeze", ["key_position_2d", g.constant([1, 2, 3])], "key_position")
+        g.node("Unsqueeze", ["position", g.constant([1, 2, 4])], "query_position")
+
+    def visible(self, window: int) -> str:
+        """[B, 1, 1, T, S] bool: keys not after the query and, with a window, fewer than `window` before it."""
+        if window not in self._visible:
+            g, out = self.g, f"visible_{window}"
+            seen = g.node("LessOrEqual", ["key_position", "query_position"], out + "_causal")
+            if window:
+                g.node("Sub", ["query_position", g.constant(np.array(window, dtype=np.int64))], out + "_edge")
+                g.node("Greater", ["key_position", out + "_edge"], out + "_near")
+                seen = g.node("And", [seen, out + "_near"], out)
+            self._visible[window] = seen
+        return self._visible[window]
+
+    def heads(self, x: str, heads: int, size: int, out: str) -> str:
+        """[R, heads * size] -> [B, T, heads, size]."""
+        shape = f"shape_{heads}_{size}"
+        if not any(shape in node.output for node in self.g.nodes):
+            self.g.node("Concat", ["rows_shape", self.g.constant([heads, size])], shape, axis=0)
+        return self.g.node("Reshape", [x, shape], out)
+
+    def rotate(self, x: str, out: str) -> str:
+        """Rotate the first half of the last dimension against the second half."""
+        g = self.g
+        g.node("Split", [x], [out + ".low", out + ".high"], axis=-1, num_outputs=2)
+        g.node("Mul", [out + ".low", self.cos], out + ".low_cos")
+        g.node("Mul", [out + ".high", self.sin], out + ".high_sin")
+        g.node("Mul", [out + ".high", self.cos], out + ".high_cos")
+        g.node("Mul", [out + ".low", self.sin], out + ".low_sin")
+        g.node("Sub", [out + ".low_cos", out + ".high_sin"], out + ".first")
+        g.node("Add", [out + ".high_cos", out + ".low_sin"], out + ".second")
+        return g.node("Concat", [out + ".first", out + ".second"], out, axis=-1)
+
+
+class DecoderLayer:
+    """Weights of one decoder layer's attention, and the nodes that compute it. Names start with `prefix`."""
+
+    def __init__(self, g: Graph, checkpoint: Checkpoint, n: int, prefix: str, precision: Precision) -> None:
+        self.g, self.checkpoint, self.n, self.prefix, self.precision = g, checkpoint, n, prefix, precision
+        self.d, self.a = checkpoint.description, checkpoint.description.attention
+        self.key, self.value = (f"{prefix}new_key", f"{prefix}new_value") if prefix else ("key", "value")
+
+    def read(self, name: str, *shape: int) -> FloatArray:
+        return self.checkpoint.tensor(f"model.layers.{self.n}.{name}", *shape)
+
+    def norm(self, x: str, name: str, out: str) -> str:
+        """The layer's own kind of normalisation over the hidden size."""
+        return normalise(self.g, self.checkpoint, x, f"model.layers.{self.n}.{name}", self.prefix + out)
+
+    def project(self, x: str, name: str, outputs: int, inputs: int, biased: bool, scale: float, out: str) -> str:
+        weight = self.read(f"self_attn.{name}.weight", outputs, inputs)
+        bias = self.read(f"self_attn.{name}.bias", outputs) if biased else None
+        if scale != 1.0:
+            weight = weight * np.float32(scale)
+            bias = None if bias is None else bias * np.float32(scale)
+        return self.g.linear(x, weight, self.prefix + out, self.precision, bias)
+
+    def grouped(self, x: str, p: Positions) -> tuple[str, str, str]:
+        """Query [B, T, Q, D] (already scaled), key [B, T, K, D] and value [B, T, K, D] of rows x [R, H].
+
+        The attention scale is folded into the query norm's weight or the query weights: a node less.
+        """
+        a, out = self.a, {"q": self.prefix + "query", "k": self.key, "v": self.value}
+        for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
+            width, name = heads * a.key_dim, f"{short}_norm"
+            scale = a.scale if short == "q" else 1.0
+            normed = a.norm != "none" and short != "v"
+            flat = self.project(
+                x, f"{short}_proj", width, self.d.hidden, a.bias, 1.0 if normed else scale, f"{short}_flat"
+            )
+            if normed and a.norm == "full":
+                weight = self.read(f"self_attn.{name}.weight", width) * np.float32(scale)
+                flat = self.g.rms_norm(flat, weight, self.d.epsilon, self.prefix + name)
+            if a.clip:
+                low, high = self.g.constant(-a.clip * scale), self.g.constant(a.clip * scale)
+                flat = self.g.node("Clip", [flat, low, high], f"{self.prefix}{short}_clipped")
+            split = p.heads(flat, heads, a.key_dim, out[short] if short == "v" else f"{self.prefix}{short}_heads")
+            if normed and a.norm == "head":
+                weight = self.read(f"self_attn.{name}.weight", a.key_dim) * np.float32(scale)
+                split = self.g.rms_norm(split, weight, self.d.epsilon, self.prefix + name)
+            if short != "v":
+                p.rotate(split, out[short])
+        return out["q"], out["k"], out["v"]
+
+    def latent(self, x: str, p: Positions) -> tuple[str, str, str]:
+        """The same with multi-head latent attention; keys and values are kept per head, expanded."""
+        g, a, latent, pre = self.g, self.a, self.a.latent, self.prefix
+        assert latent is not None
+        turn = a.rotary.interleaved
+        if latent.query_rank:
+            low = self.project(x, "q_a_proj", latent.query_rank, self.d.hidden, a.bias, 1.0, "q_low")
+            low = g.rms_norm(
+                low, self.read("self_attn.q_a_layernorm.weight", latent.query_rank), 1e-6, pre + "q_low_norm"
+            )
+            weight = self.read("self_attn.q_b_proj.weight", a.heads * a.key_dim, latent.query_rank)
+        else:
+            low, weight = x, self.read("self_attn.q_proj.weight", a.heads * a.key_dim, self.d.hidden)
+        weight = deinterleave(weight, a.heads, latent.rotary) if turn else weight
+        flat = g.linear(low, weight * np.float32(a.scale), pre + "q_flat", self.precision)
+        p.heads(flat, a.heads, a.key_dim, pre + "q_heads")
+        parts = g.constant([latent.plain, latent.rotary])
+        g.node("Split", [pre + "q_heads", parts], [pre + "q_plain", pre + "q_turn"], axis=-1)
+        p.rotate(pre + "q_turn", pre + "q_turned")
+        query = g.node("Concat", [pre + "q_plain", pre + "q_turned"], pre + "query", axis=-1)
+        return query, *self._latent_keys(x, p)
+
+    def _latent_keys(self, x: str, p: Positions) -> tuple[str, str]:
+        g, a, latent, pre = self.g, self.a, self.a.latent, self.prefix
+        assert latent is not None
+        width = latent.kv_rank + latent.rotary
+        down = self.read("self_attn.kv_a_proj_with_mqa.weight", width, self.d.hidden)
+        bias = self.read("self_attn.kv_a_proj_with_mqa.bias", width) if a.bias else None
+        if a.rotary.interleaved:
+            down = deinterleave(down, 1, latent.rotary)
+            bias = None if bias is None else deinterleave(bias, 1, latent.rotary)
+        g.linear(x, down, pre + "kv_low", self.precision, bias)
+        parts = g.constant([latent.kv_rank, latent.rotary])
+        g.node("Split", [pre + "kv_low", parts], [pre + "kv_latent", pre + "k_turn_flat"], axis=-1)
+        norm = self.read("self_attn.kv_a_layernorm.weight", latent.kv_rank)
+        g.rms_norm(pre + "kv_latent", norm, 1e-6, pre + "kv_norm")
+        size = latent.plain + a.value_dim
+        up = self.read("self_attn.kv_b_proj.weight", a.heads * size, latent.kv_rank)
+        p.heads(g.linear(pre + "kv_norm", up, pre + "kv_flat", self.precision), a.heads, size, pre + "kv_heads")
+        parts = g.constant([latent.plain, a.value_dim])
+        g.node("Split", [pre + "kv_heads", parts], [pre + "k_plain", self.value], axis=-1)
+        p.rotate(p.heads(pre + "k_turn_flat", 1, latent.rotary, pre + "k_turn"), pre + "k_turned")
+        g.node("Expand", [pre + "k_turned", g.constant([1, 1, a.heads, 1])], pre + "k_shared")
+        return g.node("Concat", [pre + "k_plain", pre + "k_shared"], self.key, axis=-1), self.value
+
+    def attend(self, query: str, keys: str, values: str, p: Positions) -> str:
+        """Query [B, T, Q, D] over keys [B, S, K, D] and values [B, S, K, V] -> [R, Q * V]."""
+        g, a, pre = self.g, self.a, self.prefix
+        groups = a.heads // a.kv_heads
+        g.reshape(query, (0, 0, a.kv_heads, groups, a.key_dim), pre + "query_grouped")
+        g.node("Transpose", [pre + "query_grouped"], pre + "query_t", perm=[0, 2, 3, 1, 4])
+        g.node("Transpose", [keys], pre + "keys_t", perm=[0, 2, 3, 1])
+        g.node("Transpose", [values], pre + "values_t", perm=[0, 2, 1, 3])
+        g.node("Unsqueeze", [pre + "keys_t", g.constant([2])], pre + "keys_5d")
+        g.node("Unsqueeze", [pre + "values_t", g.constant([2])], pre + "values_5d")
+        g.node("MatMul", [pre + "query_t", pre + "keys_5d"], pre + "logits")
+        seen = p.visible(a.windows[self.n])
+        g.node("Where", [seen, pre + "logits", g.constant(_MASKED)], pre + "logits_masked")
+        share = self._softmax(pre + "logits_masked")
+        g.node("MatMul", [share, pre + "values_5d"], pre + "mixed_t")
+        g.node("Transpose", [pre + "mixed_t"], pre + "mixed_5d", perm=[0, 3, 1, 2, 4])
+        return g.reshape(pre + "mixed_5d", (-1, a.heads * a.value_dim), pre + "mixed")
+
+    def _softmax(self, logits: str) -> str:
+        """Over keys; with sinks over keys and the head's sink, whose share is then left out."""
+        g, a, pre = self.g, self.a, self.prefix
+        if not a.sinks:
+            return g.node("Softmax", [logits], pre + "attention", axis=-1)
+        sinks = self.read("self_attn.sinks", a.heads).reshape(1, a.kv_heads, a.heads // a.kv_heads, 1, 1)
+        g.node("ReduceMax", [logits, g.constant([-1])], pre + "largest", keepdims=1)
+        g.node("Mul", [pre + "largest", g.constant(0.0)], pre + "nothing")
+        g.node("Add", [pre + "nothing", g.weight(pre + "sinks", sinks)], pre + "sink_column")
+        g.node("Concat", [logits, pre + "sink_column"], pre + "logits_and_sink", axis=-1)
+        g.node("Softmax", [pre + "logits_and_sink"], pre + "attention_and_sink", axis=-1)
+        ends = [g.constant([0]), g.constant([-1]), g.constant([4])]
+        return g.node("Slice", [pre + "attention_and_sink", *ends], pre + "attention")
+
+
+def normalise(g: Graph, checkpoint: Checkpoint, x: str, name: str, out: str) -> str:
+    """RMSNorm or LayerNorm with the weights called `name`."""
+    d = checkpoint.description
+    weight = checkpoint.tensor(name + ".weight", d.hidden)
+    if d.norm == "rms":
+        return g.rms_norm(x, weight, d.epsilon, out)
+    return g.layer_norm(x, weight, checkpoint.tensor(name + ".bias", d.hidden), d.epsilon, out)
