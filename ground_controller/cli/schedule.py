@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ground_controller.cli.schedule_formats import export_command, import_command
 from ground_controller.preparation import compile_orbit
 from hil_config.schema.load import default_path, load_campaign
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
@@ -17,6 +18,10 @@ from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_sc
 @click.group()
 def schedule() -> None:
     """Compile and look at link schedules."""
+
+
+schedule.add_command(import_command)
+schedule.add_command(export_command)
 
 
 @schedule.command("build")

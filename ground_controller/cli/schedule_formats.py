@@ -1,0 +1,136 @@
+"""`hil schedule import` and `export`: contact plans of others to the project's own CSV, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from ground_controller.formats.hdtn import RATE_UNITS
+from ground_controller.formats.plan import ContactPlan, Imported
+from ground_controller.formats.registry import FORMATS, read_node_map, read_plan, renamed, write_plan
+from hil_config.errors import DataFileError, UsageError
+
+SHOWN_WARNINGS = 8
+
+
+@click.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What the file or folder is.")
+@click.option("--out", type=click.Path(path_type=Path), help="The plan (CSV) to write; without it only checks.")
+@click.option("--lenient", is_flag=True, help="Leave out contacts that end before they begin, keep overlaps; warned.")
+@click.option("--rate-unit", type=click.Choice(list(RATE_UNITS)), help="HDTN: what the rates are really in.")
+@click.option("--epoch-utc", help="ION: the instant of +0, like 2024-10-21T08:20:00Z.")
+@click.option("--hold-ranges", is_flag=True, help="ION: a pair's last range holds on after its end.")
+@click.option("--until-s", type=float, help="NetSatBench, Hypatia: when the plan ends.")
+@click.option("--rate-mbit-s", type=float, help="Hypatia: rate of its links.")
+@click.option("--step-s", type=float, help="Hypatia: length of a step.")
+@click.option("--node-map", type=click.Path(path_type=Path), help="CSV `name,number`: numbers become names.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def import_command(
+    path: Path, name: str, out: Path | None, lenient: bool, rate_unit: str | None, epoch_utc: str | None,
+    hold_ranges: bool, until_s: float | None, rate_mbit_s: float | None, step_s: float | None, node_map: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Read a contact plan, check it, and write it as CSV with its units in the header."""
+    options = {"lenient": lenient, "rate_unit": rate_unit, "epoch_utc": epoch_utc, "hold_ranges": hold_ranges,
+               "until_s": until_s, "rate_mbit_s": rate_mbit_s, "step_s": step_s}  # fmt: skip
+    found = read_plan(path, name, options)
+    plan = found.plan
+    if node_map:
+        plan = renamed(plan, {number: one for one, number in read_node_map(node_map).items()}, str(node_map))
+    if out:
+        text = write_plan(plan, "csv", {})
+        assert isinstance(text, str)
+        write_file(out, text)
+    _tell(Imported(plan, found.warnings), out, as_json)
+
+
+@click.command("export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "name", type=click.Choice([n for n, one in FORMATS.items() if one.write]), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file or folder to write.")
+@click.option("--round", "rounded", is_flag=True, help="ION, HDTN: times inward, delays up, rates down to whole units.")
+@click.option("--epoch-utc", help="NetSatBench: the instant of second 0, where the plan does not say it.")
+@click.option("--node-map", type=click.Path(path_type=Path), help="CSV `name,number`: names become numbers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def export_command(
+    path: Path, name: str, out: Path, rounded: bool, epoch_utc: str | None, node_map: Path | None, as_json: bool
+) -> None:
+    """Write a plan (CSV) in the format of others."""
+    found = read_plan(path, "csv", {"lenient": True})
+    plan = renamed(found.plan, read_node_map(node_map), str(node_map)) if node_map else found.plan
+    content = write_plan(plan, name, {"rounded": rounded, "epoch_utc": epoch_utc})
+    if isinstance(content, str):
+        write_file(out, content)
+    else:
+        write_folder(out, content)
+    _tell(Imported(plan, found.warnings), out, as_json)
+
+
+def write_file(out: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = out.with_name(out.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(
+            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
+        ) from error
+
+
+def write_folder(out: Path, files: dict[str, str]) -> None:
+    """Write a folder that must not be there yet, or be empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already", "give a folder that does not exist yet")
+    part = out.with_name(out.name + ".part")
+    try:
+        part.mkdir(parents=True)
+        for name, text in files.items():
+            write_file(part / name, text)
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
+        ) from error
+
+
+def _tell(found: Imported, out: Path | None, as_json: bool) -> None:
+    plan = found.plan
+    if not plan.contacts:
+        raise DataFileError("the plan holds no contact", "give a file with contacts")
+    first = min(one.start_s for one in plan.contacts)
+    rates = sorted({one.rate_bit_s for one in plan.contacts})
+    delays = sorted({one.delay_s for one in plan.contacts})
+    if as_json:
+        click.echo(json.dumps({
+            "nodes": len(plan.nodes), "contacts": len(plan.contacts), "epoch_utc": plan.epoch_utc or None,
+            "start_s": first, "end_s": plan.end_s, "rate_bit_s": [rates[0], rates[-1]],
+            "delay_s": [delays[0], delays[-1]], "warnings": list(found.warnings), "out": str(out) if out else None,
+        }))  # fmt: skip
+        return
+    for warning in found.warnings[:SHOWN_WARNINGS]:
+        click.echo(f"warning: {warning}", err=True)
+    if len(found.warnings) > SHOWN_WARNINGS:
+        click.echo(f"warning: ... and {len(found.warnings) - SHOWN_WARNINGS} more (--json lists all)", err=True)
+    click.echo(f"{len(plan.contacts)} contacts of {len(plan.nodes)} nodes, {first:g} to {plan.end_s:g} s"
+               f" after {plan.epoch_utc or 'a second 0 that the plan does not date'}")  # fmt: skip
+    click.echo(f"rates {rates[0] / 1e6:g} to {rates[-1] / 1e6:g} Mbit/s, delays {delays[0]:g} to {delays[-1]:g} s")
+    for what, count in _counts(plan):
+        click.echo(f"{count} {what}")
+    if out:
+        click.echo(f"wrote {out}")
+
+
+def _counts(plan: ContactPlan) -> list[tuple[str, int]]:
+    both = (("registrations", len(plan.registered)), ("hypothetical contacts", len(plan.hypothetical)))
+    return [(what, count) for what, count in both if count]
