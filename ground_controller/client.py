@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 
 from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.seal import KeyRing
 from hil_config.tls import TlsFiles, accept, client_context, connect, server_context
 from hil_config.wire.frames import (
     Cancel,
@@ -24,6 +26,7 @@ from hil_config.wire.frames import (
     Hello,
     Refusal,
     Route,
+    Sealed,
     Step,
     Token,
     encode_frame,
@@ -94,7 +97,8 @@ class Client:
     addresses: node -> (host, port).
     routes: the best gateways now, avoiding some; None when there are none.
     record: takes every event (TokenArrived, AttemptBegan) before anything follows from it.
-    tls: with it both directions are mutual TLS; None runs in the clear.
+    tls: with it both directions are mutual TLS and frames are sealed; None runs in the clear.
+    offers: what each node said about how to seal for it.
     """
 
     def __init__(
@@ -106,10 +110,18 @@ class Client:
         end_of_text: int,
         token_timeout_s: float,
         tls: TlsFiles | None = None,
+        offers: dict[str, bytes] | None = None,
     ) -> None:
         self._dial = None if tls is None else client_context(tls)
         self._listen = None if tls is None else server_context(tls)
-        self._hello = encode_frame(Hello(NAME, run, "client"))
+        boot_id = uuid.uuid4().hex[:12]
+        self._run = run
+        self._ring = None if tls is None else KeyRing(NAME, boot_id, tls)
+        if self._ring is not None:
+            for offer in (offers or {}).values():
+                self._ring.meet(run, offer, newest=False)
+        self.offer = b"" if self._ring is None else self._ring.offer
+        self._hello = encode_frame(Hello(NAME, run, boot_id, offer=self.offer))
         self._addresses = addresses
         self._routes = routes
         self._record = record
@@ -196,7 +208,10 @@ class Client:
             if sock is None:
                 sock = self._out[node] = self._connect(node)
                 sock.sendall(self._hello)
-            sock.sendall(encode_frame(frame))
+            if self._ring is None:
+                sock.sendall(encode_frame(frame))
+            else:
+                sock.sendall(self._ring.seal(self._run, node, frame, "fp32"))
             return True
         except (OSError, LinkError):
             self._drop(node)
@@ -244,13 +259,27 @@ class Client:
             while data := connection.recv(1 << 16):
                 decoder.receive(data)
                 while (frame := decoder.next_frame()) is not None:
-                    self._take(frame)
+                    self._unseal(frame)
         except (OSError, LinkError, RemoteProtocolError):
             self.stray_frames += 1
         finally:
             connection.close()
             with self._lock:
                 self._in.discard(connection)
+
+    def _unseal(self, frame: Frame) -> None:
+        """In a run with sealed frames: know again a node that says hello, open what is sealed, take nothing else."""
+        try:
+            if self._ring is not None and isinstance(frame, Hello):
+                self._ring.meet(self._run, frame.offer)
+            elif self._ring is None:
+                self._take(frame)
+            elif isinstance(frame, Sealed):
+                self._take(self._ring.open(self._run, frame))
+            else:
+                self.stray_frames += 1
+        except RemoteProtocolError:
+            self.stray_frames += 1
 
     def _take(self, frame: Frame) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from hil_config.clock import Clock, PacedClock, SteppedClock
-from hil_config.errors import DataFileError
+from hil_config.errors import DataFileError, RemoteProtocolError
 from hil_config.units import HostSeconds
 from hil_config.wire.frames import Cancel, ExpertCall, ExpertReply, Frame, Handover, Hello, Refusal, Step
 from hil_config.wire.messages import ClockAnchor, LinkReport, NodeEvent, Prepare, SetDuty, TokenEvidence
@@ -18,6 +18,7 @@ from node_agent.engine.experts import ExpertBank, NotHeld
 from node_agent.engine.gateway import Gateway
 from node_agent.engine.plans import PlanBook
 from node_agent.engine.trunk import Trunk
+from node_agent.link.inbound import Inbound
 from node_agent.link.peers import Peers
 from node_agent.link.security import CLEAR, Security
 from node_agent.shards.store import ShardStore
@@ -55,6 +56,7 @@ class RunContext:
         self.bank = ExpertBank(store, order.experts)
         self.plans = PlanBook(store.manifest.model, order.plan)
         self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security)
+        self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)
         self.trunk = Trunk(store, order.trunk_layers)
@@ -80,6 +82,12 @@ class RunContext:
             return f"it speaks for run {hello.run!r}, this node is in {self.order.run!r}"
         if hello.peer not in {peer.name for peer in self.order.peers}:
             return "it is not among this run's peers"
+        if self.peers.ring is not None:
+            try:
+                if self.peers.ring.meet(hello.run, hello.offer) != hello.peer:
+                    return "its offer to seal is another's"
+            except RemoteProtocolError as error:
+                return error.message
         return ""
 
     def anchor(self, anchor: ClockAnchor) -> None:
@@ -121,8 +129,15 @@ class RunContext:
         else:
             self._event("PeerRefused", reason=reason)
 
+    def _frame_refused(self, peer: str, reason: str, count: int) -> None:
+        self._event("FrameRefused", peer=peer, reason=reason, count=count)
+
     def handle(self, peer: str, frame: Frame, received_s: float) -> None:
         """One frame from an admitted peer (reader threads)."""
+        arrived = self.inbound.take(peer, frame)
+        if arrived is None:
+            return
+        peer, frame = arrived
         if isinstance(frame, ExpertCall):
             self._serve(peer, frame, received_s)
         elif isinstance(frame, ExpertReply) or (isinstance(frame, Refusal) and frame.call):

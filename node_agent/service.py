@@ -44,7 +44,7 @@ class Agent:
         self._run: RunContext | None = None
         self._epoch = 0
         self._found = probe(config)
-        self._security = secure(config.tls)
+        self._security = secure(config.tls, config.node, self.boot_id)
         self._listener = Listener(
             self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone, self._security.listen
         )

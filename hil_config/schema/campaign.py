@@ -31,7 +31,9 @@ class Model(Strict):
     precision: Literal["int8", "fp32"] = Field(default="int8", description="Precision of the expert shards.")
     trunk_slices: Count = Field(default=2, description="Layer ranges of the trunk, each on a gateway of its own.")
     replicas: Count = Field(default=2, description="Boards that hold each expert.")
-    hidden_codec: Literal["fp32", "fp16", "int8"] = Field(default="fp16", description="Hidden states between boards.")
+    hidden_codec: Literal["fp32", "fp16", "int8", "int4"] = Field(
+        default="fp16", description="Hidden states between boards."
+    )
 
 
 class Orbit(Strict):

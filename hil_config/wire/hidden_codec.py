@@ -1,7 +1,9 @@
-"""How a hidden state [rows, width] float32 is written in a frame: fp32, fp16, or int8 with a scale per row.
+"""How a hidden state [rows, width] float32 is written in a frame: fp32, fp16, int8 or int4.
 
-fp16 saturates at its largest finite value; int8 is symmetric per token, so its error is at most half a
-scale, scale = max|row| / 127. Non-finite values are refused at both ends.
+fp16 saturates at its largest finite value. int8 is symmetric per token (row): a float32 scale, max|row| / 127. int4 is
+symmetric per group of `GROUP` values of a row: a float16 scale, max|group| / 7, two codes a byte, low half first.
+The error of both is at most half a scale, to which int4 adds the rounding of its scale (2^-11 of the value).
+Non-finite values are refused at both ends.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 
 from hil_config.errors import LocalProtocolError, RemoteProtocolError
 
-Codec = Literal["fp32", "fp16", "int8"]
-CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8")
+Codec = Literal["fp32", "fp16", "int8", "int4"]
+CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8", "int4")
+GROUP = 32
 _FP16_MAX = 65504.0
 
 Hidden = NDArray[np.float32]
@@ -26,7 +29,14 @@ def encoded_size(codec: Codec, rows: int, width: int) -> int:
         return 4 * rows * width
     if codec == "fp16":
         return 2 * rows * width
-    return rows * (width + 4)
+    if codec == "int8":
+        return rows * (width + 4)
+    return rows * (2 + GROUP // 2) * _groups(width)
+
+
+def _groups(width: int) -> int:
+    """Groups of a row; the last is filled up with zeros."""
+    return -(-width // GROUP)
 
 
 def encode_hidden(hidden: Hidden, codec: Codec) -> bytes:
@@ -37,11 +47,37 @@ def encode_hidden(hidden: Hidden, codec: Codec) -> bytes:
         return hidden.astype("<f4", copy=False).tobytes()
     if codec == "fp16":
         return np.clip(hidden, -_FP16_MAX, _FP16_MAX).astype("<f2").tobytes()
+    if codec == "int4":
+        return _encode_int4(hidden)
     peak = np.abs(hidden).max(axis=1, initial=0.0)
     scale = (peak / 127.0).astype("<f4")
     safe = np.where(scale > 0.0, scale, np.float32(1.0))
     codes = np.clip(np.rint(hidden / safe[:, None]), -127, 127).astype(np.int8)
     return bytes(scale.tobytes() + codes.tobytes())
+
+
+def _encode_int4(hidden: Hidden) -> bytes:
+    rows, width = hidden.shape
+    grouped = np.zeros((rows, _groups(width), GROUP), np.float32)
+    grouped.reshape(rows, -1)[:, :width] = hidden
+    peak = np.abs(grouped).max(axis=2)
+    scale = np.minimum(peak / 7.0, _FP16_MAX).astype("<f2")
+    safe = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    codes = np.clip(np.rint(grouped / safe[:, :, None]), -7, 7).astype(np.int8)
+    pairs = (codes & 0xF).astype(np.uint8).reshape(rows, -1, 2)
+    return bytes(scale.tobytes() + (pairs[:, :, 0] | pairs[:, :, 1] << 4).tobytes())
+
+
+def _decode_int4(data: bytes | memoryview, rows: int, width: int) -> Hidden:
+    groups = _groups(width)
+    scale = np.frombuffer(data, "<f2", rows * groups).astype(np.float32).reshape(rows, groups, 1)
+    packed = np.frombuffer(data, np.uint8, rows * groups * GROUP // 2, 2 * rows * groups)
+    codes = np.empty((len(packed), 2), np.int8)
+    codes[:, 0] = (packed << 4).view(np.int8) >> 4
+    codes[:, 1] = packed.view(np.int8) >> 4
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = codes.reshape(rows, groups, GROUP) * scale
+    return np.ascontiguousarray(values.reshape(rows, -1)[:, :width], np.float32)
 
 
 def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int) -> Hidden:
@@ -55,6 +91,8 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         hidden = np.frombuffer(data, "<f4").reshape(rows, width).astype(np.float32, copy=False)
     elif codec == "fp16":
         hidden = np.frombuffer(data, "<f2").reshape(rows, width).astype(np.float32)
+    elif codec == "int4":
+        hidden = _decode_int4(data, rows, width)
     else:
         scale = np.frombuffer(data, "<f4", rows)
         codes = np.frombuffer(data, np.int8, rows * width, 4 * rows).reshape(rows, width)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from hil_config.errors import RemoteProtocolError
+from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.provenance import Provenance
 
@@ -41,7 +42,7 @@ class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Status(_Message, frozen=True):
-    """Retained; `offline` is the last will."""
+    """Retained; `offline` is the last will. `offer` is what peers need to seal frames for this node."""
 
     node: str
     boot_id: str
@@ -52,6 +53,7 @@ class Status(_Message, frozen=True):
     manifest_sha256: str = ""
     quantities: tuple[Quantity, ...] = ()
     missing: tuple[Missing, ...] = ()
+    offer: bytes = b""
 
 
 class SampleBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="samples"):
@@ -176,16 +178,19 @@ class ExpertHolding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """A data-plane peer: name and host:port."""
+    """A data-plane peer: name, host:port, and its offer where frames are sealed."""
 
     name: str
     address: str
+    offer: bytes = b""
 
 
 class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prepare"):
     """Take part in a run: peers, the whole link schedule (base64 in JSON), what to hold, the first plan.
 
     `satellites` maps peer names to satellites; a peer it does not name (the client) has an unshaped link.
+    `sealed`: only sealed frames pass between peers. `relay`: a peer whose link is down is reached over others.
+    `link_codecs`: peers to which hidden states go in another codec. `seed` of what chance does to frames.
     """
 
     run: str
@@ -197,9 +202,13 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
     schedule_sha256: str
     satellites: dict[str, str]
     delay_scale: float
-    hidden_codec: Literal["fp32", "fp16", "int8"]
+    hidden_codec: Codec
     expert_timeout_s: float
     plan: SelectionPlan
+    sealed: bool = False
+    relay: bool = False
+    link_codecs: dict[str, Codec] = {}
+    seed: int = 0
 
 
 class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):

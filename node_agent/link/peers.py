@@ -9,12 +9,14 @@ from functools import partial
 
 from hil_config.clock import Clock
 from hil_config.errors import ConfigError
-from hil_config.wire.frames import Frame, Hello, encode_frame
+from hil_config.seal import KeyRing
+from hil_config.wire.frames import Frame, Hello, Relayed, encode_frame
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import LinkReport, Prepare
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink
+from node_agent.link.path import quickest_path
 from node_agent.link.security import CLEAR, Security
 
 
@@ -28,9 +30,12 @@ def _split(address: str) -> tuple[str, int]:
 FRESH_S = 0.01
 """Host seconds a looked-up link state is used for."""
 
+PATH_FRESH_S = 0.1
+
 
 class Peers:
-    """Outgoing links of this node in one run.
+    """Outgoing links of this node in one run. Where the order says so, frames are sealed, and a peer whose link is
+    down is reached over others.
 
     `lost` is called with (peer, reason) when a peer's connection breaks. A lost peer is tried again by
     `heal`, and counts as reachable once a connection stands.
@@ -51,12 +56,18 @@ class Peers:
         self._schedule = schedule
         self._clock = clock
         self._delay_scale = order.delay_scale
-        self._codec: Codec = order.hidden_codec
+        self._run = order.run
+        self._codecs: dict[str, Codec] = {
+            p.name: order.link_codecs.get(p.name, order.hidden_codec) for p in order.peers
+        }
+        self._relay = order.relay
+        self._paths: dict[tuple[str, str], tuple[float, tuple[tuple[str, ...], float] | None]] = {}
+        self._ring = self._meet(order, security.ring) if order.sealed else None
         self._report_lost = lost
         self._lock = threading.Lock()
         self._gone: set[str] = set()
         self._known: dict[tuple[str, str], tuple[float, LinkState]] = {}
-        hello = encode_frame(Hello(node, order.run, boot_id))
+        hello = encode_frame(Hello(node, order.run, boot_id, offer=self._ring.offer if self._ring else b""))
         self._links = {
             peer.name: OutgoingLink(
                 peer.name, _split(peer.address), hello, partial(self.state, peer.name), self.lost, security.dial
@@ -64,6 +75,23 @@ class Peers:
             for peer in order.peers
             if peer.name != node
         }
+
+    def _meet(self, order: Prepare, ring: KeyRing | None) -> KeyRing:
+        """The ring once it knows every peer's offer."""
+        if ring is None:
+            raise ConfigError(
+                f"{self.node}: the run wants sealed frames, but this node has no certificate",
+                "enrol the board, and name its certificates under tls in its configuration",
+            )
+        for peer in order.peers:
+            if peer.name != self.node and ring.meet(order.run, peer.offer, newest=False) != peer.name:
+                raise ConfigError(f"{self.node}: the offer handed out for {peer.name!r} is another's", "run it again")
+        return ring
+
+    @property
+    def ring(self) -> KeyRing | None:
+        """The keys of a run with sealed frames."""
+        return self._ring
 
     def start(self, crew: Crew) -> None:
         for link in self._links.values():
@@ -92,23 +120,54 @@ class Peers:
         return link._replace(delay_s=link.delay_s * self._delay_scale)
 
     def reachable(self, peer: str) -> bool:
-        """True for ourselves, and for a peer that is not lost and has its link up both ways now."""
+        """True for ourselves, and for a peer that is not lost and has a way there and back now."""
         if peer == self.node:
             return True
         if peer in self._gone or peer not in self._links:
             return False
-        return self._scheduled(self.node, peer).up and self._scheduled(peer, self.node).up
+        if self._scheduled(self.node, peer).up and self._scheduled(peer, self.node).up:
+            return True
+        return self._path(self.node, peer) is not None and self._path(peer, self.node) is not None
 
     def round_trip_s(self, peer: str) -> float:
         """Scheduled delay both ways now, 0 for ourselves."""
-        if peer == self.node:
-            return 0.0
-        return self._scheduled(self.node, peer).delay_s + self._scheduled(peer, self.node).delay_s
+        return 0.0 if peer == self.node else self._delay_s(self.node, peer) + self._delay_s(peer, self.node)
+
+    def _delay_s(self, source: str, target: str) -> float:
+        state = self._scheduled(source, target)
+        path = None if state.up else self._path(source, target)
+        return state.delay_s if path is None else path[1]
+
+    def _path(self, source: str, target: str) -> tuple[tuple[str, ...], float] | None:
+        """Over other nodes, where the run allows it; found anew ten times a second."""
+        if not self._relay or source not in self._satellites or target not in self._satellites:
+            return None
+        now_s = time.monotonic()
+        known = self._paths.get((source, target))
+        if known is None or now_s - known[0] >= PATH_FRESH_S:
+            nodes = [node for node in self._satellites if node not in self._gone]
+            known = now_s, quickest_path(source, target, nodes, self._scheduled)
+            self._paths[source, target] = known
+        return known[1]
 
     def send(self, peer: str, frame: Frame) -> bool:
-        """False when it could not be sent: link down, queue full, or peer lost."""
+        """False when it could not be sent: no link up, queue full, or peer lost."""
         link = self._links.get(peer)
-        return link is not None and link.send(encode_frame(frame, self._codec))
+        if link is None:
+            return False
+        codec = self._codecs[peer]
+        data = encode_frame(frame, codec) if self._ring is None else self._ring.seal(self._run, peer, frame, codec)
+        if self._relay and not self.state(peer).up:
+            path = self._path(self.node, peer)
+            if path is not None:
+                return self._links[path[0][0]].send(encode_frame(Relayed(self.node, path[0], data)))
+        return link.send(data)
+
+    def forward(self, frame: Relayed) -> bool:
+        """Pass a frame to the next node of its path, under that link's shaper."""
+        link = self._links.get(frame.path[1])
+        rest = Relayed(frame.source, frame.path[1:], frame.payload)
+        return self._relay and link is not None and link.send(encode_frame(rest))
 
     def lost(self, peer: str, reason: str) -> None:
         """A connection to or from `peer` broke."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hil_config.tls import connect, identity_files
-from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores, Step, Token, encode_frame
+from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores, Sealed, Step, Token, encode_frame
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
@@ -105,10 +105,11 @@ class Bench:
     def __init__(
         self, shards: Path, names: tuple[str, ...] = ("a", "b", "c", "d"), precision: Any = "int8", copies: int = 2,
         schedule: bytes | None = None, codec: Any = "fp32", plan: SelectionPlan | None = None, timeout_s: float = 2.0,
-        identities: Path | None = None,
+        identities: Path | None = None, sealed: bool = False, relay: bool = False,
+        link_codecs: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         def security(name: str) -> Security:
-            return secure(None if identities is None else identity_files(identities / name))
+            return secure(None if identities is None else identity_files(identities / name), name, f"boot-{name}")
 
         self.nodes = {name: Node(name, shards, security(name)) for name in names}
         self.security = security("client")
@@ -130,7 +131,12 @@ class Bench:
             **{n: node.listener.address[1] for n, node in self.nodes.items()},
             "client": self.listener.address[1],
         }
-        peers = tuple(Peer(name, f"127.0.0.1:{port}") for name, port in ports.items())
+        offers = {"client": self.security.offer, **{n: node.security.offer for n, node in self.nodes.items()}}
+        peers = tuple(Peer(name, f"127.0.0.1:{port}", offers[name]) for name, port in ports.items())
+        self.ring = self.security.ring if sealed else None
+        if self.ring is not None:
+            for name in names:
+                self.ring.meet(RUN, offers[name])
         for index, (name, node) in enumerate(self.nodes.items()):
             held = tuple(
                 ExpertHolding(layer, e, precision)
@@ -143,6 +149,7 @@ class Bench:
                 trunk_layers=tuple(range(self.manifest.model.layers)), experts=held, schedule=data,
                 schedule_sha256=hashlib.sha256(data).hexdigest(), satellites={n: n for n in names},
                 delay_scale=1.0, hidden_codec=codec, expert_timeout_s=timeout_s, plan=self.plan,
+                sealed=sealed, relay=relay, link_codecs=link_codecs or {},
             )  # fmt: skip
             node.context = RunContext(name, f"boot-{name}", order, node.store, partial(self._keep, node), node.security)
         for node in self.nodes.values():
@@ -150,6 +157,9 @@ class Bench:
             node.context.start()
 
     def _handle(self, peer: str, frame: Frame, received_s: float) -> None:
+        if self.ring is not None:
+            assert isinstance(frame, Sealed), f"{type(frame).__name__} came in the clear"
+            frame = self.ring.open(RUN, frame)
         with self._arrived:
             if isinstance(frame, Token):
                 self.tokens.append(frame)
@@ -163,8 +173,8 @@ class Bench:
         sock = self._out.get(to)
         if sock is None:
             sock = self._out[to] = self.dial(to)
-            sock.sendall(encode_frame(Hello("client", RUN, "client")))
-        sock.sendall(encode_frame(frame))
+            sock.sendall(encode_frame(Hello("client", RUN, "client", offer=self.security.offer)))
+        sock.sendall(encode_frame(frame) if self.ring is None else self.ring.seal(RUN, to, frame, "fp32"))
 
     def dial(self, to: str) -> socket.socket:
         address = self.nodes[to].listener.address

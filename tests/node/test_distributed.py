@@ -110,7 +110,7 @@ def test_outage_in_the_schedule_keeps_experts_away_without_any_loss_event(refere
         bench.close()
 
 
-@pytest.mark.parametrize("codec", ["fp16", "int8"])
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4"])
 def test_coarser_hidden_states_still_generate(reference_shards: Path, codec: str) -> None:
     bench = Bench(reference_shards, codec=codec)
     try:
