@@ -1,7 +1,8 @@
 """The loops that a day of a constellation is spent in: compiled by numba where it is installed, else numpy.
 
 Both forms add and multiply in the same order, so results of + - * / and square roots are equal to the bit, and
-those of arcs to 1e-12. `plain=True` asks for numpy whatever is installed.
+illumination, which takes arcs of small angles, to 1e-7 of the Sun's disc. `plain=True` asks for numpy whatever is
+installed.
 """
 
 from __future__ import annotations

@@ -49,3 +49,9 @@ def longest_link_km(altitude_km: float, grazing_km: float = GRAZING_KM) -> float
     """Longest clear path between two satellites of one altitude on a circular shell."""
     outer, inner = EARTH_RADIUS_KM + altitude_km, EARTH_RADIUS_KM + grazing_km
     return 2.0 * float(np.sqrt(outer * outer - inner * inner))
+
+
+def slant_km(altitude_km: float, elevation_deg: float, radius_km: float = EARTH_RADIUS_KM) -> float:
+    """Distance from a place on the sphere to a satellite at that elevation: the longest of its links there."""
+    sine = float(np.sin(np.radians(elevation_deg)))
+    return float(np.sqrt((radius_km * sine) ** 2 + altitude_km * (altitude_km + 2.0 * radius_km)) - radius_km * sine)
