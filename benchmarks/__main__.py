@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import decode, frames, gate
+from benchmarks import decode, flash, frames, gate
 
 
 def main() -> None:
     """Each benchmark prints its own lines."""
-    for benchmark in (frames, gate, decode):
+    for benchmark in (frames, gate, decode, flash):
         print(f"== {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
         benchmark.run()
         print(flush=True)

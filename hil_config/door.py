@@ -22,6 +22,7 @@ OURS = ("hil_config", "models", "node_agent", "ground_controller", "firmware_too
 
 GROUPS: dict[str, tuple[str, str]] = {
     "bench": ("firmware_tools.cli:bench", "Look at a bench and at what this machine has."),
+    "flash": ("firmware_tools.flash.cli:flash", "Write images to the disks of boards and prove them."),
     "config": ("hil_config.schema.cli:config", "Check and describe bench and campaign files."),
     "models": ("models.cli:models", "Build, show and verify model shards."),
     "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),

@@ -1,0 +1,1 @@
+"""Writing disk images so that "done" means read back from the medium and found equal."""

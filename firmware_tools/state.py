@@ -1,0 +1,102 @@
+"""What the tools remember about a bench, in a folder `.hil` beside its file. Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from hil_config.errors import EnvironmentFault, SafetyRefusal
+
+NAME = ".hil"
+_T = TypeVar("_T")
+
+
+def utc_now() -> str:
+    """ISO 8601 to the second, UTC."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class State:
+    """Args: `bench_file`, whose folder it lies in."""
+
+    def __init__(self, bench_file: Path) -> None:
+        self.folder = bench_file.absolute().parent / NAME
+
+    def path(self, kind: str, name: str, suffix: str = ".json") -> Path:
+        """Where one thing is kept; its folder exists afterwards, readable by its owner alone."""
+        folder = self.folder / kind
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise EnvironmentFault(f"{folder}: cannot be made: {error.strerror}", "check its owner and mode") from error
+        return folder / f"{name}{suffix}"
+
+    def read(self, kind: str, name: str, type_: type[_T]) -> _T | None:
+        """What was kept, or None; a file that cannot be read counts as absent."""
+        try:
+            return msgspec.json.decode(self.path(kind, name).read_bytes(), type=type_)
+        except (OSError, ValueError):
+            return None
+
+    def write(self, kind: str, name: str, content: Any) -> Path:
+        """Keep a msgspec structure; returns its path."""
+        path = self.path(kind, name)
+        write_whole(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        return path
+
+    def forget(self, kind: str, name: str) -> None:
+        self.path(kind, name).unlink(missing_ok=True)
+
+    def receipt(self, board: str, kind: str, content: Any) -> Path:
+        """A receipt is never overwritten."""
+        stamp = re.sub(r"[-:]", "", utc_now())
+        for number in range(1000):
+            name = f"{board}-{kind}-{stamp}" + (f"-{number}" if number else "")
+            if not self.path("receipts", name).exists():
+                return self.write("receipts", name, content)
+        raise EnvironmentFault(f"{self.folder}/receipts: a thousand receipts in a second", "look what runs there")
+
+    @contextmanager
+    def busy(self, board: str, doing: str) -> Iterator[None]:
+        """Only one command at a time works on a board; another is refused and told which."""
+        path = self.path("locks", board, ".lock")
+        with open(path, "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise SafetyRefusal(
+                    f"board {board}: {file.read().strip() or 'another command'} is still running",
+                    "wait for it, or end it",
+                ) from error
+            file.truncate(0)
+            file.write(f"{doing} (process {os.getpid()})")
+            file.flush()
+            yield
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file under a temporary name, sync it and rename it."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(file.fileno(), mode)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}", "check space and mode there") from error
