@@ -1,17 +1,22 @@
 """The spool's segment format: what a node writes before it publishes, and what is left when it dies.
 
 A record is 16 bytes of head (seq u64, length u32, CRC-32 of the payload u32, little-endian) and the payload, a
-`Record` message. Segments are named by their first seq and read in name order.
+`Record` message. Segments are named by their first seq and a letter for their lane: `a` what must not be lost, `z`
+what is shed first when room runs out.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 _HEAD = struct.Struct("<QII")
+HEAD_BYTES = _HEAD.size
 SUFFIX = ".spool"
+Lane = Literal["a", "z"]
 
 
 def pack_record(seq: int, payload: bytes) -> bytes:
@@ -19,24 +24,36 @@ def pack_record(seq: int, payload: bytes) -> bytes:
     return _HEAD.pack(seq, len(payload), zlib.crc32(payload)) + payload
 
 
-def segment_name(first_seq: int) -> str:
-    return f"{first_seq:020d}{SUFFIX}"
+def unpack_record(data: bytes, at: int = 0) -> tuple[int, bytes] | None:
+    """(seq, payload) of the record at offset `at`; None if it is cut or damaged."""
+    if at + HEAD_BYTES > len(data):
+        return None
+    seq, length, crc = _HEAD.unpack_from(data, at)
+    payload = data[at + HEAD_BYTES : at + HEAD_BYTES + length]
+    return (seq, payload) if len(payload) == length and zlib.crc32(payload) == crc else None
+
+
+def segment_name(first_seq: int, lane: Lane = "a") -> str:
+    return f"{first_seq:020d}{lane}{SUFFIX}"
+
+
+def segment_lane(path: Path) -> Lane:
+    return "z" if path.name.endswith(f"z{SUFFIX}") else "a"
+
+
+def scan_segment(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(offset, seq, payload) of every whole record; what follows the first damaged one is not trusted."""
+    at = 0
+    while (record := unpack_record(data, at)) is not None:
+        yield (at, *record)
+        at += HEAD_BYTES + len(record[1])
 
 
 def read_segment(path: Path) -> list[tuple[int, bytes]]:
-    """(seq, payload) of every whole record; what follows the first damaged one is not trusted."""
-    data = path.read_bytes()
-    records, at = [], 0
-    while at + _HEAD.size <= len(data):
-        seq, length, crc = _HEAD.unpack_from(data, at)
-        payload = data[at + _HEAD.size : at + _HEAD.size + length]
-        if len(payload) < length or zlib.crc32(payload) != crc:
-            break
-        records.append((seq, payload))
-        at += _HEAD.size + length
-    return records
+    """(seq, payload) of every whole record of one file."""
+    return [(seq, payload) for _, seq, payload in scan_segment(path.read_bytes())]
 
 
 def read_spool(folder: Path) -> list[tuple[int, bytes]]:
-    """Every whole record of a spool folder in order; nothing if there is no such folder."""
-    return [record for path in sorted(folder.glob(f"*{SUFFIX}")) for record in read_segment(path)]
+    """Every whole record of a spool folder by seq; nothing if there is no such folder."""
+    return sorted(record for path in folder.glob(f"*{SUFFIX}") for record in read_segment(path))
