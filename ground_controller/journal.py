@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from hil_config.errors import EnvironmentFault, InvalidRunError
+from hil_config.errors import EnvironmentFault, InvalidRunError, RemoteProtocolError
+from hil_config.wire.messages import Gap, Record, decode
 
 SCHEMA_VERSION = 1
 NAME = "journal.sqlite"
@@ -39,6 +40,18 @@ class Entry(NamedTuple):
     body: bytes
 
 
+def _gap_ranges(entry: Entry) -> list[tuple[int, int]]:
+    """The numbers a gap record gives up: below its own, whatever it says."""
+    if entry.kind != "gap":
+        return []
+    try:
+        body = decode(entry.body, Record).body
+    except RemoteProtocolError:
+        return []
+    pairs = body.ranges if isinstance(body, Gap) else ()
+    return [(max(1, first), min(last, entry.seq - 1)) for first, last in pairs]
+
+
 class Journal:
     """Open for writing by one process (`create`) or for reading (`read`)."""
 
@@ -47,6 +60,7 @@ class Journal:
         self.path = path
         self._marks: dict[tuple[str, str], int] = {}
         self._ahead: dict[tuple[str, str], set[int]] = {}
+        self._skips: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     @classmethod
     def create(cls, folder: Path) -> Journal:
@@ -117,28 +131,59 @@ class Journal:
             raise EnvironmentFault(f"{self.path}: {error}", "the run stops here; free space and resume") from error
         for entry in fresh:
             if entry.seq > 0:
-                self._advance((entry.node, entry.boot_id), entry.seq)
+                self._advance((entry.node, entry.boot_id), entry.seq, _gap_ranges(entry))
         return fresh
 
-    def _advance(self, source: tuple[str, str], seq: int) -> None:
+    def _advance(self, source: tuple[str, str], seq: int, shed: list[tuple[int, int]]) -> None:
         ahead = self._ahead.setdefault(source, set())
         ahead.add(seq)
+        skips = self._skips.setdefault(source, [])
+        skips += shed
         mark = self._marks.get(source, 0)
-        while mark + 1 in ahead:
-            mark += 1
-            ahead.discard(mark)
+        while True:
+            mark, before = max((last for first, last in skips if first <= mark + 1 <= last), default=mark), mark
+            while mark + 1 in ahead:
+                mark += 1
+            if mark == before:
+                break
         self._marks[source] = mark
+        if skips or len(ahead) > 1:
+            self._skips[source] = [pair for pair in skips if pair[1] > mark]
+            self._ahead[source] = {n for n in ahead if n > mark}
+        else:
+            ahead.discard(seq if seq <= mark else 0)
 
     def watermarks(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> the highest seq up to which every record is committed."""
         return dict(self._marks)
 
     def gaps(self) -> dict[tuple[str, str], int]:
-        """(node, boot_id) -> committed records that wait for an earlier one that never came."""
+        """(node, boot_id) -> records that never came and that no gap record of the node explains."""
         rows = self._db.execute(
             "SELECT node, boot_id, COUNT(*), MAX(seq) FROM entry WHERE seq > 0 GROUP BY node, boot_id"
         )
-        return {(node, boot): last - count for node, boot, count, last in rows if last != count}
+        short = {(node, boot): last - count for node, boot, count, last in rows if last != count}
+        shed = self.shed() if short else {}
+        left = {source: count - shed.get(source, 0) for source, count in short.items()}
+        return {source: count for source, count in left.items() if count}
+
+    def shed(self) -> dict[tuple[str, str], int]:
+        """(node, boot_id) -> records that the node says it gave up and that are not in the journal."""
+        ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for entry in self.entries("gap"):
+            ranges.setdefault((entry.node, entry.boot_id), []).extend(_gap_ranges(entry))
+        found = {}
+        for source, pairs in ranges.items():
+            lost, done = 0, 0
+            for first, last in sorted(pairs):
+                begin = max(first, done + 1)
+                if begin <= last:
+                    query = "SELECT COUNT(*) FROM entry WHERE node = ? AND boot_id = ? AND seq BETWEEN ? AND ?"
+                    have = self._db.execute(query, (*source, begin, last)).fetchone()[0]
+                    lost, done = lost + last - begin + 1 - have, last
+            if lost:
+                found[source] = lost
+        return found
 
     def entries(self, *kinds: str) -> Iterator[Entry]:
         """All entries, or those of `kinds`, in the order they were applied."""

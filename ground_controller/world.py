@@ -49,6 +49,7 @@ class _Node:
     suspended: bool = False
     boot_id: str = ""
     power_w: float = 0.0
+    measured: bool = True
     calls: int = 0
     calls_per_s: float = 0.0
 
@@ -81,12 +82,17 @@ class World:
             if status.boot_id != node.boot_id and node.boot_id and status.state == "offline":
                 return  # the will of an earlier boot
             node.alive, node.boot_id = status.state != "offline", status.boot_id
-        elif entry.kind in {"samples", "token"}:
+        elif entry.kind in {"samples", "token"} and entry.boot_id == (node.boot_id or entry.boot_id):
+            # What an earlier process of the node hands in late is recorded, but says nothing about now.
             self._take_evidence(node, m.decode(entry.body, m.Record).body)
 
     def _take_evidence(self, node: _Node, body: object) -> None:
         if isinstance(body, m.SampleBatch):
-            watts = [value for value in body.columns.get("power_w", ()) if value is not None]
+            if "power_w" in body.columns:
+                node.measured = any(value is not None for value in body.columns["power_w"])
+            # Without a plausible reading the twin goes on with the node's model, which the record calls by its name.
+            column = "power_w" if node.measured else "power_cpu_power_model_w"
+            watts = [value for value in body.columns.get(column, ()) if value is not None]
             if watts:
                 node.power_w = float(np.mean(watts))
         elif isinstance(body, m.TokenEvidence):

@@ -1,12 +1,23 @@
-"""Evidence on its way home: numbered into the spool, published in a window, sent again until committed."""
+"""Evidence on its way home: numbered into the spool, published in a window, sent again until committed.
+
+What an earlier process of this node left in its spool (a crash, a restart) is sent in the same way, under the boot
+id of that process.
+"""
 
 from __future__ import annotations
 
+import random
+import shutil
 import threading
 import time
+from functools import partial
+from pathlib import Path
+
+import msgspec
 
 from hil_config.wire import topics
 from hil_config.wire.messages import (
+    Gap,
     LinkReport,
     NodeEvent,
     Record,
@@ -18,37 +29,112 @@ from hil_config.wire.messages import (
 from hil_config.wire.topics import Topic
 from node_agent.crew import Crew
 from node_agent.mqtt_link import MqttLink
-from node_agent.spool import Spool
+from node_agent.spool import Ranges, Spool
 
 WINDOW = 256
 RESEND_S = 1.0
 RESEND_MOST_S = 8.0
-_ROWS: dict[type, Topic] = {
-    SampleBatch: topics.POWER,
-    TokenEvidence: topics.TOKEN,
-    NodeEvent: topics.EVENT,
-    LinkReport: topics.EVENT,
-}
+JITTER = 0.25
+"""Nodes that lost the same broker at the same moment do not come back at the same moment."""
+TROUBLE_S = 10.0
+_LOW = (SampleBatch, LinkReport)
+_TOPICS: dict[str, Topic] = {"samples": topics.POWER, "token": topics.TOKEN}
+
+
+class _Kind(msgspec.Struct):
+    type: str
+
+
+class _Peek(msgspec.Struct):
+    """The one field of a record that the publisher needs."""
+
+    body: _Kind
+
+
+def _topic(payload: bytes) -> Topic:
+    return _TOPICS.get(msgspec.json.decode(payload, type=_Peek).body.type, topics.EVENT)
+
+
+def _gap(node: str, boot_id: str, seq: int, ranges: Ranges, reason: str) -> bytes:
+    mono_ns = time.monotonic_ns()
+    body = Gap(ranges, mono_ns, reason)
+    return encode(Record(node=node, boot_id=boot_id, seq=seq, mono_ns=mono_ns, wall_ns=time.time_ns(), body=body))
+
+
+def open_spool(root: Path, node: str, boot_id: str, max_bytes: int) -> Spool:
+    """The spool of one boot of this node below `root`."""
+    return Spool(root / f"{node}-{boot_id}", max_bytes, partial(_gap, node, boot_id))
+
+
+def left_spools(root: Path, node: str, boot_id: str, max_bytes: int) -> list[tuple[str, Spool]]:
+    """(boot id, spool) of earlier processes of this node that still have something to hand in."""
+    found = []
+    for folder in sorted(root.glob(f"{node}-*")):
+        earlier = folder.name[len(node) + 1 :]
+        if earlier == boot_id or "-" in earlier or not folder.is_dir():
+            continue  # a dash: another node whose name begins like ours
+        spool = open_spool(root, node, earlier, max_bytes)
+        if spool.last_seq:
+            found.append((earlier, spool))
+        else:
+            spool.close()
+            shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+
+class _Stream:
+    """What was sent of one boot, and when its watermark moved last."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.sent = 0
+        self._acked = 0
+        self._moved_s = 0.0
+        self._patience_s = 0.0
+        self._gaps_sent: set[int] = set()
+
+    def due(self, now_s: float, jitter: float) -> list[tuple[int, bytes]]:
+        """What to publish now: new records in the window, or all of it again when the ground has not answered."""
+        if self.spool.acked != self._acked or not self._moved_s:
+            self._acked, self._moved_s, self._patience_s = self.spool.acked, now_s, RESEND_S * jitter
+        elif self.spool.waiting and now_s - self._moved_s > self._patience_s:
+            self.sent, self._moved_s = self._acked, now_s
+            self._gaps_sent.clear()
+            self._patience_s = min(RESEND_MOST_S, 2 * self._patience_s) * jitter
+        batch = self.spool.after(self.sent, WINDOW, WINDOW)
+        self._gaps_sent.update(seq for seq, _ in batch)
+        gaps = [(seq, payload) for seq, payload in self.spool.gaps() if seq not in self._gaps_sent]
+        self._gaps_sent = {seq for seq in self._gaps_sent if seq > self.spool.acked}
+        self._gaps_sent.update(seq for seq, _ in gaps)
+        if batch:
+            self.sent = batch[-1][0]
+        return gaps + batch
 
 
 class Evidence:
-    """One spool, one publisher thread. `put` may be called from any thread and does not wait for the network."""
+    """One publisher thread for all spools of a node. `put` may be called from any thread and never waits for the net.
 
-    def __init__(self, node: str, boot_id: str, spool: Spool, link: MqttLink) -> None:
+    Args:
+        left: spools of earlier boots, handed in besides the current one.
+    """
+
+    def __init__(
+        self, node: str, boot_id: str, spool: Spool, link: MqttLink, left: list[tuple[str, Spool]] | None = None
+    ) -> None:
         self._node = node
         self._boot_id = boot_id
         self._spool = spool
         self._link = link
-        self._rows: dict[int, Topic] = {}
+        self._streams = {boot_id: _Stream(spool), **{boot: _Stream(old) for boot, old in left or []}}
         self._wake = threading.Condition()
-        self._reported_drops = 0
+        self._chance = random.Random(f"{node}-{boot_id}")
+        self._told = (0.0, 0)
+        self.beat_s = time.monotonic()
 
     def put(self, body: SampleBatch | TokenEvidence | NodeEvent | LinkReport) -> None:
         """Number and keep one record."""
-        row = _ROWS[type(body)]
 
         def build(seq: int) -> bytes:
-            self._rows[seq] = row
             return encode(
                 Record(
                     node=self._node, boot_id=self._boot_id, seq=seq, mono_ns=time.monotonic_ns(),
@@ -56,24 +142,29 @@ class Evidence:
                 )
             )  # fmt: skip
 
-        self._spool.append(build)
+        self._spool.append(build, low=isinstance(body, _LOW))
         with self._wake:
             self._wake.notify()
 
     def committed(self, watermark: Watermark) -> None:
         """The ground has it up to there."""
-        if watermark.boot_id != self._boot_id:
+        stream = self._streams.get(watermark.boot_id)
+        if stream is None or watermark.node != self._node:
             return
-        before = self._spool.acked
-        self._spool.acknowledge(watermark.seq)
-        for seq in range(before + 1, self._spool.acked + 1):
-            self._rows.pop(seq, None)
+        stream.spool.acknowledge(watermark.seq)
+        if stream.spool is not self._spool and not stream.spool.waiting:
+            del self._streams[watermark.boot_id]
+            stream.spool.close()
         with self._wake:
             self._wake.notify()
 
+    def new_run(self) -> None:
+        """A controller whose journal is empty has taken over: what an earlier one has committed will not come again."""
+        self._spool.rebase("committed by an earlier run")
+
     @property
     def waiting(self) -> int:
-        return self._spool.last_seq - self._spool.acked
+        return sum(stream.spool.waiting for stream in list(self._streams.values()))
 
     @property
     def last_seq(self) -> int:
@@ -81,27 +172,24 @@ class Evidence:
 
     def work(self, crew: Crew) -> None:
         """Publish new records as they come; go back to the watermark when it has not moved for a while."""
-        sent, acked, moved_s, patience_s = 0, 0, time.monotonic(), RESEND_S
         while not crew.stopping.is_set():
-            now_s = time.monotonic()
-            if self._spool.acked != acked:
-                acked, moved_s, patience_s = self._spool.acked, now_s, RESEND_S
-            elif sent > acked and now_s - moved_s > patience_s:
-                sent, moved_s, patience_s = acked, now_s, min(RESEND_MOST_S, 2 * patience_s)
-            batch = self._spool.after(max(sent, acked), WINDOW) if self._link.connected.is_set() else []
-            batch = [(seq, payload) for seq, payload in batch if seq <= acked + WINDOW]
-            for seq, payload in batch:
-                row = self._rows.get(seq)
-                if row is not None:  # None: committed since the batch was taken
-                    self._link.publish_raw(row, payload)
-                sent = seq
-            if not batch:
+            self.beat_s = time.monotonic()
+            busy = False
+            for stream in list(self._streams.values()) if self._link.connected.is_set() else []:
+                jitter = 1.0 + JITTER * self._chance.random()
+                for _, payload in stream.due(self.beat_s, jitter):
+                    self._link.publish_raw(_topic(payload), payload)
+                    busy = True
+            if not busy:
                 with self._wake:
                     self._wake.wait(0.2)
-            self._note_drops()
+            self._tell_trouble()
 
-    def _note_drops(self) -> None:
-        dropped = self._spool.dropped
-        if dropped > self._reported_drops and self.waiting < WINDOW:
-            lost, self._reported_drops = dropped - self._reported_drops, dropped
-            self.put(NodeEvent("SpoolOverflowed", time.monotonic_ns(), {"records_lost": lost}))
+    def _tell_trouble(self) -> None:
+        """A disk that fails is an event, at most every `TROUBLE_S`."""
+        at_s, known = self._told
+        errors = self._spool.disk_errors
+        if errors > known and self.beat_s - at_s > TROUBLE_S:
+            self._told = (self.beat_s, errors)
+            details: dict[str, str | int | float | bool] = {"errors": errors, "last": self._spool.last_disk_error}
+            self.put(NodeEvent("SpoolDiskFailed", time.monotonic_ns(), details))

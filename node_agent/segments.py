@@ -105,11 +105,17 @@ class Segments:
             self._closed.remove(segment)
 
     def _drop(self, segment: Segment) -> None:
-        for step in (lambda: self.disk.close(segment.fd), lambda: self.disk.remove(segment.path)):
-            try:
-                step()
-            except OSError:
-                pass  # a file that cannot be removed is handed in once more after the next start
+        self._close(segment)
+        try:
+            self.disk.remove(segment.path)
+        except OSError:
+            pass  # a file that cannot be removed is handed in once more after the next start
+
+    def _close(self, segment: Segment) -> None:
+        try:
+            self.disk.close(segment.fd)
+        except OSError:
+            pass  # Linux frees the number whatever close(2) says
 
     def load(self, path: Path) -> None:
         """Take over a file of an earlier boot. OSError if it cannot be read."""
@@ -127,8 +133,5 @@ class Segments:
         """Sync and close everything; files whose records are all home are removed."""
         self._roll()
         for segment in self._closed:
-            try:
-                self.disk.close(segment.fd)
-            except OSError:
-                pass  # nothing is open after this in any case
+            self._close(segment)
         self._closed.clear()

@@ -19,7 +19,7 @@ from hil_config.wire.topics import Topic
 from node_agent import VERSION
 from node_agent.config import AgentConfig
 from node_agent.crew import Crew
-from node_agent.evidence import Evidence
+from node_agent.evidence import Evidence, left_spools, open_spool
 from node_agent.link.incoming import Listener
 from node_agent.link.security import secure
 from node_agent.mqtt_link import MqttLink
@@ -27,7 +27,6 @@ from node_agent.run_context import RunContext
 from node_agent.sampler import Sampler, group_by_rate
 from node_agent.sensors.registry import probe
 from node_agent.shards.store import ShardStore
-from node_agent.spool import Spool
 
 SUMMARY_S = 1.0
 
@@ -48,9 +47,11 @@ class Agent:
         self._listener = Listener(
             self._crew, config.data_host, config.data_port, self._admit, self._handle, self._gone, self._security.listen
         )
-        self._spool = Spool(Path(config.spool) / f"{config.node}-{self.boot_id}", config.max_spool_bytes)
+        home, most = Path(config.spool), config.max_spool_bytes
+        left = left_spools(home, config.node, self.boot_id, most)
+        self._spool = open_spool(home, config.node, self.boot_id, most)
         self._mqtt = MqttLink(config, self.boot_id, self._status, self._take)
-        self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt)
+        self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt, left)
         self._samplers = [
             Sampler(instruments, hz, self._evidence.put, self._evidence.put)
             for hz, instruments in group_by_rate(self._found.instruments)
@@ -150,6 +151,7 @@ class Agent:
                 self._evidence.put,
                 self._security,
             )
+            self._evidence.new_run()
             run.start()
             self._run = run
             self._mqtt.publish(topics.STATUS, self._status())

@@ -27,6 +27,7 @@ _KINDS: dict[type, str] = {
     m.TokenEvidence: "token",
     m.NodeEvent: "event",
     m.LinkReport: "links",
+    m.Gap: "gap",
 }
 
 

@@ -43,7 +43,7 @@ def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
     for entry in journal.entries("samples"):
         body = decode(entry.body, Record).body
         assert isinstance(body, SampleBatch)
-        for mono_ns, watts in zip(body.mono_ns, body.columns["power_w"], strict=True):
+        for mono_ns, watts in zip(body.mono_ns, body.columns.get("power_w", ()), strict=False):
             if watts is not None and 0.0 <= when.of(entry.node, mono_ns) <= campaign["orbit"]["duration_s"]:
                 series.setdefault(entry.node, []).append((mono_ns, watts))
     return {node: _integrate(values, 1.0 / power.hz, idle[node]) for node, values in series.items()}

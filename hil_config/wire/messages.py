@@ -137,6 +137,17 @@ class LinkReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     error_us: tuple[float, float, float]
 
 
+class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
+    """Numbers of this boot that the node will not send: inclusive (first, last) pairs below the record's own seq.
+
+    What the ground has of them it keeps; the others are lost, and known to be.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    mono_ns: int
+    reason: str
+
+
 class Record(_Message, frozen=True):
     """Envelope of evidence: order is (boot_id, seq); wall time is only a label."""
 
@@ -145,7 +156,7 @@ class Record(_Message, frozen=True):
     seq: int
     mono_ns: int
     wall_ns: int
-    body: SampleBatch | TokenEvidence | NodeEvent | LinkReport
+    body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | Gap
 
 
 class Watermark(_Message, frozen=True):

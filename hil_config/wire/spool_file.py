@@ -1,8 +1,9 @@
 """The spool's segment format: what a node writes before it publishes, and what is left when it dies.
 
-A record is 16 bytes of head (seq u64, length u32, CRC-32 of the payload u32, little-endian) and the payload, a
-`Record` message. Segments are named by their first seq and a letter for their lane: `a` what must not be lost, `z`
-what is shed first when room runs out.
+A record is 16 bytes of head (seq u64, length u32, CRC-32 u32, little-endian) and the payload, a `Record` message. The
+checksum is over seq and payload: a number that a bit flip made up must not open a gap of 2^50 records. Segments are
+named by their first seq and a letter for their lane: `a` what must not be lost, `z` what is shed first when room
+runs out.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ SUFFIX = ".spool"
 Lane = Literal["a", "z"]
 
 
+def _checksum(seq: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(seq.to_bytes(8, "little")))
+
+
 def pack_record(seq: int, payload: bytes) -> bytes:
     """The bytes of one record."""
-    return _HEAD.pack(seq, len(payload), zlib.crc32(payload)) + payload
+    return _HEAD.pack(seq, len(payload), _checksum(seq, payload)) + payload
 
 
 def unpack_record(data: bytes, at: int = 0) -> tuple[int, bytes] | None:
@@ -30,7 +35,7 @@ def unpack_record(data: bytes, at: int = 0) -> tuple[int, bytes] | None:
         return None
     seq, length, crc = _HEAD.unpack_from(data, at)
     payload = data[at + HEAD_BYTES : at + HEAD_BYTES + length]
-    return (seq, payload) if len(payload) == length and zlib.crc32(payload) == crc else None
+    return (seq, payload) if len(payload) == length and _checksum(seq, payload) == crc else None
 
 
 def segment_name(first_seq: int, lane: Lane = "a") -> str:

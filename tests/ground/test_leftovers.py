@@ -8,7 +8,7 @@ from ground_controller.fleet.leftovers import collect
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
 from hil_config.wire import messages as m
-from node_agent.spool import Spool
+from node_agent.evidence import open_spool
 
 
 def record(seq: int) -> bytes:
@@ -17,7 +17,7 @@ def record(seq: int) -> bytes:
 
 
 def test_only_what_the_journal_lacks_is_new(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool" / "delta-b9", 1 << 20)
+    spool = open_spool(tmp_path / "spool", "delta", "b9", 1 << 20)
     for _ in range(5):
         spool.append(record)
     journal = Journal.create(tmp_path)
