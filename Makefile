@@ -24,7 +24,7 @@ PACKAGES := hil_config models node_agent ground_controller firmware_tools
 # What runs on a board, and therefore on Python 3.10 too (JetPack 6).
 BOARD := hil_config/*.py hil_config/wire models/serving node_agent
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench soak clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -48,6 +48,9 @@ check: $(TEST) ## format, lint, types (3.13, and 3.10 for the board half), impor
 
 bench: $(TEST) ## run the benchmarks
 	$(BIN)/python -m benchmarks
+
+soak: $(TEST) ## run the programmes that take minutes to hours
+	$(BIN)/python -m benchmarks.soak
 
 clean: ## remove caches and build output; .venv and runs/ stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,13 +1,17 @@
-"""Run every benchmark and print its ratios."""
+"""Run every benchmark, or those named on the command line, and print their ratios."""
 
 from __future__ import annotations
 
-from benchmarks import decode, flash, frames, gate
+import importlib
+import sys
+
+NAMES = ("frames", "gate", "decode", "flash", "telemetry")
 
 
 def main() -> None:
-    """Each benchmark prints its own lines."""
-    for benchmark in (frames, gate, decode, flash):
+    """`python -m benchmarks [NAME ...]`; each benchmark prints its own lines."""
+    for name in sys.argv[1:] or NAMES:
+        benchmark = importlib.import_module(f"benchmarks.{name}")
         print(f"== {(benchmark.__doc__ or '').splitlines()[0]}", flush=True)
         benchmark.run()
         print(flush=True)

@@ -36,6 +36,7 @@ RESEND_S = 1.0
 RESEND_MOST_S = 8.0
 JITTER = 0.25
 """Nodes that lost the same broker at the same moment do not come back at the same moment."""
+IDLE_S = 0.5
 TROUBLE_S = 10.0
 _LOW = (SampleBatch, LinkReport)
 _TOPICS: dict[str, Topic] = {"samples": topics.POWER, "token": topics.TOKEN}
@@ -182,7 +183,7 @@ class Evidence:
                     busy = True
             if not busy:
                 with self._wake:
-                    self._wake.wait(0.2)
+                    self._wake.wait(IDLE_S)
             self._tell_trouble()
 
     def _tell_trouble(self) -> None:
