@@ -11,13 +11,13 @@ order (distance, number) and links leave a node in the order they were given: bo
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ground_controller.compiled import COMPILED, compiled
+from ground_controller.compiled import COMPILED
+from ground_controller.routing import dijkstra
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int32]
@@ -129,10 +129,34 @@ def shortest_trees(graph: Graph, weight: ArrayLike, sources: ArrayLike) -> Trees
     shape = (roots.size, graph.nodes)
     found = Trees(np.full(shape, np.inf), np.full(shape, -1, np.int32), np.full(shape, -1, np.int32))
     wanted = np.zeros(graph.nodes, dtype=np.bool_)
+    tree = dijkstra.tree_compiled if COMPILED else dijkstra.tree_plain
     for k, root in enumerate(roots):
+        found.distance[k, root] = 0.0
         row = (found.distance[k], found.previous[k], found.hops[k])
-        tree = _tree_compiled if COMPILED else _tree_plain
-        tree(graph.first, graph.target, graph.link, weights, int(root), wanted, -1, *row)
+        tree(graph.first, graph.target, graph.link, weights, wanted, -1, *row)
+    return found
+
+
+def seeded_trees(graph: Graph, weight: ArrayLike, offset: ArrayLike) -> Trees:
+    """Shortest paths from K places outside the graph, each joined to some of its nodes.
+
+    Args:
+        weight: as in `shortest_trees`.
+        offset: [K, N] from each place to each node directly; infinity: not joined.
+
+    The place itself is not in the result: `hops` counts links of the graph, `previous` is -1 at nodes that the
+    place reaches directly. In a symmetric graph `previous` is then the next hop towards the place.
+
+    Raises:
+        ValueError: shapes or values are not as said.
+    """
+    weights = _weights(graph, weight, 1, "weight")
+    offsets = np.ascontiguousarray(offset, dtype=np.float64)
+    if offsets.ndim != 2 or offsets.shape[1] != graph.nodes or not (offsets >= 0.0).all():
+        raise ValueError(f"offset has shape {offsets.shape}, wanted [K, {graph.nodes}] of values from 0")
+    found = Trees(offsets.copy(), np.full(offsets.shape, -1, np.int32), np.full(offsets.shape, -1, np.int32))
+    tree = dijkstra.seeded_compiled if COMPILED else dijkstra.seeded_plain
+    tree(graph.first, graph.target, graph.link, weights, *found)
     return found
 
 
@@ -168,166 +192,6 @@ def between(graph: Graph, delay_s: ArrayLike, rate_bit_s: ArrayLike, ends: Array
         raise ValueError(f"ends {nodes.tolist()}: wanted different nodes")
     shape = (delays.shape[0], nodes.size, nodes.size)
     found = Between(np.full(shape, np.inf), np.zeros(shape), np.full(shape, -1, np.int32), np.full(shape, -1, np.int32))
-    work = _between_compiled if COMPILED else _between_plain
+    work = dijkstra.between_compiled if COMPILED else dijkstra.between_plain
     work(graph.first, graph.target, graph.link, graph.symmetric, delays, rates, nodes, *found)
     return found
-
-
-def _tree_plain(
-    first: NDArray[np.int64], target: Int, link: Int, weight: Float, root: int,
-    wanted: NDArray[np.bool_], count: int, distance: Float, previous: Int, hops: Int,
-) -> None:  # fmt: skip
-    """One tree; stops when `count` of the `wanted` nodes are settled (-1: never). Fills the last three."""
-    rows, goals, links = first.tolist(), target.tolist(), link.tolist()
-    best = [np.inf] * (len(rows) - 1)
-    settled = [False] * (len(rows) - 1)
-    costs: list[float] = weight.tolist()
-    best[root], hops[root] = 0.0, 0
-    queue = [(0.0, root)]
-    while queue and count != 0:
-        here, node = heappop(queue)
-        if settled[node]:
-            continue
-        settled[node] = True
-        count -= bool(wanted[node])
-        for entry in range(rows[node], rows[node + 1]):
-            reached, goal = here + costs[links[entry]], goals[entry]
-            if reached < best[goal]:
-                best[goal], previous[goal], hops[goal] = reached, node, hops[node] + 1
-                heappush(queue, (reached, goal))
-    distance[:] = best
-
-
-@compiled
-def _tree_compiled(
-    first: NDArray[np.int64], target: Int, link: Int, weight: Float, root: int,
-    wanted: NDArray[np.bool_], count: int, distance: Float, previous: Int, hops: Int,
-) -> None:  # fmt: skip
-    """As `_tree_plain`, with a binary heap that knows each node's place, so that it holds a node once."""
-    heap = np.empty(first.size, np.int32)
-    place = np.full(first.size, -1, np.int32)  # -1: never in the heap; -2: settled
-    distance[root], hops[root] = 0.0, 0
-    heap[0], place[root], size = root, 0, 1
-    while size > 0 and count != 0:
-        node = heap[0]
-        place[node] = -2
-        size -= 1
-        if size > 0:  # the last one sinks from the top
-            moved, at = heap[size], 0
-            while True:
-                child = 2 * at + 1
-                if child >= size:
-                    break
-                left = heap[child]
-                if child + 1 < size:
-                    right = heap[child + 1]
-                    if distance[right] < distance[left] or (distance[right] == distance[left] and right < left):
-                        child, left = child + 1, right
-                if distance[left] < distance[moved] or (distance[left] == distance[moved] and left < moved):
-                    heap[at], place[left], at = left, at, child
-                else:
-                    break
-            heap[at], place[moved] = moved, at
-        if wanted[node]:
-            count -= 1
-        here = distance[node]
-        for entry in range(first[node], first[node + 1]):
-            goal, reached = target[entry], here + weight[link[entry]]
-            if reached < distance[goal] and place[goal] != -2:
-                distance[goal], previous[goal], hops[goal] = reached, node, hops[node] + 1
-                at = place[goal]
-                if at == -1:
-                    at = size
-                    size += 1
-                while at > 0:  # it rises to where its parent is nearer
-                    parent = (at - 1) // 2
-                    above = heap[parent]
-                    if distance[above] < reached or (distance[above] == reached and above < goal):
-                        break
-                    heap[at], place[above], at = above, at, parent
-                heap[at], place[goal] = goal, at
-
-
-def _walk(
-    first: NDArray[np.int64], target: Int, link: Int, delay: Float, rate: Float,
-    previous: Int, number: Int, start: int, goal: int,
-) -> tuple[float, int, int]:  # fmt: skip
-    """(slowest rate, first end met after `start`, last end met before `goal`) of one path of a finished tree."""
-    slowest, node = np.inf, goal
-    there, back = number[goal], -1
-    while node != start:
-        before, taken = previous[node], -1
-        for entry in range(first[before], first[before + 1]):  # of parallel links the search took the fastest
-            if target[entry] == node and (taken < 0 or delay[link[entry]] < delay[link[taken]]):
-                taken = entry
-        slowest = min(slowest, rate[link[taken]])
-        node = before
-        if number[node] >= 0:
-            if back < 0:
-                back = number[node]
-            if node != start:
-                there = number[node]
-    return slowest, there, back
-
-
-_walk_compiled = compiled(_walk)
-
-
-def _between_plain(
-    first: NDArray[np.int64], target: Int, link: Int, symmetric: bool, delay: Float, rate: Float,
-    ends: NDArray[np.int64], out_delay: Float, out_rate: Float, out_hops: Int, out_via: Int,
-) -> None:  # fmt: skip
-    number = np.full(first.size - 1, -1, np.int32)
-    number[ends] = np.arange(ends.size)
-    for t in range(delay.shape[0]):
-        wanted = number >= 0
-        for i, start in enumerate(ends):
-            distance, previous = np.full(number.size, np.inf), np.full(number.size, -1, np.int32)
-            hops = np.full(number.size, -1, np.int32)
-            tree = (distance, previous, hops)
-            _tree_plain(first, target, link, delay[t], int(start), wanted, int(wanted.sum()), *tree)
-            out_delay[t, i, i], out_rate[t, i, i], out_hops[t, i, i], out_via[t, i, i] = 0.0, np.inf, 0, i
-            for j in range(i + 1 if symmetric else 0, ends.size):
-                if j == i or distance[ends[j]] == np.inf:
-                    continue
-                slowest, there, back = _walk(
-                    first, target, link, delay[t], rate[t], previous, number, start, ends[j]
-                )  # fmt: skip
-                for a, b, via in ((i, j, there), (j, i, back))[: 2 if symmetric else 1]:
-                    out_delay[t, a, b], out_rate[t, a, b] = distance[ends[j]], slowest
-                    out_hops[t, a, b], out_via[t, a, b] = hops[ends[j]], via
-            wanted[start] = wanted[start] and not symmetric  # its pairs are done
-
-
-@compiled
-def _between_compiled(
-    first: NDArray[np.int64], target: Int, link: Int, symmetric: bool, delay: Float, rate: Float,
-    ends: NDArray[np.int64], out_delay: Float, out_rate: Float, out_hops: Int, out_via: Int,
-) -> None:  # fmt: skip
-    """As `_between_plain`."""
-    number = np.full(first.size - 1, -1, np.int32)
-    for k in range(ends.size):
-        number[ends[k]] = k
-    distance, previous = np.empty(number.size), np.empty(number.size, np.int32)
-    hops, wanted = np.empty(number.size, np.int32), np.empty(number.size, np.bool_)
-    for t in range(delay.shape[0]):
-        wanted[:] = number >= 0
-        for i in range(ends.size):
-            start = ends[i]
-            distance[:], previous[:], hops[:] = np.inf, -1, -1
-            _tree_compiled(first, target, link, delay[t], start, wanted, wanted.sum(), distance, previous, hops)
-            out_delay[t, i, i], out_rate[t, i, i], out_hops[t, i, i], out_via[t, i, i] = 0.0, np.inf, 0, i
-            for j in range(i + 1 if symmetric else 0, ends.size):
-                goal = ends[j]
-                if j == i or distance[goal] == np.inf:
-                    continue
-                slowest, there, back = _walk_compiled(
-                    first, target, link, delay[t], rate[t], previous, number, start, goal
-                )  # fmt: skip
-                out_delay[t, i, j], out_rate[t, i, j] = distance[goal], slowest
-                out_hops[t, i, j], out_via[t, i, j] = hops[goal], there
-                if symmetric:
-                    out_delay[t, j, i], out_rate[t, j, i] = distance[goal], slowest
-                    out_hops[t, j, i], out_via[t, j, i] = hops[goal], back
-            if symmetric:
-                wanted[start] = False

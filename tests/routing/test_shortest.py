@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ground_controller.compiled import COMPILED
-from ground_controller.routing import shortest
-from ground_controller.routing.shortest import Graph, between, directed, route, shortest_trees, undirected
+from ground_controller.routing import dijkstra
+from ground_controller.routing.shortest import (
+    Graph,
+    between,
+    directed,
+    route,
+    seeded_trees,
+    shortest_trees,
+    undirected,
+)  # fmt: skip
 
 compiled_only = pytest.mark.skipif(not COMPILED, reason="numba is not installed (or HIL_COMPILED=0): one form only")
 
@@ -63,17 +71,16 @@ def test_compiled_and_plain_agree_to_the_bit(seed: int, nodes: int, links: int, 
         for _ in range(2)
     )  # fmt: skip
     arguments = (graph.first, graph.target, graph.link, graph.symmetric, delay, rate, ends)
-    shortest._between_compiled(*arguments, *fast)
-    shortest._between_plain(*arguments, *slow)
+    dijkstra.between_compiled(*arguments, *fast)
+    dijkstra.between_plain(*arguments, *slow)
     for a, b in zip(fast, slow, strict=True):
         assert (a == b).all()
     for weight in delay:
         trees = shortest_trees(graph, weight, ends)
         for k, end in enumerate(ends):
             plain = np.full(nodes, np.inf), np.full(nodes, -1, np.int32), np.full(nodes, -1, np.int32)
-            shortest._tree_plain(
-                graph.first, graph.target, graph.link, weight, int(end), np.zeros(nodes, bool), -1, *plain
-            )
+            plain[0][end] = 0.0
+            dijkstra.tree_plain(graph.first, graph.target, graph.link, weight, np.zeros(nodes, bool), -1, *plain)
             for ours, its in zip(plain, (trees.distance[k], trees.previous[k], trees.hops[k]), strict=True):
                 assert (ours == its).all()
 
@@ -100,6 +107,36 @@ def test_reduction_says_what_the_trees_say(seed: int, two_way: bool) -> None:
             met = [int(np.flatnonzero(ends == node)[0]) for node in path[1:] if node in ends]
             assert found.rate_bit_s[0, i, j] == min((r for _, r in steps), default=np.inf if path else 0.0)
             assert found.via[0, i, j] == (met[0] if met else (i if path else -1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_seeds_are_a_node_more(seed: int, two_way: bool) -> None:
+    """A place joined to some nodes is one more node with one-way links to them."""
+    rng = np.random.default_rng(seed)
+    graph, whole, ends = drawn(seed, 15, 40, two_way)
+    offset = rng.integers(0, 6, (2, 15)).astype(float)
+    offset[rng.random(offset.shape) < 0.6] = np.inf
+    trees = seeded_trees(graph, whole, offset)
+    both = [*ends, *((b, a) for a, b in ends)] if two_way else ends
+    twice = np.r_[whole, whole] if two_way else whole
+    for k in range(2):
+        joined = np.flatnonzero(np.isfinite(offset[k]))
+        wider = directed(16, [a for a, _ in both] + [15] * joined.size, [b for _, b in both] + joined.tolist())
+        one = shortest_trees(wider, np.r_[twice, offset[k, joined]], [15])
+        assert (one.distance[0, :15] == trees.distance[k]).all()
+        for node in range(15):
+            before = int(trees.previous[k, node])
+            if before >= 0:
+                assert trees.hops[k, node] == trees.hops[k, before] + 1
+                steps = [w for (a, b), w in zip(both, twice, strict=True) if (a, b) == (before, node)]
+                assert trees.distance[k, node] == trees.distance[k, before] + min(steps)
+            elif np.isfinite(trees.distance[k, node]):
+                assert trees.distance[k, node] == offset[k, node] and trees.hops[k, node] == 0
+    plain = offset.copy(), np.full(offset.shape, -1, np.int32), np.full(offset.shape, -1, np.int32)
+    dijkstra.seeded_plain(graph.first, graph.target, graph.link, whole, *plain)
+    for ours, its in zip(plain, trees, strict=True):
+        assert (ours == its).all()
 
 
 def test_input_is_checked() -> None:
