@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hil_config.errors import UsageError
+from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
+from models.importance_cli import budget, calibrate, print_importance, summary
+from models.progress import bar
 from models.sign_cli import keygen, sign
 
 FOLDER = click.Path(path_type=Path)
@@ -26,6 +27,8 @@ def models() -> None:
     """Build, show and verify model shards."""
 
 
+models.add_command(budget)
+models.add_command(calibrate)
 models.add_command(keygen)
 models.add_command(sign)
 
@@ -48,7 +51,7 @@ def build(checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...],
 
     written = 0
 
-    with _bar("building") as advance:
+    with bar("building") as advance:
 
         def progress(done: int, total: int, what: str) -> None:
             nonlocal written
@@ -66,12 +69,21 @@ def build(checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...],
 
 @models.command()
 @click.argument("folder", type=FOLDER)
+@click.option("--plot", type=FOLDER, help="Also write the importance of the experts as an HTML page.")
 @JSON_FLAG
-def show(folder: Path, as_json: bool) -> None:
-    """Show what the manifest in FOLDER lists; file contents are not read."""
+def show(folder: Path, plot: Path | None, as_json: bool) -> None:
+    """Show what the manifest in FOLDER lists and what was measured of its experts; shards are not read."""
     manifest = read_manifest(folder)
+    importance = read_importance(folder, manifest)
+    if plot is not None:
+        from models.importance_plot import write_page
+
+        if importance is None:
+            raise UsageError(f"{folder}: no importance measured yet", f"measure it: hil models calibrate {folder}")
+        write_page(importance, plot)
     if as_json:
-        _print_json({"folder": str(folder), **_summary(manifest)})
+        measured = summary(importance) if importance is not None else None
+        _print_json({"folder": str(folder), **_summary(manifest), "importance": measured})
         return
     card = manifest.model
     click.echo(
@@ -85,6 +97,10 @@ def show(folder: Path, as_json: bool) -> None:
     for (kind, precision), shards in _by_kind(manifest):
         table.add_row(kind, precision, str(len(shards)), _size(shards))
     Console().print(table)
+    if importance is not None:
+        print_importance(importance)
+    if plot is not None:
+        click.echo(f"{plot}: written")
     click.echo(f"version {manifest.model_version}, licence {manifest.license or 'unknown'}")
     click.echo(f"source {manifest.source or 'unknown'}")
     click.echo(f"opset {manifest.opset}, onnxruntime {manifest.minimum_onnxruntime} or newer")
@@ -103,7 +119,7 @@ def verify(folder: Path, public_key: Path | None, as_json: bool) -> None:
     manifest = read_manifest(folder) if public_key is None else verify_folder(folder, public_key)
     for file in manifest.files:
         read_shard(folder, file)
-    with _bar("verifying") as advance:
+    with bar("verifying") as advance:
         for done, shard in enumerate(manifest.shards, start=1):
             trial_run(shard, read_shard(folder, shard))
             advance(done, len(manifest.shards), shard.name)
@@ -114,18 +130,6 @@ def verify(folder: Path, public_key: Path | None, as_json: bool) -> None:
         click.echo(f"{folder}: {len(manifest.shards)} shards are as the manifest says, and run")
         if public_key is not None:
             click.echo(f"signed with {public_key}: {manifest.model.name} version {manifest.model_version}")
-
-
-@contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar with the remaining time on stderr, and the callback that moves it."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[what]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None, what="")
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
 
 
 def _by_kind(manifest: Manifest) -> list[tuple[tuple[str, str], list[Shard]]]:

@@ -34,7 +34,8 @@ def is_heldout(document: str) -> bool:
 
 def scripture(folder: Path) -> Iterator[str]:
     """King James Version, one chapter a document, read through the package's own `bible` program."""
-    program, data = folder / "usr/bin/bible", folder / "usr/lib"
+    root = folder.resolve()  # the program runs in its data's folder
+    program, data = root / "usr/bin/bible", root / "usr/lib"
     try:
         text = subprocess.run(
             [str(program), "-p", str(data), "-f", "Gen1:1-Rev22:21"],
