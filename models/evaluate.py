@@ -28,7 +28,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Running text by domain, and questions."""
 
-    texts: dict[str, tuple[str, ...]] | dict[str, list[str]]
+    texts: dict[str, tuple[str, ...]]
     cloze: tuple[Question, ...] = ()
 
     def plain(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     """
     from models.calibrate import calibrate as measure
     from models.card import write_importance_file
-    from models.checkpoint import read_json
+    from models.config_file import read_json
     from models.heldout import read_tokenizer
     from models.locate import reference_checkpoint
     from models.progress import bar

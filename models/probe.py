@@ -86,10 +86,10 @@ class Probe(Oracle):
         output = session.run(None, {"x": rows})[0]
         return np.asarray(output, dtype=np.float32)
 
-    def choose(self, layer: int, scores: FloatArray) -> tuple[IntArray, FloatArray]:
+    def choose(self, layer: int, scores: FloatArray, mixing: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
         """Picks and weights [T, k] under the setting; a pick that is skipped or lost has weight 0."""
         setting = self.setting
-        picks, weights = route(scores, self.card.routing)
+        picks, weights = route(scores, self.card.routing, mixing)
         if setting.top_k and setting.top_k < picks.shape[1]:
             weights = np.where(np.arange(picks.shape[1]) < setting.top_k, weights, 0.0)  # not renormalised
         if setting.second_above > 0.0:
@@ -103,8 +103,8 @@ class Probe(Oracle):
             weights = np.where(picks == expert, 0.0, weights)
         return picks, weights.astype(np.float32)
 
-    def mix(self, layer: int, rows: FloatArray, scores: FloatArray) -> FloatArray:
-        picks, weights = self.choose(layer, scores)
+    def mix(self, layer: int, rows: FloatArray, scores: FloatArray, mixing: FloatArray | None = None) -> FloatArray:
+        picks, weights = self.choose(layer, scores, mixing)
         if self.watch is not None:
             self.watch(layer, rows, scores, picks, weights)
         mixed = np.zeros_like(rows)

@@ -104,7 +104,7 @@ def read_importance(folder: Path, manifest: Manifest) -> Importance | None:
     """The importance file that the manifest names, checked by its hash; None where it names none."""
     for file in manifest.files:
         if file.kind == "importance":
-            found = decode_importance(read_shard(folder, file), str(folder / file.name))
+            found = decode_importance(bytes(read_shard(folder, file)), str(folder / file.name))
             shape = (len(found.activation), len(found.activation[0]))
             if shape != (manifest.model.layers, manifest.model.experts):
                 raise ArtefactError(

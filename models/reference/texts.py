@@ -85,7 +85,7 @@ def main() -> None:
     for domain in DOMAINS:
         train, heldout = load_domain(domain, arguments.corpus)
         calibration[domain] = texts(tokenizer, train)
-        running[domain] = texts(tokenizer, heldout)
+        running[domain] = tuple(texts(tokenizer, heldout))
         asked += questions(tokenizer, domain, heldout, rng)
     write_json(arguments.out / CALIBRATION_NAME, calibration)
     write_json(arguments.out / EVALUATION_NAME, Evaluation(running, tuple(asked)).plain())

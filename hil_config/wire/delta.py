@@ -1,0 +1,149 @@
+"""A delta: low-rank changes of a model's experts and routers, small enough for an inter-satellite link.
+
+    magic "SMHD" | header length u32 | header (JSON) | payload
+
+Each factor pair (A [inputs, rank], B [rank, outputs]) is stored as int8 codes with one float16 scale a rank row of A
+transposed and of B: `scales 2 x rank f16 | A codes rank x inputs | B codes rank x outputs`, in the order of `parts`.
+W x becomes W x + alpha / rank * B^T A^T x (LoRA, arXiv 2106.09685). The header carries the SHA-256 of the payload, the
+model it belongs to, and the sequence number that only rises; a minisign signature beside it covers the whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.errors import ArtefactError
+
+DELTA_VERSION = 1
+MAGIC = b"SMHD"
+MAX_RANK = 64
+MAX_PARTS = 1 << 16
+MAX_SIZE = 1 << 15
+MAX_DELTA_BYTES = 8 << 20
+_LENGTH = struct.Struct("<4sI")
+_HINT = "make it again: hil models delta pack"
+
+F32 = NDArray[np.float32]
+Site = Literal["gate_up", "y", "router"]
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One factor pair. `expert` is -1 for a router's."""
+
+    layer: int
+    expert: int
+    site: Site
+    inputs: int
+    outputs: int
+
+
+class DeltaHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`base_sha256` is the manifest's `source_sha256`. `tokens`: trained on; nats: held-out, before and after."""
+
+    version: int
+    name: str
+    seq: int
+    base_sha256: str
+    rank: int
+    alpha: float
+    parts: tuple[Part, ...]
+    payload_sha256: str = ""
+    tokens: int = 0
+    nats_before: float = 0.0
+    nats_after: float = 0.0
+    origin: str = ""
+
+
+class Factors(NamedTuple):
+    """A [inputs, rank] and B [rank, outputs], float32."""
+
+    a: F32
+    b: F32
+
+
+Place = tuple[int, int, str]
+"""(layer, expert, site)."""
+
+
+class Delta(NamedTuple):
+    """A decoded delta; `factors` have alpha / rank multiplied into B."""
+
+    header: DeltaHeader
+    factors: dict[Place, Factors]
+
+
+def encode_delta(header: DeltaHeader, factors: dict[Place, Factors]) -> bytes:
+    """The file. `header.parts` and `payload_sha256` are filled in here."""
+    parts, payload = [], []
+    for (layer, expert, site), (a, b) in sorted(factors.items()):
+        parts.append(Part(layer, expert, site, a.shape[0], b.shape[1]))  # type: ignore[arg-type]
+        codes_a, scales_a = _quantise(np.ascontiguousarray(a.T))
+        codes_b, scales_b = _quantise(b)
+        payload += [scales_a.tobytes(), scales_b.tobytes(), codes_a.tobytes(), codes_b.tobytes()]
+    body = b"".join(payload)
+    full = msgspec.structs.replace(header, parts=tuple(parts), payload_sha256=hashlib.sha256(body).hexdigest())
+    head = msgspec.json.encode(full)
+    return _LENGTH.pack(MAGIC, len(head)) + head + body
+
+
+def decode_delta(data: bytes, where: str) -> Delta:
+    """ArtefactError for anything that `encode_delta` would not have written."""
+    if len(data) > MAX_DELTA_BYTES or len(data) < _LENGTH.size:
+        raise ArtefactError(f"{where}: {len(data)} bytes, a delta has {_LENGTH.size} to {MAX_DELTA_BYTES}", _HINT)
+    magic, length = _LENGTH.unpack_from(data)
+    if magic != MAGIC or _LENGTH.size + length > len(data):
+        raise ArtefactError(f"{where}: not a delta: it starts {data[:4]!r}", _HINT)
+    head, body = data[_LENGTH.size : _LENGTH.size + length], memoryview(data)[_LENGTH.size + length :]
+    try:
+        header = msgspec.json.decode(head, type=DeltaHeader)
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{where}: its header is not a delta's: {error}", _HINT) from error
+    if header.version != DELTA_VERSION:
+        raise ArtefactError(f"{where}: version {header.version}, wanted {DELTA_VERSION}", _HINT)
+    if not (1 <= header.rank <= MAX_RANK and len(header.parts) <= MAX_PARTS and np.isfinite(header.alpha)):
+        raise ArtefactError(f"{where}: rank {header.rank}, {len(header.parts)} parts, alpha {header.alpha}", _HINT)
+    if hashlib.sha256(body).hexdigest() != header.payload_sha256:
+        raise ArtefactError(f"{where}: its payload is not the one its header names", _HINT)
+    return Delta(header, _unpack(header, body, where))
+
+
+def _unpack(header: DeltaHeader, body: memoryview, where: str) -> dict[Place, Factors]:
+    rank, at = header.rank, 0
+    factors: dict[Place, Factors] = {}
+    for part in header.parts:
+        place = (part.layer, part.expert, part.site)
+        good = 1 <= part.inputs <= MAX_SIZE and 1 <= part.outputs <= MAX_SIZE and part.layer >= 0
+        if not good or place in factors or (part.expert < 0) != (part.site == "router"):
+            raise ArtefactError(f"{where}: part {place}: {part.inputs} x {part.outputs}, or twice", _HINT)
+        size = 4 * rank + rank * (part.inputs + part.outputs)
+        if at + size > len(body):
+            raise ArtefactError(f"{where}: its payload ends before part {place}", _HINT)
+        scales = np.frombuffer(body, "<f2", 2 * rank, at).astype(np.float32)
+        codes = np.frombuffer(body, np.int8, rank * (part.inputs + part.outputs), at + 4 * rank).astype(np.float32)
+        if not np.isfinite(scales).all():
+            raise ArtefactError(f"{where}: part {place}: a scale is not finite", _HINT)
+        a = codes[: rank * part.inputs].reshape(rank, part.inputs) * scales[:rank, None]
+        b = codes[rank * part.inputs :].reshape(rank, part.outputs) * scales[rank:, None]
+        b *= np.float32(header.alpha / rank)
+        factors[place] = Factors(np.ascontiguousarray(a.T), b)
+        at += size
+    if at != len(body):
+        raise ArtefactError(f"{where}: {len(body) - at} bytes after the last part", _HINT)
+    return factors
+
+
+def _quantise(rows: F32) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """int8 codes and float16 scales of rows [rank, n]; a row's largest value is 127 steps."""
+    largest = np.abs(rows).max(axis=1)
+    scales = (largest / 127).astype("<f2")
+    short = scales.astype(np.float64) * 127 < largest
+    scales = np.where(short, np.nextafter(scales, np.float16(np.inf)), scales).astype("<f2")
+    step = scales.astype(np.float32)[:, None]
+    codes = np.divide(rows, step, out=np.zeros_like(rows), where=step > 0)
+    return np.clip(np.rint(codes), -127, 127).astype(np.int8), scales
