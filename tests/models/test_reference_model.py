@@ -37,6 +37,7 @@ def test_the_checkpoint_is_complete_and_small() -> None:
     files = {path.name: path.stat().st_size for path in reference_checkpoint().iterdir()}
     assert set(files) == {
         "config.json", "model.safetensors", "tokenizer.json", "heldout.json", "prompts.json", "training.json",
+        "card.json", "calibration.json", "evaluation.json", "importance.json",
     }  # fmt: skip
     assert sum(files.values()) < 5_000_000
 
