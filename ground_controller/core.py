@@ -23,6 +23,7 @@ class NodeNumbers(msgspec.Struct, frozen=True):
     power_w: float
     temperature_c: float
     charge: float
+    voltage_v: float
     sunlit: float
     harvest_w: float
     calls_per_s: float
@@ -87,6 +88,7 @@ class Core:
             NodeNumbers(
                 node=n.name, alive=n.alive, in_service=n.in_service, power_w=n.power_w,
                 temperature_c=n.temperature_c, charge=n.charge, sunlit=n.sunlit, harvest_w=n.harvest_w,
+                voltage_v=float(twin.voltage_v[i]),
                 calls_per_s=n.calls_per_s, solar_j=float(twin.solar_j[i]), load_j=float(twin.load_j[i]),
                 unused_j=float(twin.unused_j[i]), deficit_j=float(twin.deficit_j[i]), wear=float(twin.wear[i]),
                 over_limit_s=float(world.over_limit_s[i]),

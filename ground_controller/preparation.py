@@ -28,6 +28,7 @@ from hil_config.errors import ConfigError
 from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import config_hash
+from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
@@ -119,9 +120,14 @@ def _sun_distance_au(epoch_utc: str) -> float:
     return float(np.linalg.norm(sun_position_km(np.array([whole + fraction]))) / AU_KM)
 
 
+def platform_of(choice: PlatformChoice) -> Platform:
+    """The chosen preset with the campaign's changes."""
+    preset = load_platform(choice.preset).model_dump(exclude={"name", "source"})
+    return Platform(**{**preset, **choice.model_dump(exclude={"preset"}, exclude_none=True)})
+
+
 def _twin(campaign: Campaign) -> Twin:
-    given = campaign.twin.platform.model_dump(exclude_none=True)
-    return Twin(Platform(**given), _sun_distance_au(campaign.orbit.epoch_utc))
+    return Twin(platform_of(campaign.twin.platform), _sun_distance_au(campaign.orbit.epoch_utc))
 
 
 def _place(
@@ -178,7 +184,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         model=manifest.model, gateways=placement.gateways, holders=placement.holders,
         idle_power_w=tuple(p.idle_w for p in profiles),
         energy_per_call_j=tuple(p.per_core_w * p.cpu_scale * EXPERT_CALL_S for p in profiles),
-        tick_s=campaign.control.tick_s, rate=campaign.orbit.rate,
+        tick_s=campaign.control.tick_s, rate=campaign.orbit.rate, accounting=campaign.twin.accounting,
     )  # fmt: skip
     return Prepared(
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Entry
+from ground_controller.physics.thermal import heating_k
 from ground_controller.policies.view import Limits, NodeView, View
-from ground_controller.twin import Twin, TwinState
+from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.plan import GatewaySlice
@@ -40,6 +41,12 @@ class Setting:
     energy_per_call_j: tuple[float, ...]
     tick_s: float
     rate: float
+    accounting: Accounting = "duty"
+
+    @property
+    def work_factor(self) -> float:
+        """Orbit calls that one call on the bench stands for."""
+        return self.rate if self.accounting == "duty" else 1.0
 
 
 @dataclass
@@ -109,7 +116,8 @@ class World:
         if duration > 0.0:
             middle = self.scenario_s + duration / 2
             light = np.array([s.schedule.illumination(name, middle) for name in s.satellites])
-            power = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
+            drawn = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
+            power = work_power_w(s.accounting, drawn, np.array(s.idle_power_w), s.rate)
             self.twin = s.twin.step(self.twin, power, light, duration)
             over = self.twin.temperature_c > s.limits.temperature_soft_c
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
@@ -118,7 +126,7 @@ class World:
                 node.calls_per_s = CALL_MEMORY * node.calls_per_s + (1 - CALL_MEMORY) * fresh
                 node.calls = 0
         self.scenario_s = scenario_s
-        charge = s.twin.charge(self.twin)
+        charge = self.twin.charge
         return [self._limit(i, float(self.twin.temperature_c[i]), float(charge[i])) for i in range(len(self.nodes))]
 
     def _limit(self, index: int, temperature_c: float, charge: float) -> m.SetDuty | None:
@@ -143,14 +151,14 @@ class World:
     def view(self, step_s: float) -> View:
         """What a policy sees now."""
         s = self.setting
-        charge = s.twin.charge(self.twin)
+        charge = self.twin.charge
         nodes = tuple(
             NodeView(
                 name=name, satellite=s.satellites[i], alive=node.alive, in_service=node.in_service,
                 temperature_c=float(self.twin.temperature_c[i]), charge=float(charge[i]),
                 sunlit=s.schedule.illumination(s.satellites[i], self.scenario_s), power_w=node.power_w,
-                idle_power_w=s.idle_power_w[i], energy_per_call_j=s.energy_per_call_j[i] * s.rate,
-                heating_per_call_k=s.energy_per_call_j[i] * s.rate / s.twin.platform.thermal_capacity_j_k,
+                idle_power_w=s.idle_power_w[i], energy_per_call_j=s.energy_per_call_j[i] * s.work_factor,
+                heating_per_call_k=float(heating_k(s.twin.platform.thermal, s.energy_per_call_j[i] * s.work_factor)),
                 calls_per_s=node.calls_per_s, harvest_w=float(self.twin.harvest_w[i]),
             )
             for i, (name, node) in enumerate(zip(s.nodes, self.nodes, strict=True))

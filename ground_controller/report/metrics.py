@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ground_controller.core import Decision
+from ground_controller.core import Decision, NodeNumbers
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
+from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
 from ground_controller.report.accuracy import accuracy
 from ground_controller.report.energy import NodeEnergy, node_energy
 from ground_controller.telemetry import tables
@@ -34,6 +35,9 @@ class NodeResult(msgspec.Struct, frozen=True):
     charge_start: float
     charge_end: float
     wear: float
+    wear_rainflow: float
+    wear_xu: float
+    voltage_least_v: float
     sunlit_share: float
     expert_rows: int
     gross_j: float | None
@@ -184,7 +188,7 @@ class _Measurement:
             "token and frame times": "measured(monotonic clocks of client and gateways)",
             "generated text": "measured(onnxruntime on quantised shards)",
             "orbit, links, sunlight": "modelled(SGP4, line of sight, conical eclipse)",
-            "satellite temperature, charge, wear": "modelled(twin: one thermal node, one battery)",
+            "satellite temperature, charge, wear": "modelled(twin: thermal network and battery)",
         }
 
     def provenance(self) -> str:
@@ -255,6 +259,7 @@ class _Measurement:
         for i, name in enumerate(names):
             seen = [d.nodes[i] for d in decisions]
             energy = self.energy.get(name)
+            worn = _counted_wear(seen, decisions[-1].scenario_s)
             results.append(
                 NodeResult(
                     node=name, satellite=satellites[i], ended="alive" if seen[-1].alive else "lost",
@@ -263,12 +268,22 @@ class _Measurement:
                     over_soft_limit_s=round(seen[-1].over_limit_s, 3),
                     out_of_service_s=round(sum(not n.in_service for n in seen) * step_s, 3),
                     charge_start=round(seen[0].charge, 5), charge_end=round(seen[-1].charge, 5),
-                    wear=seen[-1].wear, sunlit_share=round(_mean([n.sunlit for n in seen]), 4),
+                    wear=seen[-1].wear, wear_rainflow=worn[0], wear_xu=worn[1],
+                    voltage_least_v=round(min(n.voltage_v for n in seen), 4),
+                    sunlit_share=round(_mean([n.sunlit for n in seen]), 4),
                     expert_rows=served.get(i, 0), gross_j=energy.gross_j if energy else None,
                     net_j=energy.net_j if energy else None, energy_note=energy.note if energy else "no samples",
                 )
             )  # fmt: skip
         return tuple(results)
+
+
+def _counted_wear(seen: list[NodeNumbers], duration_s: float) -> tuple[float, float]:
+    """Share of life used by one satellite's history: rainflow with Woehler's line, and Xu et al."""
+    charge = np.array([n.charge for n in seen])
+    warm = np.array([n.temperature_c for n in seen])
+    cycles = count_cycles(charge, warm)
+    return woehler_wear(cycles), xu_wear(cycles, duration_s, float(charge.mean()), float(warm.mean()))
 
 
 def served_rows(journal: Journal) -> Counter[int]:

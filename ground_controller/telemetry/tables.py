@@ -17,7 +17,7 @@ from hil_config.wire.provenance import Provenance, measured, modelled
 Row = tuple[Any, ...]
 _CLIENT = measured("client's monotonic clock")
 _GATEWAY = measured("gateway's monotonic clock")
-_TWIN = modelled("one thermal node and one battery per satellite")
+_TWIN = modelled("thermal network and battery of each satellite")
 _MODEL = measured("onnxruntime output")
 _RECORD = measured("journal")
 
@@ -97,6 +97,7 @@ def satellites(journal: Journal) -> Table:
         Column("power_w", "float", "W", power_by),
         Column("temperature_c", "float", "C", _TWIN),
         Column("charge", "float", "1", _TWIN),
+        Column("voltage_v", "float", "V", _TWIN),
         Column("sunlit", "float", "1", modelled("SGP4 and conical eclipse")),
         Column("harvest_w", "float", "W", _TWIN),
         Column("calls_per_s", "float", "1/s", _GATEWAY),

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from hil_config.errors import ConfigError
 from hil_config.schema.bench import Bench
+from hil_config.schema.platforms import PlatformChoice
 from hil_config.schema.strict import Name, Strict, Wanted, refuse
 from hil_config.schema.yaml_text import Key, dotted, read_yaml
 
@@ -135,45 +136,19 @@ class Limits(Strict):
         return self
 
 
-class PlatformChanges(Strict):
-    """Numbers of the satellite bus that differ from the default platform; null keeps the default."""
-
-    thermal_resistance_k_w: Positive | None = Field(default=None, description="Board to sink.")
-    thermal_capacity_j_k: Positive | None = Field(default=None, description="Of the board.")
-    sink_c: float | None = Field(default=None, description="Temperature of the sink.", ge=-270, le=150)
-    environment_w: float | None = Field(default=None, description="Heat from outside besides what the sink holds.")
-    battery_wh: Positive | None = Field(default=None, description="Battery capacity.")
-    charge_efficiency: float | None = Field(default=None, description="Array to battery.", gt=0, le=1)
-    discharge_efficiency: float | None = Field(default=None, description="Battery to load.", gt=0, le=1)
-    base_load_w: NotNegative | None = Field(default=None, description="Load of the bus without the board.")
-    array_area_m2: NotNegative | None = Field(default=None, description="Solar array area.")
-    array_efficiency: Share | None = Field(default=None, description="Solar array efficiency.")
-    array_cos_incidence: Share | None = Field(
-        default=None, description="Mean cosine of the Sun's incidence while sunlit."
-    )
-
-
 class Twin(Strict):
     """The modelled satellites that the boards' watts are spent in."""
 
     accounting: Literal["duty", "once"] = Field(
-        default="duty", description="`duty`: the power of a tick stands for all the orbit seconds it replays."
+        default="duty",
+        description="`duty`: the power of a tick stands for all the orbit seconds it replays; `once`: idle power does,"
+        " and what is above it counts for the host seconds it was drawn.",
     )
     start: tuple[Start, ...] = Field(
         description="One entry per board, in the bench's order.", min_length=1, max_length=64
     )
     limits: Limits = Field(default=Limits(), description="Limits on temperature and charge.")
-    platform: PlatformChanges = Field(default=PlatformChanges(), description="Changes to the default platform.")
-
-    @model_validator(mode="after")
-    def _check_accounting(self) -> Twin:
-        if self.accounting == "once":
-            raise refuse(
-                ("accounting",),
-                "found 'once', wanted 'duty': charging each joule only once is planned, not written yet",
-                "use duty; with orbit.rate 1 the two are the same",
-            )
-        return self
+    platform: PlatformChoice = Field(default=PlatformChoice(), description="The satellite bus.")
 
 
 class Policy(Strict):

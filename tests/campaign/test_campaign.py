@@ -24,10 +24,11 @@ import pytest
 from ground_controller.client import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import NAME, Journal
-from ground_controller.physics.platform import Platform
-from ground_controller.physics.thermal import step_temperature
+from ground_controller.preparation import platform_of
 from ground_controller.report.energy import GAP_PERIODS
 from ground_controller.telemetry.tables import ScenarioTime
+from ground_controller.twin import Twin
+from hil_config.schema.campaign import Campaign
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
 from models.serving.gate import check_plan
@@ -345,16 +346,19 @@ def test_no_expert_row_goes_to_a_node_that_is_out_of_service(run: Finished, jour
 
 
 def test_the_twin_follows_from_the_recorded_power(run: Finished, journal: OpenJournal) -> None:
-    decisions = _decisions(journal(run.folder))
-    node = Platform().thermal
+    opened = journal(run.folder)
+    decisions = _decisions(opened)
+    campaign = Campaign.model_validate_json(opened.meta("campaign"))
+    twin = Twin(platform_of(campaign.twin.platform), 1.0)
     before = decisions[0]
     assert [n.temperature_c for n in before.nodes] == [46.0, 48.0, 50.0, 52.0]
+    state = twin.start([n.temperature_c for n in before.nodes], [n.charge for n in before.nodes])
     for decision in decisions[1:]:
         step_s = decision.scenario_s - before.scenario_s
         assert step_s == pytest.approx(5.0)
         power = np.array([n.power_w if n.alive else 0.0 for n in decision.nodes])
-        wanted = step_temperature(node, np.array([n.temperature_c for n in before.nodes]), power, step_s)
-        assert [n.temperature_c for n in decision.nodes] == pytest.approx(wanted.tolist(), abs=1e-9)
+        state = twin.step(state, power, np.zeros(4), step_s)
+        assert [n.temperature_c for n in decision.nodes] == pytest.approx(state.temperature_c.tolist(), abs=1e-9)
         before = decision
     powers = {n.power_w for decision in decisions for n in decision.nodes}
     assert len(powers) > 10  # telemetry, not a constant

@@ -42,7 +42,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (campaign.policies.placement.name, campaign.policies.selection.name) == ("rank_match", "lyapunov")
     assert (campaign.workload.concurrency, campaign.workload.requests) == (6, None)
     assert (control.tick_s, control.plan_ttl_s) == (0.5, 5.0)
-    assert campaign.twin.platform.model_dump(exclude_none=True) == {}
+    assert campaign.twin.platform.model_dump(exclude_none=True) == {"preset": "12u-bupt1"}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_defaults(tmp_path: Path) -> None:
          "twin.limits.charge_hard: found 0.4, wanted less than charge_soft (0.35)"),
         ("temperature_hard_c: 75", "charge_hysteresis: 0.9", "11:55",
          "twin.limits.charge_hysteresis: found 0.9, wanted at most 1 - charge_soft (0.65)"),
-        ("twin:", "twin:\n  accounting: once", "8:15", "twin.accounting: found 'once', wanted 'duty': "),
+        ("twin:", "twin:\n  accounting: twice", "8:15", "twin.accounting: found 'twice', wanted one of duty, once"),
         ("twin:", "twin:\n  platform: {battery_wh: 0}", "8:26",
          "twin.platform.battery_wh: found 0, wanted a number above 0 or null"),
         ("twin:", "twin:\n  platform: {array_efficiency: 1.1}", "8:32",

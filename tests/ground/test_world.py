@@ -51,8 +51,9 @@ def test_soft_limit_ends_new_work_hard_limit_suspends_and_hysteresis_brings_it_b
     limits = prepared.setting.limits
 
     def at(temperature_c: float) -> m.SetDuty | None:
-        heat = np.array([temperature_c, 20.0, 20.0, 20.0])
-        world.twin = replace(world.twin, temperature_c=heat)
+        warm = np.full((4, 2), 20.0)
+        warm[0, 0] = temperature_c
+        world.twin = replace(world.twin, nodes_c=warm)
         return world.step(world.scenario_s)[0]
 
     assert at(limits.temperature_soft_c + 0.1) is None

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ground_controller.physics.thermal import ThermalNode, step_temperature
 from ground_controller.policies.lyapunov import QUEUE_CAP, Lyapunov, Queues
 from ground_controller.policies.topk import Stateless, TopK
 from ground_controller.policies.view import Selection, View
@@ -114,7 +113,8 @@ def test_costly_nodes_are_priced_higher_whatever_the_unit(calm: View) -> None:
 
 def test_closed_loop_holds_the_target_without_ringing(calm: View) -> None:
     """Four boards, one with a bad radiator: it stays under the soft limit, with top-k it does not."""
-    boards = ThermalNode(np.array([16.0, 16.0, 22.0, 16.0]), 12.5, 6.0)
+    resistance_k_w, capacity_j_k, sink_c = np.array([16.0, 16.0, 22.0, 16.0]), 12.5, 6.0
+    fade = np.exp(-1.0 / (resistance_k_w * capacity_j_k))  # of one second
 
     def run(policy: Lyapunov | TopK) -> NDArray[np.float64]:
         state: object = policy.start(4)
@@ -123,7 +123,8 @@ def test_closed_loop_holds_the_target_without_ringing(calm: View) -> None:
             nodes = tuple(replace(n, temperature_c=float(t)) for n, t in zip(calm.nodes, temperature, strict=True))
             state, selection = policy.select(state, replace(calm, nodes=nodes))  # type: ignore[arg-type]
             work = np.array([work_of(selection, n) for n in range(4)]) / 8.0
-            temperature = step_temperature(boards, temperature, 2.6 + 1.6 * work, 1.0)
+            settled = sink_c + resistance_k_w * (2.6 + 1.6 * work)
+            temperature = settled + (temperature - settled) * fade
             trace.append(temperature)
         return np.array(trace)
 

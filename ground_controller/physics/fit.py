@@ -1,0 +1,129 @@
+"""Fit a board's two-node thermal network to a measured load trace, and predict another trace with it."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from ground_controller.physics.thermal import ThermalNetwork, response_k_w
+from hil_config.errors import DataFileError
+
+Float = NDArray[np.float64]
+
+COLUMNS = ("t_s", "power_w", "temp_c")
+LEAST_ROWS = 30
+_STARTS = ((14.0, 12.0, 2.0, 200.0), (5.0, 20.0, 2.0, 300.0), (8.0, 12.0, 8.0, 60.0))
+"""R1, C1, R2, C2 to start from: an orbit-like, a bench-like and a two-equal-parts board."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A load trace [T]: seconds (rising), mean power until the next sample in W, die temperature in degrees C."""
+
+    name: str
+    time_s: Float
+    power_w: Float
+    temperature_c: Float
+
+
+@dataclass(frozen=True)
+class BoardFit:
+    """Die to case, case to sink, the sink, and the case at the trace's start. `rmse_k` over the trace."""
+
+    thermal_resistance_k_w: float
+    thermal_capacity_j_k: float
+    case_resistance_k_w: float
+    case_capacity_j_k: float
+    sink_c: float
+    case_start_c: float
+    rmse_k: float
+    largest_error_k: float
+
+    @property
+    def network(self) -> ThermalNetwork:
+        """Die and case over the fitted sink."""
+        link = 1.0 / self.thermal_resistance_k_w
+        return ThermalNetwork(
+            np.array([self.thermal_capacity_j_k, self.case_capacity_j_k]), np.array([[0.0, link], [link, 0.0]]),
+            np.array([0.0, 1.0 / self.case_resistance_k_w]), self.sink_c, np.zeros(2),
+        )  # fmt: skip
+
+
+def read_trace(path: Path) -> Trace:
+    """A CSV with the columns t_s, power_w, temp_c. DataFileError names the line."""
+    hint = f"wanted a CSV file with the columns {', '.join(COLUMNS)}"
+    rows: list[list[float]] = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise DataFileError(f"{path}:1: no column {', '.join(missing)}; found {reader.fieldnames}", hint)
+            for row in reader:
+                try:
+                    rows.append([float(row[name]) for name in COLUMNS])
+                except (TypeError, ValueError) as error:
+                    raise DataFileError(f"{path}:{reader.line_num}: {error}", hint) from error
+                if not np.isfinite(rows[-1]).all() or (len(rows) > 1 and rows[-1][0] <= rows[-2][0]):
+                    raise DataFileError(
+                        f"{path}:{reader.line_num}: found {rows[-1]}, wanted rising, finite values", hint
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path}: cannot be read: {error}", hint) from error
+    if len(rows) < LEAST_ROWS:
+        raise DataFileError(f"{path}: {len(rows)} rows, wanted at least {LEAST_ROWS}", "record a longer trace")
+    return Trace(path.name, *np.array(rows).T)
+
+
+def simulate(network: ThermalNetwork, case_start_c: float, trace: Trace) -> Float:
+    """Die temperatures [T] of a two-node board that draws the trace's power from its first temperature on."""
+    flow, sink = network.laplacian_w_k, network.sink_w_k * network.sink_c
+    steps = np.diff(trace.time_s)
+    responses = {step_s: response_k_w(network, flow, step_s) for step_s in set(steps.tolist())}
+    now = np.array([trace.temperature_c[0], case_start_c])
+    out = np.empty(len(trace.time_s))
+    out[0] = now[0]
+    heat = np.column_stack([trace.power_w, np.zeros(len(trace.time_s))]) + sink
+    for k, step_s in enumerate(steps.tolist()):
+        now = now + responses[step_s] @ (heat[k] - flow @ now)
+        out[k + 1] = now[0]
+    return out
+
+
+def _as_fit(x: Float, error: Float) -> BoardFit:
+    r1, c1, r2, c2 = np.exp(x[:4])
+    worst = float(np.abs(error).max())
+    return BoardFit(r1, c1, r2, c2, float(x[4]), float(x[5]), float(np.sqrt(np.mean(error**2))), worst)
+
+
+def fit_board(trace: Trace) -> BoardFit:
+    """Least squares over the whole trace, from several starts; the best is kept. All power becomes heat."""
+    best: BoardFit | None = None
+    sink = float(trace.temperature_c[0]) - 8.0 * float(trace.power_w[0])
+    for start in _STARTS:
+
+        def error(x: Float) -> Float:
+            fit = _as_fit(x, np.zeros(1))
+            return simulate(fit.network, fit.case_start_c, trace) - trace.temperature_c
+
+        x0 = np.r_[np.log(start), sink, trace.temperature_c[0]]
+        lower = np.r_[np.log([0.05, 0.5, 0.01, 0.5]), -150.0, -150.0]
+        upper = np.r_[np.log([200.0, 1e4, 200.0, 1e6]), 120.0, 150.0]
+        found = least_squares(error, x0, bounds=(lower, upper), x_scale="jac", max_nfev=40)
+        fit = _as_fit(found.x, found.fun)
+        if best is None or fit.rmse_k < best.rmse_k:
+            best = fit
+    assert best is not None
+    return best
+
+
+def predict(fit: BoardFit, trace: Trace) -> Float:
+    """Die temperatures [T] of another trace. Its case starts where it would rest below the first temperature."""
+    share = fit.case_resistance_k_w / (fit.thermal_resistance_k_w + fit.case_resistance_k_w)
+    case = fit.sink_c + (float(trace.temperature_c[0]) - fit.sink_c) * share
+    return simulate(fit.network, case, trace)
