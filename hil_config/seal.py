@@ -10,8 +10,8 @@ A frame is sealed with ChaCha20-Poly1305 or AES-256-GCM (the receiver's offer sa
 sequence number as the nonce and (sender, boot, receiver, sequence) as additional data. Run, sender, receiver and both
 boots are bound through the key, the sequence through the nonce; kind, request, call and layer are inside. Sequence
 numbers rise over the life of the process and never begin again, so a run that is prepared twice repeats no nonce.
-A frame may be lost, and may come late by up to `WINDOW`; no frame is accepted twice. Nothing of this depends on a
-connection: after an outage it goes on where it was. RFC 7748, RFC 5869, RFC 8439; window as in RFC 4303, 3.4.3.
+A frame may be lost, and may come late by up to a `ReplayWindow`; no frame is accepted twice. Nothing of this depends
+on a connection: after an outage it goes on where it was. RFC 7748, RFC 5869, RFC 8439; window as in RFC 4303, 3.4.3.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hil_config.errors import ConfigError, RemoteProtocolError
+from hil_config.replay_window import ReplayWindow
 from hil_config.tls import TlsFiles
 from hil_config.wire.frames import Frame, Sealed, decode_plain, encode_frame, encode_plain
 from hil_config.wire.hidden_codec import Codec
 
 Aead = Literal["aes-256-gcm", "chacha20-poly1305"]
-WINDOW = 4096
 MAX_OFFER_BYTES = 8192
 _LABEL = b"hil seal 1"
 _AEADS: dict[Aead, type[AESGCM] | type[ChaCha20Poly1305]] = {
@@ -67,32 +67,6 @@ def quicker_aead() -> Aead:
     except OSError:
         return "chacha20-poly1305"
     return "aes-256-gcm" if "aes" in words else "chacha20-poly1305"
-
-
-class ReplayWindow:
-    """Which of the last `WINDOW` sequence numbers have been seen."""
-
-    def __init__(self) -> None:
-        self._top = 0
-        self._seen = 0  # bit i: top - i
-
-    def fresh(self, seq: int) -> bool:
-        """Whether `seq` has not been seen and is not too old to tell."""
-        if seq > self._top:
-            return True
-        age = self._top - seq
-        return age < WINDOW and not self._seen >> age & 1
-
-    def mark(self, seq: int) -> bool:
-        """Take `seq` as seen; False if it was not fresh."""
-        if not self.fresh(seq):
-            return False
-        if seq > self._top:
-            self._seen = (self._seen << min(seq - self._top, WINDOW) | 1) & ((1 << WINDOW) - 1)
-            self._top = seq
-        else:
-            self._seen |= 1 << (self._top - seq)
-        return True
 
 
 class _Session(NamedTuple):

@@ -56,6 +56,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sample_hz: float = 10.0
     max_spool_bytes: int = 256 << 20
     tls: TlsFiles | None = None
+    command_key: str = ""
+    frame_log: str = ""
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
     trust: Trust = NO_TRUST
 
@@ -78,6 +80,8 @@ def read_config(path: Path) -> AgentConfig:
                 f"{path}: {field} {host!r}: without TLS an agent talks on loopback only",
                 "use 127.0.0.1, or enrol the board and name its certificates under tls",
             )
+    if config.tls is not None and not config.command_key:
+        raise ConfigError(f"{path}: tls without command_key: anybody's orders would be taken", "enrol the board again")
     if not config.trust.keys and config.data_host not in loopback:
         raise ConfigError(
             f"{path}: trust.keys is empty: only an agent on loopback may serve unsigned models",

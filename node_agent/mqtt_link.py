@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.signing import OrderGate
 from hil_config.tls import BROKER, check_accepted, client_context, explain
 from hil_config.wire import topics
 from hil_config.wire.messages import Status, decode, encode
@@ -25,6 +28,12 @@ ORDERS = (topics.COMMAND, topics.PLAN, topics.CLOCK, topics.WATERMARK)
 def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
     # Without it a QoS 1 round trip waits 40 ms for a delayed acknowledgement.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _gate(config: AgentConfig, boot_id: str) -> OrderGate | None:
+    if not config.command_key:
+        return None
+    return OrderGate(Path(config.command_key), config.node, boot_id, Path(config.spool) / f"{config.node}.epoch")
 
 
 class MqttLink:
@@ -42,7 +51,9 @@ class MqttLink:
         self._status = status
         self._order = order
         self.connected = threading.Event()
+        self._gate = _gate(config, boot_id)
         self.bad_messages = 0
+        self.last_bad = ""
         self.refusal = ""
         """Why the broker would not have us when we last asked, or ""."""
         self._client = mqtt.Client(
@@ -93,9 +104,16 @@ class MqttLink:
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         try:
             _, _, row = topics.parse(message.topic)
-            self._order(row, decode(bytes(message.payload), row.payload))
-        except RemoteProtocolError:
+            data = bytes(message.payload)
+            order: msgspec.Struct
+            if self._gate is None:
+                order = decode(data, row.payload)
+            else:
+                order = self._gate.admit(row, data, time.monotonic_ns())
+            self._order(row, order)
+        except RemoteProtocolError as error:
             self.bad_messages += 1
+            self.last_bad = error.message
 
     def publish(self, row: Topic, message: msgspec.Struct) -> None:
         self.publish_raw(row, encode(message))

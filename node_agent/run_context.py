@@ -41,6 +41,7 @@ class RunContext:
         store: ShardStore,
         record: Record,
         security: Security = CLEAR,
+        frame_log: str = "",
     ) -> None:
         if schedule_hash(order.schedule) != order.schedule_sha256:
             raise DataFileError("the link schedule arrived damaged: its hash is not the one ordered")
@@ -55,7 +56,7 @@ class RunContext:
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
         self.bank = ExpertBank(store, order.experts)
         self.plans = PlanBook(store.manifest.model, order.plan)
-        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security)
+        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security, frame_log)
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)

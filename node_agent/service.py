@@ -91,7 +91,7 @@ class Agent:
             node=self._config.node, boot_id=self.boot_id, state="serving" if self._run else "online",
             agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
             manifest_sha256=self._store.sha256, quantities=self._found.quantities,
-            missing=tuple(self._found.missing),
+            missing=tuple(self._found.missing), offer=self._security.offer,
         )  # fmt: skip
 
     def _summarise(self) -> None:
@@ -150,6 +150,7 @@ class Agent:
                 self._store,
                 self._evidence.put,
                 self._security,
+                self._config.frame_log,
             )
             self._evidence.new_run()
             run.start()

@@ -13,6 +13,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ground_controller.fleet.order_desk import OrderDesk
 from ground_controller.inbox import Arrival, Inbox
 from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError
 from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
@@ -53,9 +54,13 @@ def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
 
 
 class MqttFleet:
-    """All nodes of one bench, by name. With `tls` the broker must prove that it is this bench's."""
+    """All nodes of one bench, by name. With `tls` the broker must prove that it is this bench's; with `desk` orders
+    are signed."""
 
-    def __init__(self, bench: str, epoch: int, inbox: Inbox, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, bench: str, epoch: int, inbox: Inbox, tls: TlsFiles | None = None, desk: OrderDesk | None = None
+    ) -> None:
+        self._desk = desk
         self._bench = bench
         self._epoch = epoch
         self._inbox = inbox
@@ -113,6 +118,8 @@ class MqttFleet:
                 self.statuses[node] = body
                 self._changed.notify_all()
         elif isinstance(body, m.CommandReply):
+            if self._desk is not None:
+                self._desk.answered(body)
             with self._changed:
                 self._replies[body.id] = body
                 self._changed.notify_all()
@@ -144,9 +151,12 @@ class MqttFleet:
 
     def ask(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
         """Send one command to each node; the answers that came in time."""
-        ids = {node: f"{self._epoch}-{next(self._ids)}" for node in nodes}
+        if self._desk is not None:
+            self._meet(tuple(node for node in nodes if not isinstance(bodies[node], m.Ping)), timeout_s)
+        commands = {node: self._command(bodies[node]) for node in nodes}
+        ids = {node: command.id for node, command in commands.items()}
         for node in nodes:
-            self.publish(node, topics.COMMAND, m.Command(id=ids[node], epoch=self._epoch, body=bodies[node]))
+            self.publish(node, topics.COMMAND, commands[node])
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while any(ids[node] not in self._replies for node in nodes):
@@ -156,10 +166,17 @@ class MqttFleet:
                 self._changed.wait(left_s)
             return {node: self._replies.pop(ids[node]) for node in nodes if ids[node] in self._replies}
 
+    def _meet(self, nodes: tuple[str, ...], timeout_s: float) -> None:
+        """Learn the clocks of nodes that we do not know yet, so that orders to them can have an end."""
+        desk = self._desk
+        assert desk is not None
+        new = tuple(n for n in nodes if n in self.statuses and not desk.knows(n, self.statuses[n].boot_id))
+        if new:
+            self.ask(new, {node: m.Ping() for node in new}, timeout_s)
+
     def tell(self, node: str, body: m.SetDuty | m.Shutdown) -> None:
         """Send a command without waiting for its answer."""
-        command = m.Command(id=f"{self._epoch}-{next(self._ids)}", epoch=self._epoch, body=body)
-        self.publish(node, topics.COMMAND, command)
+        self.publish(node, topics.COMMAND, self._command(body))
 
     def clock_offset_ns(self, node: str, rounds: int = 8) -> tuple[int, int]:
         """(node's monotonic clock minus ours, uncertainty) in ns, from the quickest of `rounds` exchanges."""
@@ -175,7 +192,20 @@ class MqttFleet:
         return best
 
     def publish(self, node: str, row: Topic, message: msgspec.Struct) -> None:
-        self._client.publish(topics.address(self._bench, node, row), m.encode(message), row.qos, row.retained)
+        """Send, signed where this bench signs. To a node whose clock is not known yet goes a ping instead: what is
+        told without waiting for an answer comes again."""
+        data: bytes | None = None
+        if self._desk is None:
+            data = m.encode(message)
+        elif (status := self.statuses.get(node)) is not None:
+            data = self._desk.sign(row, node, status.boot_id, message)
+            if data is None:
+                self.publish(node, topics.COMMAND, self._command(m.Ping()))
+        if data is not None:
+            self._client.publish(topics.address(self._bench, node, row), data, row.qos, row.retained)
+
+    def _command(self, body: Any) -> m.Command:
+        return m.Command(id=f"{self._epoch}-{next(self._ids)}", epoch=self._epoch, body=body)
 
     def publish_plan(self, node: str, plan: SelectionPlan) -> None:
         self.publish(node, topics.PLAN, plan)

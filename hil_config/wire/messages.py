@@ -122,10 +122,15 @@ class NodeEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ev
     details: dict[str, str | int | float | bool] = {}
 
 
+ERROR_EDGES_US = (0, 25, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
+"""Bounds between the counts of a `LinkReport`'s histogram, which has one count more than there are bounds."""
+
+
 class LinkReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
     """Frames this node sent to a peer since the last report, and how well the shaper kept the schedule.
 
-    `error_us` holds achieved minus scheduled delay at quantiles 0.5, 0.99 and 1.
+    `error_us` holds achieved minus scheduled delay at quantiles 0.5, 0.99 and 1; `histogram` counts every shaped
+    frame's between `ERROR_EDGES_US`. `lost` frames fell to the link's loss, `cut` ones waited when it went down.
     """
 
     peer: str
@@ -135,6 +140,9 @@ class LinkReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     refused: int
     scheduled_us: float
     error_us: tuple[float, float, float]
+    histogram: tuple[int, ...] = ()
+    lost: int = 0
+    cut: int = 0
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
@@ -201,7 +209,8 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
 
     `satellites` maps peer names to satellites; a peer it does not name (the client) has an unshaped link.
     `sealed`: only sealed frames pass between peers. `relay`: a peer whose link is down is reached over others.
-    `link_codecs`: peers to which hidden states go in another codec. `seed` of what chance does to frames.
+    `link_codecs`: peers to which hidden states go in another codec. `seed` of what chance does to frames;
+    `jitter_s` is uniform, so much either way.
     """
 
     run: str
@@ -220,6 +229,7 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
     relay: bool = False
     link_codecs: dict[str, Codec] = {}
     seed: int = 0
+    jitter_s: float = 0.0
 
 
 class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-import heapq
 import socket
 import ssl
 import struct
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 
 from hil_config.errors import LinkError
 from hil_config.tls import connect, explain
+from hil_config.wire.messages import ERROR_EDGES_US
 from hil_config.wire.schedule_file import LinkState
-from node_agent.link.shaper import Shaper
+from node_agent.link.frame_log import FrameLog
+from node_agent.link.shaper import Flight, Shaper
+from node_agent.link.timer import hurry_thread
 
 CONNECT_TIMEOUT_S = 2.0
 SEND_TIMEOUT_S = 5
 RETRY_S = 0.5
+AT_ONCE_S = 1e-5
+"""A frame that is due within so little time goes out in the thread that sends it: no wake-up on its way."""
+
 UNSHAPED = LinkState(0.0, float("inf"), 0.0, True)
 
 
 class LinkCount:
-    """What went out since the last report; delays in seconds, errors in microseconds."""
+    """What went out since the last report; delays in seconds, errors in microseconds.
+
+    `errors_us` keeps the first of an interval, for quantiles; `histogram` counts them all.
+    """
 
     def __init__(self) -> None:
         self.frames = 0
         self.bytes = 0
         self.refused = 0
+        self.lost = 0
+        self.cut = 0
         self.scheduled_s = 0.0
         self.errors_us: list[float] = []
+        self.histogram = [0] * (len(ERROR_EDGES_US) + 1)
+
+    def shaped(self, error_us: float) -> None:
+        """A frame was handed over so much after it was due."""
+        self.histogram[bisect_right(ERROR_EDGES_US, error_us)] += 1
+        if len(self.errors_us) < 20_000:
+            self.errors_us.append(error_us)
 
 
 def _send(sock: socket.socket, data: bytes) -> None:
@@ -50,6 +68,8 @@ class OutgoingLink:
         state: the link's state now (`UNSHAPED` for a peer outside the orbit).
         lost: called once when the connection breaks or cannot be made, with the reason.
         tls: with it the peer must prove its name; None runs in the clear.
+        seed: of what chance does to this direction's frames; jitter_s: uniform, so much either way.
+        log: takes the delay of every single frame.
     """
 
     def __init__(
@@ -60,6 +80,9 @@ class OutgoingLink:
         state: Callable[[], LinkState],
         lost: Callable[[str, str], None],
         tls: ssl.SSLContext | None = None,
+        seed: str = "",
+        jitter_s: float = 0.0,
+        log: FrameLog | None = None,
     ) -> None:
         self.peer = peer
         self._address = address
@@ -67,10 +90,9 @@ class OutgoingLink:
         self._state = state
         self._lost = lost
         self._tls = tls
-        self._shaper = Shaper()
+        self._shaper: Shaper[bytes] = Shaper(seed, jitter_s)
+        self._log = log
         self._condition = threading.Condition()
-        self._queue: list[tuple[float, int, float, bytes]] = []
-        self._order = 0
         self._sock: socket.socket | None = None
         self._sock_lock = threading.Lock()
         self._retry_at_s = 0.0
@@ -83,35 +105,48 @@ class OutgoingLink:
         state = self._state()
         now_s = time.monotonic()
         with self._condition:
-            slot = None if self._closed or now_s < self._retry_at_s else self._shaper.admit(len(frame), state, now_s)
-            if slot is None:
+            quiet = self._shaper.next_s() is None
+            if self._closed or now_s < self._retry_at_s or not self._shaper.admit(frame, len(frame), state, now_s):
                 self._count.refused += 1
                 return False
             self._count.frames += 1
             self._count.bytes += len(frame)
-            self._count.scheduled_s += slot.delay_s
-            if slot.delay_s > 1e-5 or self._queue:
-                heapq.heappush(self._queue, (slot.arrive_s, self._order, now_s, frame))
-                self._order += 1
+            if not quiet:
+                return True  # the thread is awake or will be before this one is due
+            flight = self._shaper.take_due(now_s + AT_ONCE_S)
+            if flight is None:
                 self._condition.notify()
                 return True
         return self._transmit(frame)
 
     def work(self) -> None:
         """The link's thread: hands over each delayed frame when it is due."""
+        hurry_thread()
         while True:
             with self._condition:
-                while not self._closed:
-                    wait_s = self._queue[0][0] - time.monotonic() if self._queue else None
-                    if wait_s is not None and wait_s <= 0.0:
-                        break
-                    self._condition.wait(wait_s)
-                if self._closed:
+                flight = self._next_flight()
+                if flight is None:
                     return
-                due_s, _, _, frame = heapq.heappop(self._queue)
-                if len(self._count.errors_us) < 20_000:
-                    self._count.errors_us.append((time.monotonic() - due_s) * 1e6)
-            self._transmit(frame)
+                self._count.scheduled_s += flight.due_s - flight.sent_s
+                now_s = time.monotonic()
+                self._count.shaped((now_s - flight.due_s) * 1e6)
+            if self._log is not None:
+                self._log.write(self.peer, flight.size, flight.sent_s, flight.due_s, now_s)
+            self._transmit(flight.item)
+
+    def _next_flight(self) -> Flight[bytes] | None:
+        """Wait (with the condition held) for the next frame that is due; None when the link is closed."""
+        while not self._closed:
+            now_s = time.monotonic()
+            flight = self._shaper.take_due(now_s)
+            if flight is not None:
+                return flight
+            next_s = self._shaper.next_s()
+            if next_s is not None and next_s <= now_s:
+                self._shaper.advance(self._state(), now_s)
+                continue
+            self._condition.wait(None if next_s is None else next_s - now_s)
+        return None
 
     def _transmit(self, frame: bytes) -> bool:
         with self._sock_lock:
@@ -126,7 +161,7 @@ class OutgoingLink:
                 self._drop()
                 reason = error.message
         with self._condition:
-            self._queue.clear()
+            self._shaper.clear()
             self._retry_at_s = time.monotonic() + RETRY_S
         self._lost(self.peer, reason)
         return False
@@ -190,13 +225,15 @@ class OutgoingLink:
         with self._sock_lock:
             self._drop()
         with self._condition:
-            self._queue.clear()
+            self._shaper.clear()
             self._retry_at_s = time.monotonic() + RETRY_S
 
     def take_count(self) -> LinkCount:
         """Counts since the last call."""
         with self._condition:
             count, self._count = self._count, LinkCount()
+            count.lost, count.cut = self._shaper.lost, self._shaper.cut
+            self._shaper.lost = self._shaper.cut = 0
         return count
 
     def close(self) -> None:

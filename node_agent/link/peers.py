@@ -15,6 +15,7 @@ from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import LinkReport, Prepare
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
+from node_agent.link.frame_log import open_frame_log
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink
 from node_agent.link.path import quickest_path
 from node_agent.link.security import CLEAR, Security
@@ -50,8 +51,10 @@ class Peers:
         clock: Callable[[], Clock],
         lost: Callable[[str, str], None],
         security: Security = CLEAR,
+        frame_log: str = "",
     ) -> None:
         self.node = node
+        self._log = open_frame_log(frame_log, order.run, node)
         self._satellites = order.satellites
         self._schedule = schedule
         self._clock = clock
@@ -70,7 +73,15 @@ class Peers:
         hello = encode_frame(Hello(node, order.run, boot_id, offer=self._ring.offer if self._ring else b""))
         self._links = {
             peer.name: OutgoingLink(
-                peer.name, _split(peer.address), hello, partial(self.state, peer.name), self.lost, security.dial
+                peer.name,
+                _split(peer.address),
+                hello,
+                partial(self.state, peer.name),
+                self.lost,
+                security.dial,
+                f"{order.seed} {node} {peer.name}",
+                order.jitter_s,
+                self._log,
             )
             for peer in order.peers
             if peer.name != node
@@ -203,7 +214,7 @@ class Peers:
             reports.append(
                 LinkReport(
                     peer, time.monotonic_ns(), count.frames, count.bytes, count.refused, mean_us,
-                    (quantiles[0], quantiles[1], quantiles[2]),
+                    (quantiles[0], quantiles[1], quantiles[2]), tuple(count.histogram), count.lost, count.cut,
                 )
             )  # fmt: skip
         return reports
@@ -211,3 +222,5 @@ class Peers:
     def close(self) -> None:
         for link in self._links.values():
             link.close()
+        if self._log is not None:
+            self._log.close()

@@ -1,41 +1,112 @@
-"""The user-space link shaper: when a frame that is sent now may arrive. Pure; the caller brings the time.
+"""The user-space link shaper: what becomes of a frame that is sent now, and when. Pure; the caller brings the time.
 
-A frame first occupies the line for its serialisation time (size / rate) after whatever is on it, then
-travels for the delay. Frames of one link never overtake each other, as on a real point-to-point link.
+One direction of one link is a line and a distance. A frame waits until the line is free, occupies it for its
+serialisation time (size / rate), and then travels for the delay. Rate, delay and loss are those at the moment it begins
+on the line: what is under way already keeps what it began with, and what still waits is not dropped when they change,
+except when the link goes down (or its rate to 0). Frames of one link never overtake each other, as on a real
+point-to-point link. Chance (loss, jitter) comes from generators of the link's own, seeded by the run: the same frames
+in the same order meet the same fate.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import random
+from collections import deque
+from typing import Generic, NamedTuple, TypeVar
 
 from hil_config.wire.schedule_file import LinkState
 
 MAX_QUEUE_S = 30.0
 """A frame that would wait longer for the line is refused: bounded queues end to end."""
 
-
-class Slot(NamedTuple):
-    """`arrive_s`: when to hand the frame to the peer; `delay_s`: that minus now."""
-
-    arrive_s: float
-    delay_s: float
+T = TypeVar("T")
 
 
-class Shaper:
-    """State of one direction of one link. Times are host seconds of one monotonic clock."""
+class Waiting(NamedTuple, Generic[T]):
+    """A frame that is not on the line yet."""
 
-    def __init__(self) -> None:
+    item: T
+    size: int
+    sent_s: float
+
+
+class Flight(NamedTuple, Generic[T]):
+    """A frame on its way: handed over by the sender at `sent_s`, to be handed to the peer at `due_s`."""
+
+    item: T
+    size: int
+    sent_s: float
+    due_s: float
+
+
+class Shaper(Generic[T]):
+    """State of one direction of one link. Times are host seconds of one monotonic clock.
+
+    `lost` and `cut` count frames that chance and an outage took.
+    """
+
+    def __init__(self, seed: str = "", jitter_s: float = 0.0) -> None:
+        self._loss = random.Random(f"loss {seed}")
+        self._jitter = random.Random(f"jitter {seed}")
+        self._jitter_s = jitter_s
+        self._waiting: deque[Waiting[T]] = deque()
+        self._waiting_bits = 0.0
+        self._flying: deque[Flight[T]] = deque()
         self._line_free_s = 0.0
-        self._last_arrival_s = 0.0
+        self._last_due_s = 0.0
+        self.lost = 0
+        self.cut = 0
 
-    def admit(self, size: int, link: LinkState, now_s: float) -> Slot | None:
-        """When a frame of `size` bytes sent at `now_s` arrives; None if the link is down or its queue full."""
+    def admit(self, item: T, size: int, link: LinkState, now_s: float) -> bool:
+        """Take a frame of `size` bytes; False if the link is down or its queue full."""
         if not link.up or link.rate_bit_s <= 0.0:
-            return None
-        start_s = max(now_s, self._line_free_s)
-        if start_s - now_s > MAX_QUEUE_S:
-            return None
-        self._line_free_s = start_s + 8.0 * size / link.rate_bit_s
-        arrive_s = max(self._line_free_s + link.delay_s, self._last_arrival_s)
-        self._last_arrival_s = arrive_s
-        return Slot(arrive_s, arrive_s - now_s)
+            return False
+        ahead_s = max(0.0, self._line_free_s - now_s) + self._waiting_bits / link.rate_bit_s
+        if ahead_s > MAX_QUEUE_S:
+            return False
+        self._waiting.append(Waiting(item, size, now_s))
+        self._waiting_bits += 8.0 * size
+        self.advance(link, now_s)
+        return True
+
+    def advance(self, link: LinkState, now_s: float) -> None:
+        """Put on the line what it has become free for by `now_s`; drop what waits if the link is down."""
+        if self._waiting and not (link.up and link.rate_bit_s > 0.0):
+            self.cut += len(self._waiting)
+            self._waiting.clear()
+            self._waiting_bits = 0.0
+        while self._waiting:
+            frame = self._waiting[0]
+            start_s = max(frame.sent_s, self._line_free_s)
+            if start_s > now_s:
+                return
+            self._waiting.popleft()
+            self._waiting_bits -= 8.0 * frame.size
+            self._line_free_s = start_s + 8.0 * frame.size / link.rate_bit_s
+            due_s = self._line_free_s + link.delay_s
+            if self._jitter_s > 0.0:
+                due_s += self._jitter.uniform(-1.0, 1.0) * min(self._jitter_s, link.delay_s)
+            due_s = self._last_due_s = max(due_s, self._last_due_s)
+            if link.loss > 0.0 and self._loss.random() < link.loss:
+                self.lost += 1
+            else:
+                self._flying.append(Flight(frame.item, frame.size, frame.sent_s, due_s))
+
+    def take_due(self, now_s: float) -> Flight[T] | None:
+        """The next frame that is due by `now_s`."""
+        if self._flying and self._flying[0].due_s <= now_s:
+            return self._flying.popleft()
+        return None
+
+    def next_s(self) -> float | None:
+        """When there is something to do next: a frame due, or the line free for one that waits."""
+        times = [self._flying[0].due_s] if self._flying else []
+        if self._waiting:
+            times.append(max(self._line_free_s, self._waiting[0].sent_s))
+        return min(times, default=None)
+
+    def clear(self) -> None:
+        """Forget everything: the peer is gone."""
+        self._waiting.clear()
+        self._waiting_bits = 0.0
+        self._flying.clear()

@@ -28,7 +28,10 @@ RUN = "test-run"
 
 
 def flat_schedule(
-    names: tuple[str, ...], delay_s: float = 0.0, down: frozenset[tuple[str, str]] = frozenset()
+    names: tuple[str, ...],
+    delay_s: float = 0.0,
+    down: frozenset[tuple[str, str]] = frozenset(),
+    rate_bit_s: float = 1e9,
 ) -> bytes:
     """Constant links between all satellites; pairs in `down` never exist."""
     pairs = tuple((a, b) for a in names for b in names if a != b)
@@ -38,7 +41,12 @@ def flat_schedule(
         epoch_utc="2024-10-21T08:20:00Z", duration_s=1e6, step_s=1e6, satellites=names, pairs=pairs, source="test"
     )
     samples = Samples(
-        np.array([0.0, 1e6]), np.full((n, p), delay_s), np.full((n, p), 1e9), np.zeros((n, p)), up, np.ones((n, s))
+        np.array([0.0, 1e6]),
+        np.full((n, p), delay_s),
+        np.full((n, p), rate_bit_s),
+        np.zeros((n, p)),
+        up,
+        np.ones((n, s)),
     )
     return encode_schedule(schedule_of(header, samples))
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from firmware_tools.identity import Authority, Identity, read_certificate, write_identity
 from hil_config.errors import ConfigError, RemoteProtocolError
-from hil_config.seal import WINDOW, KeyRing, Offer, ReplayWindow
+from hil_config.replay_window import WINDOW, ReplayWindow
+from hil_config.seal import KeyRing, Offer
 from hil_config.tls import TlsFiles, identity_files
 from hil_config.wire.frames import ExpertCall, FrameDecoder, Hello, Sealed, Token, encode_frame
 
