@@ -122,16 +122,13 @@ class LayerDispatch:
         self._dead: set[int] = set()
         self._hedged = self._ignored = 0
         self._last_call = -1
-        self._roots = [
-            self._open(int(host), self._items_of(int(host)), 0, now_s) for host in np.unique(picks.hosts) if host >= 0
-        ]
-
-    def _items_of(self, host: int) -> list[Item]:
-        rows, columns = np.nonzero(self._picks.hosts == host)
-        return [
-            Item(r, c, int(self._picks.experts[r, c]), float(self._picks.weights[r, c]))
-            for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
-        ]
+        groups: dict[int, list[Item]] = {}
+        columns = zip(picks.experts.tolist(), picks.weights.tolist(), picks.hosts.tolist(), strict=True)
+        for row, (experts, weights, hosts) in enumerate(columns):
+            for pick, host in enumerate(hosts):
+                if host >= 0:
+                    groups.setdefault(host, []).append(Item(row, pick, experts[pick], weights[pick]))
+        self._roots = [self._open(host, groups[host], 0, now_s) for host in sorted(groups)]
 
     def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
         by_row: dict[int, list[Item]] = {}

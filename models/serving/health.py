@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,29 +15,31 @@ CEILING_FACTOR = 30.0
 """Over the calibrated mean of ||w y||. Held-out text of the reference model reaches 8 times the mean."""
 
 
-def ceilings(card: ModelCard, layer: int) -> F32:
+def ceilings(card: ModelCard, layer: int) -> F32 | None:
     """[E] largest believable ||w y|| of each expert: importance / activation is its calibrated mean where picked.
 
-    Infinite for an expert that calibration never picked, and for a card without calibration (importance 1 for
+    Infinite for an expert that calibration never picked; None for a card without calibration (importance 1 for
     every expert, see models.importance.uniform).
     """
     activation = np.array(card.activation[layer], np.float64)
     importance = np.array(card.importance[layer], np.float64)
     if (importance == 1.0).all():
-        return np.full(card.experts, np.inf, np.float32)
+        return None
     mean = np.divide(importance, activation, out=np.full(card.experts, np.inf), where=activation > 0)
     return np.where(mean > 0, CEILING_FACTOR * mean, np.inf).astype(np.float32)
 
 
-def reply_fault(call: Call, partial: F32, width: int, ceiling: F32) -> str:
-    """Why a reply [n, H] to `call` must not be counted, or ""."""
+def reply_fault(call: Call, partial: F32, width: int, ceiling: F32 | None) -> str:
+    """Why a reply [n, H] to `call` must not be counted, or "". `ceiling` None: no calibration to compare with."""
     if partial.shape != (len(call.rows), width):
         return f"shape {partial.shape}, wanted {(len(call.rows), width)}"
     square = np.einsum("ij,ij->i", partial, partial)
-    if not np.isfinite(square).all():
+    if not math.isfinite(square.sum()):
         return "a value is not finite"
+    if ceiling is None:
+        return ""
     allowed = np.where(call.experts >= 0, ceiling[call.experts], 0.0).sum(axis=1)
-    worst = int(np.argmax(square - allowed**2))
+    worst = int((square - allowed**2).argmax())
     if square[worst] > allowed[worst] ** 2:
         return f"norm {float(square[worst]) ** 0.5:.3g}, calibration allows {float(allowed[worst]):.3g}"
     return ""

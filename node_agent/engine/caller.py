@@ -52,10 +52,10 @@ class ExpertCaller:
         self._ids = itertools.count(IDS_PER_LAYER, IDS_PER_LAYER)
 
     def call(
-        self, layer: int, hidden: F32, picks: Picks, plan: SelectionPlan, alive: NDArray[np.bool_], request: int
+        self, layer: int, hidden: F32, picks: Picks, plan: SelectionPlan, holders: list[list[int]], request: int
     ) -> LayerCall:
         """A layer call over rows [T, H], its first calls sent; it ends within the expert timeout."""
-        call = LayerCall(self, layer, hidden, picks, plan, alive, next(self._ids), request)
+        call = LayerCall(self, layer, hidden, picks, plan, holders, next(self._ids), request)
         call.issue()
         return call
 
@@ -70,7 +70,7 @@ class LayerCall:
         hidden: F32,
         picks: Picks,
         plan: SelectionPlan,
-        alive: NDArray[np.bool_],
+        holders: list[list[int]],
         first_id: int,
         request: int,
     ) -> None:
@@ -80,7 +80,6 @@ class LayerCall:
         self._request = request
         self._hidden = hidden
         self._nodes = plan.nodes
-        holders = [[s.node for s in hosts if alive[s.node]] for hosts in plan.layers[layer].hosts]
         self._dispatch = LayerDispatch(
             picks, hidden.shape[1], holders, lambda host: caller.hosts.patience_s(plan.nodes[host]),
             caller.timeout_s, time.monotonic(), first_id,

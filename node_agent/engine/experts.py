@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,6 @@ from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
 Sessions = dict[tuple[int, int], Session]
-_ONLY_ROW = np.zeros(1, np.intp)
 
 
 class Partial(NamedTuple):
@@ -46,19 +46,39 @@ class ExpertBank:
         total = np.zeros_like(hidden)
         runtime_s = 0.0
         calls = 0
-        for expert in set(experts.ravel().tolist()) - {-1}:
+        for expert, rows, share in _by_expert(experts, weights):
             session = sessions.get((layer, expert))
             if session is None:
                 raise NotHeld(f"layer {layer} expert {expert} is not held here")
-            # A row may name an expert twice (a substitute): its weights add up.
-            share = np.where(experts == expert, weights, 0.0).sum(axis=1, dtype=np.float32)
-            rows = np.nonzero((experts == expert).any(axis=1))[0] if len(hidden) > 1 else _ONLY_ROW
             start_s = time.perf_counter()
-            (output,) = session.run(hidden[rows])
+            (output,) = session.run(hidden if rows is None else hidden[rows])
             runtime_s += time.perf_counter() - start_s
-            total[rows] += output * share[rows, None]
-            calls += len(rows)
+            if rows is None:
+                total += output * share
+                calls += len(hidden)
+            else:
+                total[rows] += output * share
+                calls += len(rows)
         return Partial(total, runtime_s * 1e6, calls)
+
+
+def _by_expert(
+    experts: NDArray[np.int16], weights: F32
+) -> Iterator[tuple[int, NDArray[np.intp] | None, NDArray[np.float32] | np.float32]]:
+    """(expert, rows that use it or None for all, their weights [rows, 1]). A row may name an expert twice (a
+    substitute): its weights add up."""
+    if len(experts) == 1:
+        shares: dict[int, float] = {}
+        for expert, weight in zip(experts[0].tolist(), weights[0].tolist(), strict=True):
+            if expert >= 0:
+                shares[expert] = shares.get(expert, 0.0) + weight
+        for expert, weight in shares.items():
+            yield expert, None, np.float32(weight)
+        return
+    for expert in set(experts.ravel().tolist()) - {-1}:
+        mine = experts == expert
+        rows = np.nonzero(mine.any(axis=1))[0]
+        yield expert, rows, np.where(mine[rows], weights[rows], 0.0).sum(axis=1, dtype=np.float32)[:, None]
 
 
 def open_experts(store: ShardStore, holdings: tuple[ExpertHolding, ...]) -> Sessions:

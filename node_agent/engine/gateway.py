@@ -153,13 +153,13 @@ class Gateway:
         step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
         begin_s = time.perf_counter()
         alive = self._alive(works[0])
-        gate = self._plans.gate(pinned, layer, alive)
+        compiled = self._plans.layer(pinned, layer, alive)
         parts = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
         fraction = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        picks = select(gate, step.scores, self._model.routing, fraction, step.mixing)
+        picks = select(compiled.gate, step.scores, self._model.routing, fraction, step.mixing)
         gate_us = (time.perf_counter() - begin_s) * 1e6
         request = works[0].frame.request
-        call = self._caller.call(layer, step.expert_input, picks, pinned.plan, alive, request)
+        call = self._caller.call(layer, step.expert_input, picks, pinned.plan, compiled.holders, request)
         self._calls[call.id] = _Batch(works, call, step, picks, alive.astype(np.uint8).tobytes(), gate_us)
         self.batches += 1
         self.batched_steps += len(works)

@@ -24,6 +24,13 @@ class Pinned(NamedTuple):
     expired: bool
 
 
+class CompiledLayer(NamedTuple):
+    """A layer of a plan against the nodes that are live: its gate, and for each expert who may serve it."""
+
+    gate: LayerGate
+    holders: list[list[int]]
+
+
 class PlanBook:
     """Recent plans by version, and the layer gates compiled from them."""
 
@@ -31,7 +38,7 @@ class PlanBook:
         self._model = model
         self._lock = threading.Lock()
         self._plans: OrderedDict[int, tuple[SelectionPlan, float]] = OrderedDict()
-        self._gates: OrderedDict[tuple[int, bool, int, bytes], LayerGate] = OrderedDict()
+        self._gates: OrderedDict[tuple[int, bool, int, bytes], CompiledLayer] = OrderedDict()
         self.epoch = first.epoch
         self.accept(first)
 
@@ -55,15 +62,16 @@ class PlanBook:
             return Pinned(unpriced(plan, self._model.routing.top_k), True)
         return Pinned(plan, False)
 
-    def gate(self, pinned: Pinned, layer: int, alive: NDArray[np.bool_]) -> LayerGate:
-        """The compiled gate; compiled once per plan, layer and set of live nodes."""
+    def layer(self, pinned: Pinned, layer: int, alive: NDArray[np.bool_]) -> CompiledLayer:
+        """Compiled once per plan, layer and set of live nodes."""
         key = (pinned.plan.version, pinned.expired, layer, alive.tobytes())
         with self._lock:
-            gate = self._gates.get(key)
-        if gate is None:
-            gate = compile_layer(pinned.plan, layer, alive)
+            found = self._gates.get(key)
+        if found is None:
+            holders = [[s.node for s in hosts if alive[s.node]] for hosts in pinned.plan.layers[layer].hosts]
+            found = CompiledLayer(compile_layer(pinned.plan, layer, alive), holders)
             with self._lock:
-                self._gates[key] = gate
+                self._gates[key] = found
                 while len(self._gates) > 8 * KEPT:
                     self._gates.popitem(last=False)
-        return gate
+        return found

@@ -37,13 +37,16 @@ class Session:
         return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
 
 
-def _options() -> ort.SessionOptions:
+def _options(threads: int) -> ort.SessionOptions:
+    """One thread: measured best for small experts, and a spinning pool would burn the joules this bench measures.
+
+    More threads spin within a run only (without that a run pays a wake-up at every operator) and stop with it.
+    """
     options = ort.SessionOptions()
-    # One thread a session and no spinning: measured best for small experts, and a spinning pool would burn
-    # the joules this bench is there to measure.
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return options
@@ -53,9 +56,9 @@ def _signature(items: Sequence[Any]) -> list[tuple[str, str, int]]:
     return [(item.name, _NUMPY.get(item.type, item.type), len(item.shape)) for item in items]
 
 
-def open_session(data: memoryview | bytes, shard: Shard, where: str) -> Session:
+def open_session(data: memoryview | bytes, shard: Shard, where: str, threads: int = 1) -> Session:
     """A session of `data`; ArtefactError if onnxruntime refuses it or its signature is not the manifest's."""
-    options = _options()
+    options = _options(threads)
     try:
         contents = unpack(data)
         held = [ort.OrtValue.ortvalue_from_numpy(array) for array in contents.weights.values()]

@@ -11,11 +11,16 @@ from node_agent.shards.trust import NO_TRUST, Trust, trusted_manifest
 
 
 class ShardStore:
-    """Verified sessions of one model folder, opened when asked for and kept until dropped."""
+    """Verified sessions of one model folder, opened when asked for and kept until dropped.
 
-    def __init__(self, folder: Path, trust: Trust = NO_TRUST) -> None:
+    Args:
+        trunk_threads: threads of a trunk, embed or head session; an expert session has one.
+    """
+
+    def __init__(self, folder: Path, trust: Trust = NO_TRUST, trunk_threads: int = 1) -> None:
         self.folder = folder
         self.trust = trust
+        self._trunk_threads = trunk_threads
         self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)
         self._open: dict[str, Session] = {}
@@ -25,7 +30,8 @@ class ShardStore:
         shard = self.manifest.find(kind, precision, layer, expert)
         session = self._open.get(shard.name)
         if session is None:
-            session = open_session(read_shard(self.folder, shard), shard, str(self.folder / shard.name))
+            threads = 1 if kind == "expert" else self._trunk_threads
+            session = open_session(read_shard(self.folder, shard), shard, str(self.folder / shard.name), threads)
             self._open[shard.name] = session
         return session
 

@@ -1,0 +1,220 @@
+"""Nodes without broker or orbit, one process each, and a client in this one: what the decode benchmarks run on."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Step, Token, encode_frame
+from hil_config.wire.manifest import Manifest, ModelCard, manifest_hash, read_manifest
+from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence
+from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
+from hil_config.wire.schedule_changes import Samples, schedule_of
+from hil_config.wire.schedule_file import ScheduleHeader, encode_schedule
+from node_agent.crew import Crew
+from node_agent.link.incoming import Listener
+from node_agent.link.outgoing import UNSHAPED, OutgoingLink
+from node_agent.run_context import RunContext
+from node_agent.shards.store import ShardStore
+
+RUN, CLIENT = "bench", "client"
+PREPARE_S = 600.0
+
+
+class StepTime(NamedTuple):
+    """One decoded step at the gateway, microseconds: onnxruntime on its critical path, and the whole step."""
+
+    request: int
+    start: int
+    trunk_us: float
+    expert_us: float
+    head_us: float
+    link_us: float
+    queue_us: float
+    total_us: float
+
+
+def plan(
+    card: ModelCard, nodes: tuple[str, ...], gateways: tuple[str, ...], hosts: tuple[str, ...], copies: int
+) -> SelectionPlan:
+    """Plain top-k; experts dealt round robin over `hosts`, `copies` each, the first with all the weight."""
+    index = [nodes.index(name) for name in hosts]
+    shares = tuple(
+        tuple(Share(index[(e + c) % len(index)], 1.0 if c == 0 else 1e-9) for c in range(copies))
+        for e in range(card.experts)
+    )
+    layer = LayerPlan((0.0,) * card.experts, shares, (-1,) * card.experts)
+    k = card.routing.top_k
+    return SelectionPlan(
+        1, 1, 0.0, 1e9, "topk", "benchmark", 1.0, 1.0, k, k, -1e9, nodes,
+        (GatewaySlice(0, card.layers - 1, gateways),), (layer,) * card.layers,
+    )  # fmt: skip
+
+
+def _no_orbit(nodes: tuple[str, ...]) -> bytes:
+    """A schedule that names no link: peers without a satellite are not shaped."""
+    header = ScheduleHeader(
+        epoch_utc="2024-10-21T08:20:00Z", duration_s=1e9, step_s=1e9, satellites=nodes, pairs=(), source="benchmark"
+    )
+    none, s = np.zeros((2, 0)), len(nodes)
+    samples = Samples(np.array([0.0, 1e9]), none, none, none, np.zeros((2, 0), np.uint8), np.ones((2, s)))
+    return encode_schedule(schedule_of(header, samples))
+
+
+def _serve(name: str, shards: str, threads: int, pipe: Connection) -> None:
+    """A node's process: told what to prepare, then serves until the pipe says stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store, crew = ShardStore(Path(shards), trunk_threads=threads), Crew()
+    contexts: list[RunContext] = []
+    steps: list[StepTime] = []
+
+    def admit(hello: Hello) -> str:
+        contexts[0].peers.returned(hello.peer)
+        return contexts[0].admit(hello)
+
+    def record(body: Any) -> None:
+        if isinstance(body, TokenEvidence) and body.rows == 1:
+            parts = [
+                sum(getattr(layer, part) for layer in body.layers)
+                for part in ("trunk_us", "expert_us", "link_us", "queue_us")
+            ]
+            steps.append(
+                StepTime(body.request, body.start, parts[0], parts[1], body.head_us, parts[2], parts[3], body.total_us)
+            )
+
+    listener = Listener(
+        crew, "127.0.0.1", 0, admit, lambda peer, frame, s: contexts[0].handle(peer, frame, s),
+        lambda peer, reason: contexts[0].gone(peer, reason),
+    )  # fmt: skip
+    pipe.send(listener.address[1])
+    order = msgspec.json.decode(pipe.recv_bytes(), type=Prepare)
+    contexts.append(RunContext(name, f"boot-{name}", order, store, record))
+    contexts[0].start()
+    crew.start("listener", listener.work)
+    pipe.send(os.getpid())
+    while (asked := pipe.recv()) != "stop":
+        gateway = contexts[0].gateway
+        if asked == "steps":
+            pipe.send((list(steps), gateway.batches, gateway.batched_steps, time.process_time()))
+            steps.clear()
+            gateway.batches = gateway.batched_steps = 0
+    contexts[0].close()
+    listener.close()
+    crew.dismiss()
+
+
+class Fleet:
+    """Processes of a model folder. `gateways` hold the trunk, `hosts` the experts, each node once.
+
+    Args:
+        threads: of the gateway's trunk sessions; hosts have one.
+    """
+
+    def __init__(
+        self, shards: Path, gateways: tuple[str, ...], hosts: tuple[str, ...], copies: int, threads: int
+    ) -> None:
+        nodes = tuple(dict.fromkeys((*gateways, *hosts)))
+        manifest: Manifest = read_manifest(shards)
+        self.card = manifest.model
+        self.plan = plan(self.card, nodes, gateways, hosts, copies)
+        self._gateway = gateways[0]
+        self._arrived = threading.Condition()
+        self.tokens: dict[int, list[tuple[int, float]]] = {}
+        self.refused: list[str] = []
+        self._crew = Crew()
+        self._listener = Listener(self._crew, "127.0.0.1", 0, lambda hello: "", self._take, lambda peer, reason: None)
+        self._crew.start("client", self._listener.work)
+        context = multiprocessing.get_context("spawn")
+        self.processes: dict[str, Any] = {}
+        self._pipes: dict[str, Connection] = {}
+        for name in nodes:
+            near, far = context.Pipe()
+            process = context.Process(target=_serve, args=(name, str(shards), threads, far), daemon=True)
+            process.start()
+            self.processes[name], self._pipes[name] = process, near
+        ports = {name: pipe.recv() for name, pipe in self._pipes.items()}
+        peers = tuple(Peer(n, f"127.0.0.1:{p}") for n, p in {**ports, CLIENT: self._listener.address[1]}.items())
+        schedule = _no_orbit(nodes)
+        for name, pipe in self._pipes.items():
+            held = tuple(
+                ExpertHolding(layer, e, "int8")
+                for layer, entry in enumerate(self.plan.layers)
+                for e, shares in enumerate(entry.hosts)
+                if nodes.index(name) in {s.node for s in shares}
+            )
+            order = Prepare(
+                run=RUN, peers=peers, manifest_sha256=manifest_hash(manifest),
+                trunk_layers=tuple(range(self.card.layers)) if name in gateways else (), experts=held,
+                schedule=schedule, schedule_sha256=hashlib.sha256(schedule).hexdigest(), satellites={},
+                delay_scale=1.0, hidden_codec="fp32", expert_timeout_s=5.0, plan=self.plan,
+            )  # fmt: skip
+            pipe.send_bytes(msgspec.json.encode(order))
+        for name, pipe in self._pipes.items():
+            if not pipe.poll(PREPARE_S):
+                raise SystemExit(f"error: node {name} did not get ready")
+            pipe.recv()
+        hello = encode_frame(Hello(CLIENT, RUN, "client"))
+        self._link = OutgoingLink(
+            self._gateway, ("127.0.0.1", ports[self._gateway]), hello, lambda: UNSHAPED, lambda name, reason: None
+        )
+
+    def _take(self, peer: str, frame: Frame, received_s: float) -> None:
+        with self._arrived:
+            if isinstance(frame, Token):
+                self.tokens.setdefault(frame.request, []).append((frame.token, received_s))
+            elif isinstance(frame, Refusal):
+                self.refused.append(frame.reason)
+            self._arrived.notify_all()
+
+    def begin(self, request: int, prompt: list[int], count: int) -> None:
+        """Start a generation; its tokens arrive in `tokens`."""
+        self._link.send(
+            encode_frame(
+                Step(request, 1, 0, count, Route((self._gateway,), CLIENT), len(prompt), np.array(prompt, np.int32))
+            )
+        )
+
+    def wait(self, request: int, count: int, timeout_s: float = 120.0) -> list[float]:
+        """Arrival times in seconds of `count` tokens of a request."""
+        with self._arrived:
+            done = self._arrived.wait_for(lambda: len(self.tokens.get(request, ())) >= count or self.refused, timeout_s)
+            if self.refused or not done:
+                raise SystemExit(
+                    f"error: {len(self.tokens.get(request, ()))} of {count} tokens came: {self.refused[:1]}"
+                )
+            return [s for _, s in self.tokens[request][:count]]
+
+    def forget(self, request: int) -> None:
+        self._link.send(encode_frame(Cancel(request, 1)))
+
+    def take_steps(self, node: str) -> tuple[list[StepTime], int, int, float]:
+        """Decoded steps since the last call, batches, steps in them, and the process's CPU seconds so far."""
+        self._pipes[node].send("steps")
+        found: tuple[list[StepTime], int, int, float] = self._pipes[node].recv()
+        return found
+
+    def kill(self, node: str) -> None:
+        """SIGKILL."""
+        self.processes[node].kill()
+
+    def close(self) -> None:
+        for name, pipe in self._pipes.items():
+            if self.processes[name].is_alive():
+                pipe.send("stop")
+        for process in self.processes.values():
+            process.join(10.0)
+            if process.is_alive():
+                process.kill()
+        self._link.close()
+        self._listener.close()
+        self._crew.dismiss()
