@@ -93,8 +93,9 @@ def _serve(name: str, shards: str, threads: int, pipe: Connection) -> None:
             )
 
     listener = Listener(
-        crew, "127.0.0.1", 0, admit, lambda peer, frame, s: contexts[0].handle(peer, frame, s),
-        lambda peer, reason: contexts[0].gone(peer, reason),
+        crew, "127.0.0.1", 0, admit,
+        lambda peer, frame, s: contexts[0].handle(peer, frame, s),  # noqa: PLW0108  # there is none yet
+        lambda peer, reason: contexts[0].gone(peer, reason),  # noqa: PLW0108
     )  # fmt: skip
     pipe.send(listener.address[1])
     order = msgspec.json.decode(pipe.recv_bytes(), type=Prepare)
@@ -147,7 +148,7 @@ class Fleet:
         schedule = _no_orbit(nodes)
         for name, pipe in self._pipes.items():
             held = tuple(
-                ExpertHolding(layer, e, "int8")
+                ExpertHolding(layer, e, "int4")
                 for layer, entry in enumerate(self.plan.layers)
                 for e, shares in enumerate(entry.hosts)
                 if nodes.index(name) in {s.node for s in shares}

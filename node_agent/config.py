@@ -40,7 +40,9 @@ DEFAULT_SENSORS = (SensorSpec("thermal_zone"), SensorSpec("process"))
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike.
 
-    `trust`: whose signature a model must have, and where the versions served are remembered.
+    `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
+    processor threads of a trunk step (an expert has one). `shard_budget_bytes`: of shard files open at once; 0 is
+    no limit.
     """
 
     node: str
@@ -60,6 +62,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame_log: str = ""
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
     trust: Trust = NO_TRUST
+    trunk_threads: int = 1
+    shard_budget_bytes: int = 0
 
 
 def read_config(path: Path) -> AgentConfig:

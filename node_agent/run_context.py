@@ -9,15 +9,24 @@ from hil_config.clock import Clock, PacedClock, SteppedClock
 from hil_config.errors import DataFileError, RemoteProtocolError
 from hil_config.units import HostSeconds
 from hil_config.wire.frames import Cancel, ExpertCall, ExpertReply, Frame, Handover, Hello, Refusal, Step
-from hil_config.wire.messages import ClockAnchor, LinkReport, NodeEvent, Prepare, SetDuty, TokenEvidence
+from hil_config.wire.messages import (
+    ClockAnchor,
+    DropShards,
+    LinkReport,
+    LoadShards,
+    NodeEvent,
+    Prepare,
+    SetDuty,
+    TokenEvidence,
+)
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import decode_schedule, schedule_hash
 from node_agent.crew import Crew
 from node_agent.engine.caller import ExpertCaller
-from node_agent.engine.experts import ExpertBank, NotHeld
+from node_agent.engine.experts import NotHeld
 from node_agent.engine.gateway import Gateway
+from node_agent.engine.holdings import Holdings
 from node_agent.engine.plans import PlanBook
-from node_agent.engine.trunk import Trunk
 from node_agent.link.inbound import Inbound
 from node_agent.link.peers import Peers
 from node_agent.link.security import CLEAR, Security
@@ -31,6 +40,7 @@ class RunContext:
 
     Args:
         record: takes the run's evidence.
+        shard_budget_bytes: of shard files open at once; 0 is no limit.
     """
 
     def __init__(
@@ -42,6 +52,7 @@ class RunContext:
         record: Record,
         security: Security = CLEAR,
         frame_log: str = "",
+        shard_budget_bytes: int = 0,
     ) -> None:
         if schedule_hash(order.schedule) != order.schedule_sha256:
             raise DataFileError("the link schedule arrived damaged: its hash is not the one ordered")
@@ -54,14 +65,14 @@ class RunContext:
         self._ending = False
         self._crew = Crew()
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
-        self.bank = ExpertBank(store, order.experts)
+        self.holdings = Holdings(store, order.experts, order.trunk_layers, shard_budget_bytes)
+        self.bank = self.holdings.bank
         self.plans = PlanBook(store.manifest.model, order.plan)
         self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security, frame_log)
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)
-        self.trunk = Trunk(store, order.trunk_layers)
-        self.gateway = Gateway(node, self.trunk, caller, self.plans, record, self.out_of_service)
+        self.gateway = Gateway(node, self.holdings.trunk, caller, self.plans, record, self.out_of_service)
         self.expert_calls = 0
 
     def start(self) -> None:
@@ -102,6 +113,17 @@ class RunContext:
             name = "ServiceResumed" if order.in_service else "ServiceSuspended"
             self._event(name, reason=order.reason)
         self._duty = order
+
+    def change(self, order: LoadShards | DropShards) -> None:
+        """Hold more or less from now on; an error leaves everything as it was."""
+        if isinstance(order, LoadShards):
+            self.holdings.load(order)
+        else:
+            self.holdings.drop(order)
+        self._event(
+            "ShardsChanged", order="load" if isinstance(order, LoadShards) else "drop", experts=len(order.experts),
+            trunk_layers=len(order.trunk_layers), bytes=self.holdings.bytes, budget=self.holdings.budget_bytes,
+        )  # fmt: skip
 
     def out_of_service(self) -> str:
         """Why new work is refused, or ""."""

@@ -10,7 +10,7 @@ from queue import Empty, Queue
 
 import msgspec
 
-from hil_config.errors import HilError
+from hil_config.errors import HilError, UsageError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.frames import Frame, Hello
@@ -37,7 +37,7 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self.boot_id = uuid.uuid4().hex[:12]
-        self._store = ShardStore(Path(config.shards), config.trust)
+        self._store = ShardStore(Path(config.shards), config.trust, config.trunk_threads)
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None
@@ -138,7 +138,7 @@ class Agent:
         if isinstance(command.body, m.Shutdown):
             self.stop()
 
-    def _carry_out(self, body: m.Prepare | m.Ping | m.Finish | m.Shutdown | m.SetDuty) -> None:
+    def _carry_out(self, body: m.Order) -> None:
         if isinstance(body, m.Prepare):
             if self._run is not None:
                 self._run.close()
@@ -151,6 +151,7 @@ class Agent:
                 self._evidence.put,
                 self._security,
                 self._config.frame_log,
+                self._config.shard_budget_bytes,
             )
             self._evidence.new_run()
             run.start()
@@ -158,6 +159,10 @@ class Agent:
             self._mqtt.publish(topics.STATUS, self._status())
         elif isinstance(body, m.SetDuty) and self._run is not None:
             self._run.set_duty(body)
+        elif isinstance(body, (m.LoadShards, m.DropShards)):
+            if self._run is None:
+                raise UsageError(f"{self._config.node} is in no run", "prepare a run first")
+            self._run.change(body)
         elif isinstance(body, m.Finish) and self._run is not None:
             self._run.finish()
 

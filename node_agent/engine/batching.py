@@ -8,7 +8,8 @@ BATCH_ROWS = 256
 FAIR_S = 0.05
 """Waiting longer than this goes before everything else."""
 
-Key = tuple[int, int, bool]
+Key = tuple[int, int, bool, str]
+"""Layer, plan version, whether that plan has expired, adapter."""
 
 
 class ReadyRows:
@@ -26,7 +27,7 @@ class ReadyRows:
 
     def add(self, work: Work) -> None:
         plan = work.pinned
-        self._waiting.setdefault((work.layer, plan.plan.version, plan.expired), []).append(work)
+        self._waiting.setdefault((work.layer, plan.plan.version, plan.expired, work.frame.adapter), []).append(work)
 
     def take(self, now_s: float) -> list[Work]:
         """The next batch, at most `BATCH_ROWS` rows (or one step, however long); empty if nothing waits."""

@@ -34,6 +34,19 @@ class LayerTiming(NamedTuple):
     combine_us: float
 
 
+class Answer(NamedTuple):
+    """A host's counted answer, with what is needed to ask somebody else: `hidden` [n, H] in, `partial` [n, H] out."""
+
+    call: Call
+    hidden: F32
+    partial: F32
+    layer: int
+    plan: SelectionPlan
+    holders: list[list[int]]
+    request: int
+    adapter: str
+
+
 class ExpertCaller:
     """The gateway side of expert calls: makes layer calls and keeps what they learn about hosts.
 
@@ -52,10 +65,17 @@ class ExpertCaller:
         self._ids = itertools.count(IDS_PER_LAYER, IDS_PER_LAYER)
 
     def call(
-        self, layer: int, hidden: F32, picks: Picks, plan: SelectionPlan, holders: list[list[int]], request: int
+        self,
+        layer: int,
+        hidden: F32,
+        picks: Picks,
+        plan: SelectionPlan,
+        holders: list[list[int]],
+        request: int,
+        adapter: str = "",
     ) -> LayerCall:
         """A layer call over rows [T, H], its first calls sent; it ends within the expert timeout."""
-        call = LayerCall(self, layer, hidden, picks, plan, holders, next(self._ids), request)
+        call = LayerCall(self, layer, hidden, picks, plan, holders, next(self._ids), request, adapter)
         call.issue()
         return call
 
@@ -73,13 +93,17 @@ class LayerCall:
         holders: list[list[int]],
         first_id: int,
         request: int,
+        adapter: str,
     ) -> None:
         self.id = first_id // IDS_PER_LAYER
         self.layer = layer
         self._caller = caller
         self._request = request
+        self._adapter = adapter
         self._hidden = hidden
+        self._plan = plan
         self._nodes = plan.nodes
+        self._holders = holders
         self._dispatch = LayerDispatch(
             picks, hidden.shape[1], holders, lambda host: caller.hosts.patience_s(plan.nodes[host]),
             caller.timeout_s, time.monotonic(), first_id,
@@ -87,7 +111,7 @@ class LayerCall:
         self._sent: dict[int, tuple[str, float]] = {}
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
-        self.answers: list[tuple[Call, F32]] = []
+        self._answers: list[tuple[Call, F32]] = []
 
     @property
     def finished(self) -> bool:
@@ -102,6 +126,18 @@ class LayerCall:
         outcome = self._dispatch.outcome()
         combine_us = (time.perf_counter() - start_s) * 1e6
         return outcome, self._last._replace(serialise_us=self._serialise_s * 1e6, combine_us=combine_us)
+
+    @property
+    def answers(self) -> int:
+        """How many answers of other nodes were counted."""
+        return len(self._answers)
+
+    def answer(self, index: int) -> Answer:
+        """One of them."""
+        call, partial = self._answers[index]
+        return Answer(
+            call, self._hidden[call.rows], partial, self.layer, self._plan, self._holders, self._request, self._adapter
+        )
 
     def issue(self) -> None:
         """Send every waiting call: remote ones first, so that they travel while ours are computed."""
@@ -119,7 +155,16 @@ class LayerCall:
         rows, picks = call.experts.shape
         hidden = self._hidden if rows == len(self._hidden) else self._hidden[call.rows]
         frame = ExpertCall(
-            call.id, self._request, self.layer, rows, self._hidden.shape[1], picks, call.experts, call.weights, hidden
+            call.id,
+            self._request,
+            self.layer,
+            rows,
+            self._hidden.shape[1],
+            picks,
+            call.experts,
+            call.weights,
+            hidden,
+            self._adapter,
         )
         sent = self._caller.peers.send(host, frame)
         self._serialise_s += time.perf_counter() - start_s
@@ -154,7 +199,7 @@ class LayerCall:
             self._caller.hosts.answered(host, trip_s)
             link_us = max(0.0, trip_s * 1e6 - frame.queue_us - frame.expert_us)
             self._last = LayerTiming(0.0, link_us, frame.queue_us, frame.expert_us, 0.0)
-            self.answers.append((call, frame.hidden))
+            self._answers.append((call, frame.hidden))
         self.issue()
 
     def lost(self, peer: str) -> None:

@@ -18,6 +18,7 @@ from hil_config.wire.frames import Cancel, ExpertReply, Handover, Refusal, Step
 from hil_config.wire.messages import LayerEvidence, TokenEvidence
 from models.serving.dispatch import Outcome
 from models.serving.gate import Picks, row_fraction, select
+from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.batching import ReadyRows
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
 from node_agent.engine.lines import Line, LineTable, Work, chunks
@@ -42,6 +43,14 @@ class _Batch:
     picks: Picks
     alive: bytes
     gate_us: float
+
+
+@dataclass
+class _Audit:
+    """An answer that others are computing again."""
+
+    call: LayerCall
+    opinion: Opinion
 
 
 class Gateway:
@@ -70,7 +79,8 @@ class Gateway:
         self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
         self._lines = LineTable(self._model.cache_shape, REQUESTS)
         self._ready = ReadyRows()
-        self._calls: dict[int, _Batch] = {}
+        self._calls: dict[int, _Batch | _Audit] = {}
+        self.auditor = Auditor(caller, self._begin_audit)
         self._steps = 0
         self._turns = Turns(self._ready.__bool__, self._run_batch, self._watch)
         self.late = 0
@@ -158,8 +168,10 @@ class Gateway:
         fraction = parts[0] if len(parts) == 1 else np.concatenate(parts)
         picks = select(compiled.gate, step.scores, self._model.routing, fraction, step.mixing)
         gate_us = (time.perf_counter() - begin_s) * 1e6
-        request = works[0].frame.request
-        call = self._caller.call(layer, step.expert_input, picks, pinned.plan, compiled.holders, request)
+        first = works[0].frame
+        call = self._caller.call(
+            layer, step.expert_input, picks, pinned.plan, compiled.holders, first.request, first.adapter
+        )
         self._calls[call.id] = _Batch(works, call, step, picks, alive.astype(np.uint8).tobytes(), gate_us)
         self.batches += 1
         self.batched_steps += len(works)
@@ -201,12 +213,24 @@ class Gateway:
         return bool(self._calls) or bool(self._ready)
 
     def _settle(self, call_id: int) -> None:
-        """If the layer is whole: its rows go to the next layer, or out."""
+        """If the layer is whole, whoever waits for it goes on."""
         batch = self._calls[call_id]
         if not batch.call.finished:
             return
         del self._calls[call_id]
         outcome, timing = batch.call.result()
+        if isinstance(batch, _Audit):
+            self.auditor.finished(batch.opinion, outcome)
+            return
+        self._distribute(batch, outcome, timing)
+        self.auditor.consider(batch.call)
+
+    def _begin_audit(self, call: LayerCall, opinion: Opinion) -> None:
+        self._calls[call.id] = _Audit(call, opinion)
+        self._settle(call.id)
+
+    def _distribute(self, batch: _Batch, outcome: Outcome, timing: LayerTiming) -> None:
+        """Each step's rows go to its next layer, or out of the slice."""
         hidden = batch.step.residual + outcome.total
         finite = np.isfinite(hidden).all(axis=1)
         leaving: list[Work] = []

@@ -78,18 +78,24 @@ class Trunk:
     def step(self, layer: int, parts: Sequence[Rows]) -> TrunkStep:
         """Attention and router of one layer over the rows of any number of requests; writes their caches."""
         session = self._held.layers[layer]
-        outputs = []
+        alike: dict[int, list[int]] = {}
+        for index, part in enumerate(parts):
+            alike.setdefault(len(part.hidden), []).append(index)
+        outputs: list[list[F32]] = [[] for _ in parts]
         runtime_s = 0.0
-        for hidden, start, cache in parts:
-            past_key, past_value = cache.past(layer)
-            position = np.arange(start, start + len(hidden), dtype=np.int64)
+        for rows, members in alike.items():
+            group = [parts[i] for i in members]
+            keys, values = _pasts(layer, group)
+            position = np.array([part.start for part in group], np.int64)[:, None] + np.arange(rows, dtype=np.int64)
+            hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
             begin_s = time.perf_counter()
-            *rows, key, value = session.run(hidden, past_key[None], past_value[None], position[None])
+            *found, new_keys, new_values = session.run(hidden, keys, values, position)
             runtime_s += time.perf_counter() - begin_s
-            cache.write(layer, key[0], value[0])
-            outputs.append(rows)
-        if len(outputs) == 1:
-            return _trunk_step(outputs[0], runtime_s)
+            for at, (i, part) in enumerate(zip(members, group, strict=True)):
+                part.cache.write(layer, new_keys[at], new_values[at])
+                outputs[i] = [output[at * rows : (at + 1) * rows] for output in found]
+            if len(alike) == 1:
+                return _trunk_step(found, runtime_s)
         return _trunk_step([np.concatenate(part) for part in zip(*outputs, strict=True)], runtime_s)
 
     def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
@@ -117,6 +123,21 @@ class Trunk:
 def _trunk_step(rows: list[F32], runtime_s: float) -> TrunkStep:
     """From the trunk's outputs; the fourth is there only where mixing weights are not the scores."""
     return TrunkStep(rows[0], rows[1], rows[2], rows[3] if len(rows) > 3 else None, runtime_s * 1e6)
+
+
+def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
+    """Keys and values [B, P, heads, size] of several requests, shorter ones padded at the end; one: no copy."""
+    pasts = [part.cache.past(layer) for part in group]
+    if len(pasts) == 1:
+        return pasts[0][0][None], pasts[0][1][None]
+    longest = max(len(keys) for keys, _ in pasts)
+    stacked = []
+    for side in (0, 1):
+        out = np.zeros((len(pasts), longest, *pasts[0][side].shape[1:]), np.float32)
+        for row, past in zip(out, pasts, strict=True):
+            row[: len(past[side])] = past[side]
+        stacked.append(out)
+    return stacked[0], stacked[1]
 
 
 def _greedy(row: F32) -> Choice:

@@ -1,0 +1,132 @@
+"""A host that answers wrongly is found: by form at once, by spot re-execution in the end, and nobody else is blamed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hil_config.wire.messages import NodeEvent
+from node_agent.engine.audit import SHARE, TOLERANCE, differ
+from node_agent.engine.experts import ExpertBank, Partial
+from node_agent.run_context import RunContext
+from node_agent.shards.store import ShardStore
+from tests.node.nodes import Bench, plain_plan
+
+F32 = NDArray[np.float32]
+NAMES = ("a", "b", "c", "d", "e", "f")
+
+
+class LyingBank(ExpertBank):
+    """A host's experts, its sums changed by `lie` on the way out."""
+
+    def __init__(self, honest: ExpertBank, lie: Callable[[F32], F32]) -> None:
+        self._honest = honest
+        self._lie = lie
+        self.lies = 0
+
+    def partial_sum(self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32) -> Partial:
+        honest = self._honest.partial_sum(layer, hidden, experts, weights)
+        self.lies += 1
+        return honest._replace(total=self._lie(honest.total))
+
+
+@pytest.fixture
+def six(reference_shards: Path) -> Iterator[Bench]:
+    """Every expert on three of c, d, e and f; gateways a and b hold none and so cannot judge by themselves."""
+    manifest = ShardStore(reference_shards).manifest
+    base = plain_plan(manifest, NAMES, copies=3)
+    layers = tuple(
+        type(layer)(
+            layer.price,
+            tuple(
+                tuple(type(s)(2 + (e + c) % 4, 1.0) for c, s in enumerate(hosts)) for e, hosts in enumerate(layer.hosts)
+            ),
+            layer.substitute,
+        )
+        for layer in base.layers
+    )
+    made = Bench(reference_shards, NAMES, plan=plain_plan(manifest, NAMES, layers=layers), timeout_s=20.0)
+    yield made
+    made.close()
+
+
+def context(bench: Bench, name: str) -> RunContext:
+    found = bench.nodes[name].context
+    assert found is not None
+    return found
+
+
+def corrupt(bench: Bench, name: str, lie: Callable[[F32], F32]) -> LyingBank:
+    liar = LyingBank(context(bench, name).bank, lie)
+    context(bench, name).bank = liar
+    return liar
+
+
+def events(bench: Bench, name: str) -> list[tuple[str, Any]]:
+    return [
+        (record.name, record.details["peer"])
+        for node in bench.nodes.values()
+        for record in list(node.records)
+        if isinstance(record, NodeEvent) and record.name == name
+    ]
+
+
+def set_share(bench: Bench, share: float, seed: int = 0) -> None:
+    for name in "ab":
+        auditor = context(bench, name).gateway.auditor
+        auditor.share = share
+        auditor.draw = random.Random(seed).random
+
+
+def test_honest_hosts_are_audited_and_never_accused(six: Bench) -> None:
+    set_share(six, 1.0)
+    assert six.generate([0, 10, 11, 12], 16)
+    auditors = [context(six, name).gateway.auditor for name in "ab"]
+    assert six.wait(lambda: sum(a.audits for a in auditors) >= 20 and not any(a.under_way for a in auditors))
+    assert not events(six, "ReplyDisputed") and not events(six, "HostQuarantined")
+
+
+@pytest.mark.parametrize("factor", [1.2, -1.0, 0.0])
+def test_a_poisoned_host_is_convicted_by_two_others(six: Bench, factor: float) -> None:
+    set_share(six, 1.0)
+    corrupt(six, "e", lambda total: (total * np.float32(factor)).astype(np.float32))
+    six.generate([0, 10, 11, 12], 12, request=1)
+    assert six.wait(lambda: ("HostQuarantined", "e") in events(six, "HostQuarantined"))
+    six.generate([0, 10, 11, 12], 12, request=2)
+    assert {peer for _, peer in events(six, "HostQuarantined")} == {"e"}
+
+
+def test_two_percent_finds_a_poisoned_host_within_228_bad_answers(six: Bench) -> None:
+    assert 1.0 - (1.0 - SHARE) ** 228 >= 0.99
+    set_share(six, SHARE, seed=4)
+    liar = corrupt(six, "e", lambda total: (total * np.float32(1.5)).astype(np.float32))
+    request = 0
+    while not events(six, "HostQuarantined") and liar.lies < 228:
+        request += 1
+        six.generate([0, 10 + request, 11, 12], 16, request=request)
+    assert six.wait(lambda: bool(events(six, "HostQuarantined"))), f"{liar.lies} lies, none found"
+    assert {peer for _, peer in events(six, "HostQuarantined")} == {"e"}
+
+
+def test_an_answer_beyond_calibration_is_never_counted(six: Bench) -> None:
+    before = [t.token for t in six.generate([0, 10, 11, 12], 10, request=1)]
+    corrupt(six, "e", lambda total: (total * np.float32(1e6)).astype(np.float32))
+    after = six.generate([0, 10, 11, 12], 10, request=2)
+    assert [t.token for t in after] == before and not any(t.degraded for t in after), "a replica answered instead"
+    assert {peer for _, peer in events(six, "HostQuarantined")} == {"e"}
+
+
+def test_the_tolerance_separates_rounding_from_lies() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((50, 128)).astype(np.float32)
+    assert not differ(rows, rows + rng.standard_normal(rows.shape).astype(np.float32) * np.float32(TOLERANCE / 2))
+    for row in range(50):
+        poisoned = rows.copy()
+        poisoned[row] *= 1.0 + 2 * TOLERANCE
+        assert differ(rows, poisoned)
