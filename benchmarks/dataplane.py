@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Step, Token, encode_frame
-from hil_config.wire.manifest import Manifest, ModelCard, manifest_hash, read_manifest
+from hil_config.wire.manifest import Manifest, ModelCard, Precision, manifest_hash, read_manifest
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_changes import Samples, schedule_of
@@ -119,10 +119,17 @@ class Fleet:
 
     Args:
         threads: of the gateway's trunk sessions; hosts have one.
+        precision: of the experts.
     """
 
     def __init__(
-        self, shards: Path, gateways: tuple[str, ...], hosts: tuple[str, ...], copies: int, threads: int
+        self,
+        shards: Path,
+        gateways: tuple[str, ...],
+        hosts: tuple[str, ...],
+        copies: int,
+        threads: int,
+        precision: Precision = "int4",
     ) -> None:
         nodes = tuple(dict.fromkeys((*gateways, *hosts)))
         manifest: Manifest = read_manifest(shards)
@@ -148,7 +155,7 @@ class Fleet:
         schedule = _no_orbit(nodes)
         for name, pipe in self._pipes.items():
             held = tuple(
-                ExpertHolding(layer, e, "int4")
+                ExpertHolding(layer, e, precision)
                 for layer, entry in enumerate(self.plan.layers)
                 for e, shares in enumerate(entry.hosts)
                 if nodes.index(name) in {s.node for s in shares}

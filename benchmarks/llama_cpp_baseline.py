@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 
-def decode_ms(path: Path, threads: int, tokens: int, repeats: int) -> list[float]:
-    """Milliseconds a decoded token, one figure a repeat of `tokens` tokens from an empty context (as llama-bench)."""
+def decode_ms(path: Path, threads: int, tokens: int) -> list[float]:
+    """Milliseconds of each of `tokens` decoded tokens from an empty context (as llama-bench tg), after a warm-up."""
     import llama_cpp as llama
 
     silent = llama.llama_log_callback(lambda level, text, data: None)
@@ -26,25 +26,23 @@ def decode_ms(path: Path, threads: int, tokens: int, repeats: int) -> list[float
     context = llama.llama_init_from_model(model, options)
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
     rng = np.random.default_rng(1)
-    found = []
-    for repeat in range(repeats + 1):
+    found: list[float] = []
+    for warm in (True, False):
         llama.llama_memory_clear(llama.llama_get_memory(context), True)
-        begin_s = 0.0
-        for n in range(tokens + 1):
-            if n == 1:
-                begin_s = time.perf_counter()
+        for _ in range(tokens):
+            begin_s = time.perf_counter()
             token = (llama.llama_token * 1)(int(rng.integers(vocabulary)))
             if llama.llama_decode(context, llama.llama_batch_get_one(token, 1)):
                 raise SystemExit("error: llama.cpp failed to decode")
             llama.llama_synchronize(context)
             np.ctypeslib.as_array(llama.llama_get_logits(context), (vocabulary,)).argmax()
-        if repeat:  # the first warms up
-            found.append((time.perf_counter() - begin_s) / tokens * 1e3)
+            if not warm:
+                found.append((time.perf_counter() - begin_s) * 1e3)
     llama.llama_free(context)
     llama.llama_model_free(model)
     return found
 
 
 if __name__ == "__main__":
-    for ms in decode_ms(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])):
+    for ms in decode_ms(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
         print(ms)

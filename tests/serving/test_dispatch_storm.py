@@ -30,7 +30,7 @@ def picks(rng: np.random.Generator, rows: int, copies: int) -> Picks:
 
 def counted(call: Call) -> NDArray[np.float32]:
     """A host's reply in which every expert's sum is 1: the layer's sum counts how often each item was counted."""
-    return np.sum(call.experts >= 0, axis=1, dtype=np.float32)[:, None]
+    return np.asarray((call.experts >= 0).sum(axis=1, keepdims=True), np.float32)
 
 
 def test_a_million_shuffled_repeated_and_late_replies_give_one_result_each() -> None:

@@ -1,0 +1,117 @@
+"""Decode over three processes (gateway and two expert hosts) against llama.cpp in one, same shape, int4 and Q4_0."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.dataplane import Fleet, StepTime
+from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, write_gguf, write_shards
+
+SERIES = 5
+TOKENS = 48
+THREADS = 2
+"""Of llama.cpp, and of the gateway's trunk; each host has one."""
+
+
+def _folder(shape: Shape) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spacemoe-hil" / "bench"
+    return root / shape.name.replace(", ", "-").replace(" ", "-").lower()
+
+
+def prepare(shape: Shape) -> Path:
+    """Shards and GGUF file of a shape, written once and kept in the cache."""
+    folder = _folder(shape)
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_shards(shape, folder / "shards")
+        write_gguf(shape, folder / "model.gguf")
+        (folder / "done").touch()
+    return folder
+
+
+def _llama(path: Path, tokens: int) -> list[float]:
+    """Milliseconds of each token of one series, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.llama_cpp_baseline", str(path), str(THREADS), str(tokens)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode:
+        raise SystemExit(done.stderr[-500:])
+    return [float(line) for line in done.stdout.split()]
+
+
+def _ours(fleet: Fleet, request: int, tokens: int) -> list[float]:
+    fleet.begin(request, [5], tokens + 1)
+    times = fleet.wait(request, tokens + 1)
+    fleet.forget(request)
+    return [float(ms) for ms in np.diff(times) * 1e3]
+
+
+def _breakdown(steps: list[StepTime]) -> str:
+    table = np.array([step[2:] for step in steps]) / 1e3
+    trunk, expert, head, link, queue, total = np.median(table, axis=0)
+    other = total - trunk - expert - head - link - queue
+    critical = trunk + expert + head
+    return (
+        f"  where a token's {total:.2f} ms go: trunk {trunk:.2f}, slower host's experts {expert:.2f}, head {head:.2f}, "
+        f"links {link:.2f}, queue at the host {queue:.2f}, gate and the rest {other:.2f}; "
+        f"{total / critical:.2f} x its critical-path onnxruntime time"
+    )
+
+
+def _compare(shape: Shape, fleet: Fleet, gguf: Path) -> None:
+    """Interleaved series, so that a busy moment meets both; medians, and the fastest tenth of the tokens."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for series in range(SERIES):
+        ours += _ours(fleet, series, TOKENS)[8:]
+        theirs += _llama(gguf, TOKENS)[8:]
+    steps = fleet.take_steps("g")[0]
+    middle = [float(np.median(side)) for side in (ours, theirs)]
+    best = [float(np.percentile(side, 10)) for side in (ours, theirs)]
+    print(
+        f"{shape.name}: ours {middle[0]:.2f} ms/token ({1e3 / middle[0]:.1f}/s), llama.cpp {middle[1]:.2f} "
+        f"({1e3 / middle[1]:.1f}/s), rate {middle[1] / middle[0]:.2f} of it; fastest tenth {best[0]:.2f} and "
+        f"{best[1]:.2f} ms, {best[1] / best[0]:.2f} (target 0.75; {len(ours)} tokens each, interleaved)"
+    )
+    print(_breakdown(steps))
+
+
+def _kill(shape: Shape, fleet: Fleet) -> None:
+    """SIGKILL to one of the two hosts in the middle of a generation."""
+    request, tokens = 10_000, 3 * TOKENS
+    fleet.begin(request, [5], tokens)
+    fleet.wait(request, TOKENS)
+    killer = threading.Thread(target=fleet.kill, args=("h2",))
+    killer.start()
+    times = np.array(fleet.wait(request, tokens))
+    killer.join()
+    gap = float(np.diff(times)[TOKENS - 1 :].max()) * 1e3
+    after = float(np.median(np.diff(times)[-TOKENS // 2 :])) * 1e3
+    print(
+        f"{shape.name}, host killed at token {TOKENS}: all {tokens} tokens came; "
+        f"longest wait {gap:.0f} ms, then {after:.2f} ms/token on the host that is left (llama.cpp's RPC client aborts)"
+    )
+
+
+def run() -> None:
+    """Needs the extra `bench`; HIL_BENCH_FULL=1 adds all 16 layers (12 GB of memory, 5 GB of disk)."""
+    if importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("gguf") is None:
+        print("left out: the baseline is not installed; pip install -e '.[bench]' (llama.cpp is compiled)")
+        return
+    for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
+        folder = prepare(shape)
+        copies = 1 if shape is OLMOE_16 else 2
+        fleet = Fleet(folder / "shards", ("g",), ("h1", "h2"), copies, THREADS)
+        try:
+            _compare(shape, fleet, folder / "model.gguf")
+            if copies > 1:
+                _kill(shape, fleet)
+        finally:
+            fleet.close()
