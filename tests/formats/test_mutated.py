@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from ground_controller.formats.hdtn import read_hdtn, write_hdtn
@@ -12,10 +14,14 @@ from ground_controller.formats.hypatia import parse_forwarding, parse_isls, pars
 from ground_controller.formats.hypatia_rows import parse_paths, parse_rtts
 from ground_controller.formats.ion import read_ion, write_ion
 from ground_controller.formats.netsatbench import parse_netsatbench, write_netsatbench
+from ground_controller.formats.oem import parse_oem
+from ground_controller.formats.omm import parse_omm_csv, parse_omm_json, parse_omm_xml
 from ground_controller.formats.plan_csv import read_csv, write_csv
 from hil_config.errors import DataFileError
+from tests.formats import test_oem, test_omm
 from tests.formats.conftest import DATA, drawn_plan
 from tests.formats.test_hypatia import ring
+from tests.formats.test_oem import EPOCH
 
 INPUTS = 10_000
 WORDS = ["-1", "+1e99", "9" * 400, "nan", "0x10", "null", "[]", "{}", "true", '"', "\x00", "\ufeff", "é", "1_000", "٣",
@@ -76,6 +82,14 @@ CASES: dict[str, Callable[[], tuple[str, Callable[[str], object]]]] = {
     "hdtn": _hdtn,
     "csv": _csv,
     "netsatbench": _netsatbench,
+    "omm csv": lambda: (test_omm.as_csv([test_omm.fields(one) for one in test_omm.SETS[:2]]),
+                        lambda t: parse_omm_csv(t, "x")),
+    "omm json": lambda: (json.dumps([test_omm.fields(one) for one in test_omm.SETS[:2]], indent=1, default=str),
+                         lambda t: parse_omm_json(t, "x")),
+    "omm xml": lambda: (test_omm.as_xml([test_omm.fields(one) for one in test_omm.SETS[:2]]),
+                        lambda t: parse_omm_xml(t, "x")),
+    "oem": lambda: (test_oem.message(count=4, extra="USEABLE_STOP_TIME = 2024-10-21T08:22:00", frame="EME2000"),
+                    lambda t: [one.states(EPOCH, np.array([0.0])) for one in parse_oem(t, "x")]),
     "hypatia tles": _tles,
     "hypatia isls": lambda: ("0 1\n1 2\n2 3\n", lambda t: parse_isls(t, "x", 4)),
     "hypatia stations": lambda: ("0,Manila,14.6,120.9,0.0,1.0,2.0,3.0\n", lambda t: parse_stations(t, "x")),
