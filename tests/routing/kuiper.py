@@ -50,9 +50,15 @@ def graph() -> Graph:
     return undirected(PLANES * PER_PLANE, *grid())
 
 
-def lengths_km(offset_s: np.ndarray, stations: tuple[GroundStation, ...]) -> tuple[np.ndarray, np.ndarray]:
+def constellation() -> Constellation:
+    return Constellation(EPOCH, elements())
+
+
+def lengths_km(
+    satellites: Constellation, offset_s: np.ndarray, stations: tuple[GroundStation, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Lengths of the links [T, L] and to the stations [T, G, S] (infinity: out of range) at offsets from the epoch."""
-    states = Constellation(EPOCH, elements()).states(offset_s)
+    states = satellites.states(offset_s)
     a, b = grid()
     isl = np.linalg.norm(states.position_km[:, a] - states.position_km[:, b], axis=-1)
     day, fraction = julian_date(EPOCH)

@@ -18,7 +18,7 @@ from ground_controller.routing.forwarding import (
 )  # fmt: skip
 from ground_controller.routing.shortest import directed, undirected
 from hil_config.units import SPEED_OF_LIGHT_M_S
-from tests.routing.kuiper import ALTITUDE_KM, DALIAN, MANILA, graph, lengths_km
+from tests.routing.kuiper import ALTITUDE_KM, DALIAN, MANILA, constellation, graph, lengths_km
 
 DATA = Path(__file__).parents[1] / "data" / "hypatia"
 SATELLITES = 34 * 34
@@ -31,7 +31,7 @@ def test_manila_dalian() -> None:
     paths = parse_paths((DATA / "kuiper630_path_manila_dalian.txt").read_text(), "path")
     assert len(rtts) == 2000
     offset_s = np.array([row.time_ns for row in rtts]) * 1e-9
-    isl, ground = lengths_km(offset_s, (MANILA, DALIAN))
+    isl, ground = lengths_km(constellation(), offset_s, (MANILA, DALIAN))
     assert isl.max() < longest_link_km(ALTITUDE_KM)
     links = graph()
     found: list[PathRow] = []
@@ -69,7 +69,7 @@ def test_forwarding_by_hand() -> None:
 
 def test_diffs_rebuild_the_table_and_are_small() -> None:
     offset_s = np.arange(0.0, 10.0, 1.0)
-    isl, ground = lengths_km(offset_s, (MANILA, DALIAN))
+    isl, ground = lengths_km(constellation(), offset_s, (MANILA, DALIAN))
     before, held = None, np.full((2, SATELLITES + 2), -2, np.int32)
     sizes = []
     for lengths, ranges in zip(isl, ground, strict=True):
