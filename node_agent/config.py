@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -42,7 +43,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
     processor threads of a trunk step (an expert has one). `shard_budget_bytes`: of shard files open at once; 0 is
-    no limit.
+    no limit. `provider`: where sessions run; CUDA is taken only if it computes (`shards/providers.py`).
     """
 
     node: str
@@ -64,6 +65,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: Trust = NO_TRUST
     trunk_threads: int = 1
     shard_budget_bytes: int = 0
+    provider: Literal["cpu", "cuda", "auto"] = "cpu"
+    cuda_arena_bytes: int = 2 << 30
 
 
 def read_config(path: Path) -> AgentConfig:

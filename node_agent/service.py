@@ -26,6 +26,7 @@ from node_agent.mqtt_link import MqttLink
 from node_agent.run_context import RunContext
 from node_agent.sampler import Sampler, group_by_rate
 from node_agent.sensors.registry import probe
+from node_agent.shards.providers import choose_providers
 from node_agent.shards.store import ShardStore
 
 SUMMARY_S = 1.0
@@ -37,7 +38,8 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self.boot_id = uuid.uuid4().hex[:12]
-        self._store = ShardStore(Path(config.shards), config.trust, config.trunk_threads)
+        self._providers = choose_providers(config.provider, config.cuda_arena_bytes)
+        self._store = ShardStore(Path(config.shards), config.trust, config.trunk_threads, self._providers)
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None
@@ -65,7 +67,8 @@ class Agent:
             self._crew.start(f"sampler-{n}", partial(sampler.work, self._crew.stopping.wait))
         self._crew.start("evidence", lambda: self._evidence.work(self._crew))
         self._crew.start("summary", self._summarise)
-        self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), {"version": VERSION}))
+        started: dict[str, str | int | float | bool] = {"version": VERSION, **self._providers.details()}
+        self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), started))
         while not self._crew.stopping.is_set():
             try:
                 self._obey(self._orders.get(timeout=0.5))

@@ -45,7 +45,7 @@ def _site(codes: Weights, site: str) -> str:
 def _inputs(codes: Weights, site: str) -> int:
     """Inputs of a product: the shape is [outputs, blocks, bytes a block]; the other product's outputs tell exactly."""
     other = codes[_site(codes, "y" if site == "gate_up" else "gate_up")]
-    return other.shape[0] if site == "gate_up" else other.shape[0] // 2
+    return int(other.shape[0] if site == "gate_up" else other.shape[0] // 2)
 
 
 def stack(shards: Sequence[Weights]) -> Weights:
@@ -71,7 +71,7 @@ def _taking_turns(rows: int) -> NDArray[np.intp]:
 
 
 def group_graph(weights: Weights, precision: Precision, function: ExpertFunction, picks: int) -> bytes:
-    """x [R, H], selection [R, n], mixing [R, n] -> y [R, H] for the stacked `weights`; at most `picks` experts a row."""
+    """x [R, H], selection [R, n], mixing [R, n] -> y [R, H] for stacked `weights`; at most `picks` experts a row."""
     count, hidden, _ = weights["down_codes"].shape
     attributes: dict[str, int | float | str] = {
         "k": min(picks, count), "expert_weight_bits": BITS[precision], "block_size": BLOCK, "accuracy_level": 4,
@@ -98,9 +98,7 @@ def group_graph(weights: Weights, precision: Precision, function: ExpertFunction
             Value("mixing", FLOAT, ("R", count)),
         ),
         (Value("y", FLOAT, ("R", hidden)),),
-        tuple(
-            Value(name, UINT8 if value.dtype == np.uint8 else FLOAT, value.shape) for name, value in weights.items()
-        ),
+        tuple(Value(name, UINT8 if value.dtype == np.uint8 else FLOAT, value.shape) for name, value in weights.items()),
         {"": 21, "com.microsoft": 1},
     )
 
@@ -117,3 +115,26 @@ def select_inputs(experts: NDArray[np.int16], weights: F32, place: NDArray[np.in
     selection[row, column] = 0.0
     np.add.at(mixing, (row, column), weights[row, slot])
     return selection, mixing
+
+
+def expert_output(weights: Weights, x: F32, function: ExpertFunction) -> F32:
+    """One expert in plain numpy from its stored blocks, activations not rounded: what a group is checked against."""
+    gate, up = np.split(_product(weights, "gate_up", x), 2, axis=1)
+    if function.activation == "clamped":
+        gate, up = np.minimum(gate, function.limit), np.clip(up, -function.limit, function.limit) + 1
+    inner = gate / (1 + np.exp(-function.alpha * gate)) * up
+    return _product(weights, "y", inner.astype(np.float32))
+
+
+def _product(weights: Weights, site: str, x: F32) -> F32:
+    codes = next(v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".codes"))
+    scales = next(v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".scales"))
+    bias = next((v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".bias")), None)
+    rows, blocks, stored = codes.shape
+    if stored == BLOCK:
+        value = codes.astype(np.float32) - 128
+    else:
+        value = np.stack((codes & 15, codes >> 4), axis=-1).reshape(rows, blocks, BLOCK).astype(np.float32) - 8
+    whole = (value * scales.reshape(rows, blocks, 1)).reshape(rows, -1)[:, : x.shape[1]]
+    product: F32 = x @ whole.T
+    return product if bias is None else product + bias

@@ -14,6 +14,7 @@ from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Shard
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
+from node_agent.shards.providers import ON_CPU, Providers
 
 _REFUSALS = (
     ort_state.Fail, ort_state.InvalidArgument, ort_state.InvalidGraph, ort_state.InvalidProtobuf,
@@ -37,7 +38,7 @@ class Session:
         return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
 
 
-def _options(threads: int) -> ort.SessionOptions:
+def session_options(threads: int = 1) -> ort.SessionOptions:
     """One thread: measured best for small experts, and a spinning pool would burn the joules this bench measures.
 
     More threads spin within a run only (without that a run pays a wake-up at every operator) and stop with it.
@@ -56,14 +57,16 @@ def _signature(items: Sequence[Any]) -> list[tuple[str, str, int]]:
     return [(item.name, _NUMPY.get(item.type, item.type), len(item.shape)) for item in items]
 
 
-def open_session(data: memoryview | bytes, shard: Shard, where: str, threads: int = 1) -> Session:
+def open_session(
+    data: memoryview | bytes, shard: Shard, where: str, threads: int = 1, providers: Providers = ON_CPU
+) -> Session:
     """A session of `data`; ArtefactError if onnxruntime refuses it or its signature is not the manifest's."""
-    options = _options(threads)
+    options = session_options(threads)
     try:
         contents = unpack(data)
         held = [ort.OrtValue.ortvalue_from_numpy(array) for array in contents.weights.values()]
         options.add_external_initializers(list(contents.weights), held)
-        session = ort.InferenceSession(contents.graph, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(contents.graph, options, providers=list(providers.names))
     except BadContainer as error:
         raise ArtefactError(f"{where}: not a shard: {error}", "build the shards again: hil models build") from error
     except _REFUSALS as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_shard
+from node_agent.shards.providers import ON_CPU, Providers
 from node_agent.shards.sessions import Session, open_session
 from node_agent.shards.trust import NO_TRUST, Trust, trusted_manifest
 
@@ -17,9 +18,12 @@ class ShardStore:
         trunk_threads: threads of a trunk, embed or head session; an expert session has one.
     """
 
-    def __init__(self, folder: Path, trust: Trust = NO_TRUST, trunk_threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, trust: Trust = NO_TRUST, trunk_threads: int = 1, providers: Providers = ON_CPU
+    ) -> None:
         self.folder = folder
         self.trust = trust
+        self.providers = providers
         self._trunk_threads = trunk_threads
         self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)
@@ -31,7 +35,8 @@ class ShardStore:
         session = self._open.get(shard.name)
         if session is None:
             threads = 1 if kind == "expert" else self._trunk_threads
-            session = open_session(read_shard(self.folder, shard), shard, str(self.folder / shard.name), threads)
+            path = str(self.folder / shard.name)
+            session = open_session(read_shard(self.folder, shard), shard, path, threads, self.providers)
             self._open[shard.name] = session
         return session
 

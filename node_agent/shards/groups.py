@@ -1,0 +1,114 @@
+"""Grouped experts: one session for all experts of a layer that a node holds at one precision (the fast profile).
+
+Behind a version gate and a self-test: a group is only given out if it computes on this machine what the weights say.
+Whoever gets None opens one session an expert instead (the portable profile); both read the same shard files.
+A group takes no low-rank deltas: a request that uses one is served by sessions an expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hil_config.errors import ArtefactError
+from hil_config.wire.manifest import ModelCard, Precision, read_shard
+from models.serving.group import (
+    MINIMUM_ONNXRUNTIME,
+    Weights,
+    can_group,
+    expert_output,
+    group_graph,
+    select_inputs,
+    stack,
+)
+from models.serving.safetensors_file import BadContainer
+from models.serving.shard_file import unpack
+from node_agent.shards.sessions import session_options
+from node_agent.shards.store import ShardStore
+
+F32 = NDArray[np.float32]
+TOLERANCE = 0.05
+"""Of the largest value: activations are rounded to 8 bits a block, which a wrong layout exceeds by far."""
+
+
+class ExpertGroup:
+    """Experts of one layer in one session. Calls from several threads are allowed."""
+
+    def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue], experts: Sequence[int]) -> None:
+        self._session, self._held = session, held
+        self.experts = tuple(experts)
+        self._place = np.full(max(experts) + 1, -1, np.intp)
+        self._place[list(experts)] = np.arange(len(experts))
+
+    def partial_sum(self, hidden: F32, experts: NDArray[np.int16], weights: F32) -> F32:
+        """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows [n, H]; -1 is no expert, all others held."""
+        selection, mixing = select_inputs(experts, weights, self._place, len(self.experts))
+        (total,) = self._session.run(None, {"x": hidden, "selection": selection, "mixing": mixing})
+        return np.asarray(total, np.float32)
+
+
+def grouping_unsupported(version: str = ort.__version__) -> str:
+    """Why this onnxruntime has no fast grouped experts, or ""."""
+    found = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if found >= MINIMUM_ONNXRUNTIME:
+        return ""
+    return f"onnxruntime {version}: grouped experts need {'.'.join(map(str, MINIMUM_ONNXRUNTIME))} or newer"
+
+
+def open_group(
+    store: ShardStore, layer: int, precision: Precision, experts: Sequence[int], version: str = ort.__version__
+) -> ExpertGroup | None:
+    """A checked group of these experts, or None where it must be served one session an expert.
+
+    ArtefactError only for shards that are not what the manifest says.
+    """
+    if grouping_unsupported(version) or len(experts) < 2:
+        return None
+    shards = [_weights(store, layer, precision, expert) for expert in experts]
+    if not can_group(shards, precision):
+        return None
+    card, stacked = store.manifest.model, stack(shards)
+    group = _group(stacked, precision, card, experts)
+    return group if group is not None and computes(group, shards, card) else None
+
+
+def _weights(store: ShardStore, layer: int, precision: Precision, expert: int) -> Weights:
+    shard = store.manifest.find("expert", precision, layer, expert)
+    try:
+        return unpack(read_shard(store.folder, shard)).weights
+    except BadContainer as error:
+        path = store.folder / shard.name
+        raise ArtefactError(f"{path}: not a shard: {error}", "build the shards again: hil models build") from error
+
+
+def _group(stacked: Weights, precision: Precision, card: ModelCard, experts: Sequence[int]) -> ExpertGroup | None:
+    graph = group_graph(stacked, precision, card.expert_function, card.routing.top_k)
+    held = [ort.OrtValue.ortvalue_from_numpy(value) for value in stacked.values()]
+    options = session_options()
+    options.add_external_initializers(list(stacked), held)
+    try:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime's exceptions share no public base; single sessions will name a real fault
+        return None
+    return ExpertGroup(session, held, experts)
+
+
+def computes(group: ExpertGroup, shards: Sequence[Weights], card: ModelCard) -> bool:
+    """The self-test: the first and the last expert, alone, together and not at all, against plain numpy."""
+    rows = np.random.default_rng(0).standard_normal((4, card.hidden)).astype(np.float32)
+    first, last = group.experts[0], group.experts[-1]
+    picks = np.array([[first, -1], [last, -1], [first, last], [-1, -1]], np.int16)
+    weights = np.array([[0.75, 0.0], [0.5, 0.0], [0.25, 0.5], [0.0, 0.0]], np.float32)
+    outputs = [expert_output(shards[at], rows, card.expert_function) for at in (0, -1)]
+    wanted = sum(
+        np.where(picks == expert, weights, 0).sum(axis=1)[:, None] * output
+        for expert, output in zip((first, last), outputs, strict=True)
+    )
+    try:
+        got = group.partial_sum(rows, picks, weights)
+    except Exception:  # onnxruntime's exceptions share no public base
+        return False
+    return bool(np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max())
