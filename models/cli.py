@@ -15,6 +15,7 @@ from hil_config.errors import UsageError
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
 from models.importance_cli import budget, calibrate, print_importance, summary
+from models.plan_cli import PRECISIONS, plan
 from models.progress import bar
 from models.sign_cli import keygen, sign
 
@@ -30,6 +31,7 @@ def models() -> None:
 models.add_command(budget)
 models.add_command(calibrate)
 models.add_command(keygen)
+models.add_command(plan)
 models.add_command(sign)
 
 
@@ -37,14 +39,18 @@ models.add_command(sign)
 @click.argument("checkpoint", type=FOLDER, required=False)
 @click.option("--out", type=FOLDER, required=True, help="Folder for the shards and their manifest.")
 @click.option(
-    "--precision", "precisions", type=click.Choice(["int8", "fp32"]), multiple=True, default=("int8",),
+    "--precision", "precisions", type=PRECISIONS, multiple=True, default=("int8",),
     show_default=True, help="Precision of the expert shards; repeat for several.",
 )  # fmt: skip
+@click.option("--trunk-precision", type=PRECISIONS, default="fp32", show_default=True, help="Of everything else.")
 @JSON_FLAG
-def build(checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...], as_json: bool) -> None:
+def build(
+    checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...], trunk_precision: Precision, as_json: bool
+) -> None:
     """Build shards from CHECKPOINT (default: the reference model that comes with the package).
 
-    Does nothing if OUT already holds exactly these shards.
+    CHECKPOINT is a Hugging Face folder of OLMoE, Mixtral, Qwen2-MoE, Qwen3-MoE, GraniteMoE, DeepSeek-V2 or V3, PhiMoE
+    or gpt-oss. Does nothing if OUT already holds exactly these shards; goes on where an interrupted build stopped.
     """
     from models.build import build_shards
     from models.locate import reference_checkpoint
@@ -59,7 +65,7 @@ def build(checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...],
             advance(done, total, what)
 
         wanted = tuple(dict.fromkeys(precisions))
-        manifest = build_shards(checkpoint or reference_checkpoint(), out, wanted, progress)
+        manifest = build_shards(checkpoint or reference_checkpoint(), out, wanted, progress, trunk_precision)
     if as_json:
         _print_json({"out": str(out), "written": written, **_summary(manifest)})
     else:
