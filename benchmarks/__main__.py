@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("frames", "shaper", "gate", "decode", "peer_decode", "flash", "telemetry", "routing")
+NAMES = ("frames", "secure", "shaper", "gate", "decode", "peer_decode", "flash", "telemetry", "routing")
 
 
 def main() -> None:

@@ -44,6 +44,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
     processor threads of a trunk step (an expert has one). `shard_budget_bytes`: of shard files open at once; 0 is
     no limit. `provider`: where sessions run; CUDA is taken only if it computes (`shards/providers.py`).
+    `command_key`: the controller's public key; with it only signed orders are taken. `frame_log`: folder for the
+    delay of every single frame, or empty. `data_interface`: there the kernel's netem shapes, instead of the agent.
     """
 
     node: str
@@ -61,6 +63,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsFiles | None = None
     command_key: str = ""
     frame_log: str = ""
+    data_interface: str = ""
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
     trust: Trust = NO_TRUST
     trunk_threads: int = 1

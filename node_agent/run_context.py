@@ -53,6 +53,7 @@ class RunContext:
         security: Security = CLEAR,
         frame_log: str = "",
         shard_budget_bytes: int = 0,
+        data_interface: str = "",
     ) -> None:
         if schedule_hash(order.schedule) != order.schedule_sha256:
             raise DataFileError("the link schedule arrived damaged: its hash is not the one ordered")
@@ -68,7 +69,9 @@ class RunContext:
         self.holdings = Holdings(store, order.experts, order.trunk_layers, shard_budget_bytes)
         self.bank = self.holdings.bank
         self.plans = PlanBook(store.manifest.model, order.plan)
-        self.peers = Peers(node, boot_id, order, schedule, lambda: self._clock, self._lost, security, frame_log)
+        self.peers = Peers(
+            node, boot_id, order, schedule, lambda: self._clock, self._lost, security, frame_log, data_interface
+        )
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)

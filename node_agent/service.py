@@ -155,6 +155,7 @@ class Agent:
                 self._security,
                 self._config.frame_log,
                 self._config.shard_budget_bytes,
+                self._config.data_interface,
             )
             self._evidence.new_run()
             run.start()

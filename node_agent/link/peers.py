@@ -16,6 +16,7 @@ from hil_config.wire.messages import LinkReport, Prepare
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
 from node_agent.link.frame_log import open_frame_log
+from node_agent.link.netem import Netem, Target
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink
 from node_agent.link.path import quickest_path
 from node_agent.link.security import CLEAR, Security
@@ -32,6 +33,7 @@ FRESH_S = 0.01
 """Host seconds a looked-up link state is used for."""
 
 PATH_FRESH_S = 0.1
+NETEM_S = 0.1
 
 
 class Peers:
@@ -52,6 +54,7 @@ class Peers:
         lost: Callable[[str, str], None],
         security: Security = CLEAR,
         frame_log: str = "",
+        data_interface: str = "",
     ) -> None:
         self.node = node
         self._log = open_frame_log(frame_log, order.run, node)
@@ -71,12 +74,14 @@ class Peers:
         self._gone: set[str] = set()
         self._known: dict[tuple[str, str], tuple[float, LinkState]] = {}
         hello = encode_frame(Hello(node, order.run, boot_id, offer=self._ring.offer if self._ring else b""))
+        self._netem = self._kernel(order, data_interface) if data_interface else None
+        shape = self.state if self._netem is None else self._open_state
         self._links = {
             peer.name: OutgoingLink(
                 peer.name,
                 _split(peer.address),
                 hello,
-                partial(self.state, peer.name),
+                partial(shape, peer.name),
                 self.lost,
                 security.dial,
                 f"{order.seed} {node} {peer.name}",
@@ -99,12 +104,35 @@ class Peers:
                 raise ConfigError(f"{self.node}: the offer handed out for {peer.name!r} is another's", "run it again")
         return ring
 
+    def _kernel(self, order: Prepare, interface: str) -> Netem:
+        """The kernel's shaper for the peers with a satellite."""
+        if order.jitter_s > 0.0:
+            raise ConfigError(
+                "jitter_s with data_interface: the kernel's jitter reorders, so it is not used here",
+                "leave one of the two out",
+            )
+        targets = {p.name: Target(*_split(p.address)) for p in order.peers if p.name in self._satellites}
+        targets.pop(self.node, None)
+        return Netem(interface, targets)
+
+    def _open_state(self, peer: str) -> LinkState:
+        """The link as our own shaper sees it where the kernel does the work: up or down, and nothing more."""
+        return UNSHAPED._replace(up=self.state(peer).up)
+
+    def _keep_kernel(self, netem: Netem, crew: Crew) -> None:
+        while not crew.stopping.wait(NETEM_S):
+            netem.apply({peer: self.state(peer) for peer in self._links if peer in self._satellites})
+
     @property
     def ring(self) -> KeyRing | None:
         """The keys of a run with sealed frames."""
         return self._ring
 
     def start(self, crew: Crew) -> None:
+        if self._netem is not None:
+            netem = self._netem
+            netem.start()
+            crew.start("netem", lambda: self._keep_kernel(netem, crew))
         for link in self._links.values():
             crew.start(f"link-{link.peer}", link.work)
         crew.start("heal", lambda: self._heal(crew))
@@ -224,3 +252,5 @@ class Peers:
             link.close()
         if self._log is not None:
             self._log.close()
+        if self._netem is not None:
+            self._netem.stop()
