@@ -30,6 +30,7 @@ from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import config_hash
 from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
+from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
 from models.build import build_shards
@@ -185,6 +186,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         idle_power_w=tuple(p.idle_w for p in profiles),
         energy_per_call_j=tuple(p.per_core_w * p.cpu_scale * EXPERT_CALL_S for p in profiles),
         tick_s=campaign.control.tick_s, rate=campaign.orbit.rate, accounting=campaign.twin.accounting,
+        importance=read_importance(shards, manifest),
     )  # fmt: skip
     return Prepared(
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,

@@ -12,6 +12,7 @@ from ground_controller.physics.thermal import heating_k
 from ground_controller.policies.view import Limits, NodeView, View
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
+from hil_config.wire.importance import Importance
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule
@@ -42,6 +43,7 @@ class Setting:
     tick_s: float
     rate: float
     accounting: Accounting = "duty"
+    importance: Importance | None = None
 
     @property
     def work_factor(self) -> float:
@@ -69,6 +71,7 @@ class World:
     twin: TwinState = field(init=False)
     scenario_s: float = 0.0
     over_limit_s: NDArray[np.float64] = field(init=False)
+    experts_per_row: float = field(init=False)
     nodes: list[_Node] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class World:
         self.twin = s.twin_start
         self.nodes = [_Node(power_w=idle) for idle in s.idle_power_w]
         self.over_limit_s = np.zeros(len(s.nodes))
+        self.experts_per_row = float(s.model.routing.top_k)
+        self._picks = self._rows = 0
         self._index = {name: i for i, name in enumerate(s.nodes)}
 
     def apply(self, entry: Entry) -> None:
@@ -105,6 +110,8 @@ class World:
         elif isinstance(body, m.TokenEvidence):
             for layer in body.layers:
                 hosts = np.frombuffer(layer.hosts, "<i2")
+                self._rows += body.rows
+                self._picks += int((hosts >= 0).sum())
                 for host, count in zip(*np.unique(hosts[hosts >= 0], return_counts=True), strict=True):
                     if host < len(self.nodes):
                         self.nodes[host].calls += int(count)
@@ -125,6 +132,10 @@ class World:
                 fresh = node.calls / (duration / s.rate)
                 node.calls_per_s = CALL_MEMORY * node.calls_per_s + (1 - CALL_MEMORY) * fresh
                 node.calls = 0
+            if self._rows:
+                fresh = self._picks / self._rows
+                self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * fresh
+                self._picks = self._rows = 0
         self.scenario_s = scenario_s
         charge = self.twin.charge
         return [self._limit(i, float(self.twin.temperature_c[i]), float(charge[i])) for i in range(len(self.nodes))]
@@ -165,7 +176,9 @@ class World:
         )  # fmt: skip
         return View(
             scenario_s=self.scenario_s, step_s=step_s, nodes=nodes, delay_s=self._delays(), holders=s.holders,
-            gateways=s.gateways, model=s.model, limits=s.limits,
+            gateways=s.gateways, model=s.model, limits=s.limits, experts_per_row=self.experts_per_row,
+            substitute=s.importance.substitute if s.importance else (),
+            substitute_error=s.importance.substitute_error if s.importance else (),
         )  # fmt: skip
 
     def _delays(self) -> NDArray[np.float64]:

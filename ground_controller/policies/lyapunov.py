@@ -35,6 +35,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from ground_controller.policies.eligibility import eligible_hosts, shortfall, usable
+from ground_controller.policies.sharing import relative, shares
 from ground_controller.policies.view import NodeView, Selection, View
 from hil_config.errors import ConfigError
 from hil_config.wire.plan import GatewaySlice, LayerPlan, Share
@@ -42,9 +43,6 @@ from hil_config.wire.plan import GatewaySlice, LayerPlan, Share
 QUEUE_CAP = 2.0
 """Largest price of one queue in gate units: no gate exceeds 1, and a queue that grew further would only delay
 the return to normal."""
-
-LEAST_SHARE = 1e-3
-"""A smaller share is dropped: it would cost a frame for no rows."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,8 @@ class Lyapunov:
     def _costs(self, queues: Queues, view: View) -> tuple[float, ...]:
         """Cost of one call on each node, in gate units."""
         target = self._target_c(view)
-        energy = _relative([node.energy_per_call_j for node in view.nodes])
-        heat = _relative([node.heating_per_call_k for node in view.nodes])
+        energy = relative([node.energy_per_call_j for node in view.nodes])
+        heat = relative([node.heating_per_call_k for node in view.nodes])
         costs = []
         for index, node in enumerate(view.nodes):
             ahead = max(queues.heat_k_s[index] + self.heat_lead_s * (node.temperature_c - target), 0.0)
@@ -160,14 +158,8 @@ class Lyapunov:
         )
 
     def _shares(self, held: Sequence[int], cost: Sequence[float]) -> tuple[Share, ...]:
-        if not held:
-            return ()
-        least = min(cost[node] for node in held)
-        weights = [math.exp(-(cost[node] - least) / self.softness) for node in held]
-        floor = LEAST_SHARE * sum(weights)
-        kept = [(node, weight) for node, weight in zip(held, weights, strict=True) if weight >= floor]
-        total = sum(weight for _, weight in kept)
-        return tuple(Share(node, weight / total) for node, weight in kept)
+        least = min((cost[node] for node in held), default=0.0)
+        return shares(held, lambda node: math.exp(-(cost[node] - least) / self.softness))
 
     def _reason(self, view: View, layers: Sequence[LayerPlan], acting: bool) -> str:
         hottest = max(view.nodes, key=lambda node: (node.temperature_c, node.name))
@@ -185,13 +177,6 @@ class Lyapunov:
             f"{hottest.name} is hottest at {hottest.temperature_c:.1f} C, {abs(above):.1f} C {side} its"
             f" target; {lowest.name} has the lowest charge, {lowest.charge:.0%}; {done}"
         )
-
-
-def _relative(values: Sequence[float]) -> list[float]:
-    """Each value over the mean of the known (positive) ones; 1 where it is not known."""
-    known = [value for value in values if math.isfinite(value) and value > 0.0]
-    mean = math.fsum(known) / len(known) if known else 1.0
-    return [value / mean if math.isfinite(value) and value > 0.0 else 1.0 for value in values]
 
 
 def _share(view: View, layers: Sequence[LayerPlan], node: NodeView) -> float:

@@ -11,14 +11,49 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast, get_type_hints
 
+from ground_controller.policies.battery_life import BatteryLife
+from ground_controller.policies.des import Des
+from ground_controller.policies.dtop_p import DTopP
+from ground_controller.policies.eplb import Eplb
 from ground_controller.policies.lyapunov import Lyapunov
+from ground_controller.policies.memory_greedy import MemoryGreedy
+from ground_controller.policies.milp import Milp
+from ground_controller.policies.myopic_solar import MyopicSolar
+from ground_controller.policies.random_place import Random, RandomInRing, RandomInRingCentral
 from ground_controller.policies.rank_match import RankMatch
+from ground_controller.policies.reactive_soc import ReactiveSoc
+from ground_controller.policies.sift import Sift
+from ground_controller.policies.sunlit_first import SunlitFirst
+from ground_controller.policies.thermal_balance import ThermalBalance
+from ground_controller.policies.top_p import TopP
 from ground_controller.policies.topk import TopK
 from ground_controller.policies.view import PlacementPolicy, SelectionPolicy
+from ground_controller.policies.wlr import Wlr
 from hil_config.errors import ConfigError
 
-SELECTION: dict[str, type[Any]] = {"topk": TopK, "lyapunov": Lyapunov}
-PLACEMENT: dict[str, type[Any]] = {"rank_match": RankMatch}
+SELECTION: dict[str, type[Any]] = {
+    "battery_life": BatteryLife,
+    "des": Des,
+    "dtop_p": DTopP,
+    "lyapunov": Lyapunov,
+    "myopic_solar": MyopicSolar,
+    "reactive_soc": ReactiveSoc,
+    "sift": Sift,
+    "sunlit_first": SunlitFirst,
+    "thermal_balance": ThermalBalance,
+    "top_p": TopP,
+    "topk": TopK,
+    "wlr": Wlr,
+}
+PLACEMENT: dict[str, type[Any]] = {
+    "eplb": Eplb,
+    "memory_greedy": MemoryGreedy,
+    "milp": Milp,
+    "random": Random,
+    "random_in_ring": RandomInRing,
+    "random_in_ring_central": RandomInRingCentral,
+    "rank_match": RankMatch,
+}
 
 _WORDS: dict[type[Any], str] = {
     float: "a number",

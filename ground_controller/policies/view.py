@@ -56,6 +56,8 @@ class View:
     `delay_s[i, j]`: one-way delay from node i to node j now, +inf when the link is down, 0 on the diagonal.
     `holders[layer][expert]`: indices of nodes that hold the expert, primary first. `gateways`: the trunk slices,
     nodes in the order of preference that holds now (the placement's until a policy changes it).
+    `experts_per_row`: experts that a row and layer used lately. `substitute[layer][expert]`: the expert whose output is
+    nearest (-1: none), `substitute_error` how far it is, relative to ||y||^2; empty where nothing was calibrated.
     """
 
     scenario_s: float
@@ -66,6 +68,9 @@ class View:
     gateways: tuple[GatewaySlice, ...]
     model: ModelCard
     limits: Limits
+    experts_per_row: float = 0.0
+    substitute: tuple[tuple[int, ...], ...] = ()
+    substitute_error: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ class PlacementProblem:
     """What a placement policy is given before the run.
 
     `expected_delay_s[i, j]`: mean one-way delay over the schedule between nodes i and j, outages counted at
-    the largest delay seen; `slots[i]`: how many experts node i may hold.
+    the largest delay seen; `slots[i]`: how many experts node i may hold. `ring[i]`: place of node i in its orbit, any
+    rising measure (argument of latitude, number in the plane); empty: not known.
     """
 
     nodes: tuple[str, ...]
@@ -110,6 +116,7 @@ class PlacementProblem:
     trunk_slices: int
     model: ModelCard
     seed: int
+    ring: tuple[float, ...] = ()
 
 
 S = TypeVar("S")

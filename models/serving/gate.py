@@ -1,6 +1,6 @@
 """The gate: which experts a row uses, with which weight, on which host.
 
-One fast kernel, the same on a board and in simulation. Per row: utility u = scale * score - price over live
+One fast kernel, the same on a board and in simulation. Per row: utility u = scale * factor * score - price over live
 experts, taken in falling u until the covered mixing mass reaches `coverage`, at least `k_min`, at most
 `k_max`, and beyond `k_min` none below `threshold`. With price 0, coverage 1 and k_min = k_max = k it is the
 model's own top-k. Weights are not renormalised after a skip: on a trained model leaving the missing weight
@@ -56,12 +56,12 @@ class Picks(NamedTuple):
 class LayerGate:
     """A plan's layer, compiled for the kernel against the set of live nodes.
 
-    `price` [E]; `live` [E] bool; `target` [E] int16, the expert really served for e (itself or its
-    substitute); `hosts` int16 [E, R] padded with -1; `cumulative` float64 [E, R] of host weights, 1 at the
-    last real host.
+    `gain` [E], or the scale where all are alike: what multiplies the scores. `price` [E]; `live` [E] bool;
+    `target` [E] int16, the expert really served for e (itself or its substitute); `hosts` int16 [E, R] padded
+    with -1; `cumulative` float64 [E, R] of host weights, 1 at the last real host.
     """
 
-    scale: float
+    gain: F32 | float
     coverage: float
     k_min: int
     k_max: int
@@ -79,6 +79,7 @@ def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
     for layer in plan.layers:
         ok = ok and len(layer.price) == len(layer.hosts) == len(layer.substitute) == experts
         ok = ok and all(-1 <= e < experts for e in layer.substitute)
+        ok = ok and len(layer.factor) in {0, experts} and layer.coverage > 0.0
         ok = ok and all(0 <= s.node < len(plan.nodes) and s.weight > 0 for h in layer.hosts for s in h)
     if not ok:
         raise RemoteProtocolError(
@@ -114,7 +115,8 @@ def compile_layer(plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> 
             hosts[e, : len(shares)] = [s.node for s in shares]
             cumulative[e, : len(shares) - 1] = (np.cumsum(weights) / weights.sum())[:-1]
     return LayerGate(
-        plan.scale, plan.coverage, plan.k_min, plan.k_max, plan.threshold,
+        np.array(entry.factor, np.float32) * np.float32(plan.scale) if entry.factor else plan.scale,
+        min(plan.coverage, entry.coverage), plan.k_min, plan.k_max, plan.threshold,
         np.array(entry.price, np.float32), hosts[:, 0] >= 0, target, hosts, cumulative,
     )  # fmt: skip
 
@@ -150,7 +152,7 @@ def select(
         share = own_mass[:, 0] / own_mass[:, 0] if routing.normalise_top_k else own_mass[:, 0]
     else:
         share = np.take_along_axis(mixing, own, 1).sum(axis=1)
-    utility = np.where(gate.live, gate.scale * scores - gate.price, -np.inf).astype(np.float32)
+    utility = np.where(gate.live, gate.gain * scores - gate.price, -np.inf).astype(np.float32)
     if routing.always_on:
         tail_utility = utility[:, -routing.always_on :]
         np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))

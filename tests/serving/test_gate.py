@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -138,3 +139,19 @@ def test_an_expired_plan_becomes_plain_top_k_on_the_same_hosts() -> None:
 def test_a_plan_that_does_not_fit_is_refused(broken: SelectionPlan) -> None:
     with pytest.raises(RemoteProtocolError, match="does not fit"):
         check_plan(broken, 1, E)
+
+
+def test_a_factor_changes_the_order_and_a_layer_may_ask_for_less_coverage() -> None:
+    scores = np.array([[0.5, 0.3, 0.1, 0.05, 0.02, 0.01, 0.01, 0.01]], np.float32)
+    usual = plan(k_min=1)
+    layer = msgspec.structs.replace(usual.layers[0], factor=(0.5, *(1.0,) * (E - 1)), coverage=0.35)
+    picks = run(msgspec.structs.replace(usual, layers=(layer,)), scores)
+    assert picks.experts[0].tolist() == [1, -1]
+    assert picks.weights[0, 0] == pytest.approx(0.375)  # mixing weights know nothing of the factor
+
+
+def test_a_factor_of_the_wrong_length_does_not_fit() -> None:
+    usual = plan()
+    layer = msgspec.structs.replace(usual.layers[0], factor=(1.0,))
+    with pytest.raises(RemoteProtocolError, match="does not fit"):
+        check_plan(msgspec.structs.replace(usual, layers=(layer,)), 1, len(usual.layers[0].price))
