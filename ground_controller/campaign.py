@@ -21,6 +21,7 @@ from ground_controller.journal import Journal
 from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
+from ground_controller.steering import Steering
 from ground_controller.workload import Workload
 from hil_config.clock import PacedClock
 from hil_config.errors import ConfigError, InvalidRunError
@@ -28,6 +29,7 @@ from hil_config.schema.bench import Bench
 from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.link_fault import LinkFault
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
@@ -64,6 +66,10 @@ class _Outlet:
 
     def duty(self, node: str, order: m.SetDuty) -> None:
         self._fleet.tell(node, order)
+
+    def fault(self, fault: LinkFault) -> None:
+        for node in self._nodes:
+            self._fleet.tell(node, m.InjectFault(fault))
 
     def watermark(self, mark: m.Watermark) -> None:
         self._fleet.publish(mark.node, topics.WATERMARK, mark)
@@ -194,16 +200,25 @@ class Run:
         anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         rate = self._p.campaign.orbit.rate
         self._journal.set_meta("anchor_host_ns", str(anchor_ns))
-        for node in self._nodes:
-            fleet.publish(
-                node, topics.CLOCK,
-                m.ClockAnchor(
-                    epoch=self._epoch, boot_id=fleet.statuses[node].boot_id, scenario_s=0.0, rate=rate,
-                    mono_ns=anchor_ns + offsets[node][0],
-                ),
-            )  # fmt: skip
+
+        def announce(kind: str, host_ns: int, scenario_s: float, rate: float) -> None:
+            for node in self._nodes:
+                fleet.publish(
+                    node, topics.CLOCK,
+                    m.ClockAnchor(
+                        epoch=self._epoch, boot_id=fleet.statuses[node].boot_id, scenario_s=scenario_s, rate=rate,
+                        mono_ns=host_ns + offsets[node][0], kind=kind,  # type: ignore[arg-type]  # of steering's
+                    ),
+                )  # fmt: skip
+
+        announce("start", anchor_ns, 0.0, rate)
         clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
-        return Loop(self._core, self._journal, self._inbox, clock, _Outlet(fleet, self._nodes), self._decided)
+        outlet, campaign = _Outlet(fleet, self._nodes), self._p.campaign
+        steering = Steering(
+            self._folder, clock, campaign.orbit.duration_s, campaign.control.tick_s, self._p.setting.satellites,
+            announce, outlet.fault,
+        )  # fmt: skip
+        return Loop(self._core, self._journal, self._inbox, clock, outlet, self._decided, steering)
 
     def _decided(self, decision: Decision) -> None:
         client = self._client

@@ -65,9 +65,9 @@ class Core:
 
     def advance(self, tick: int, scenario_s: float, entries: list[Entry]) -> Decision:
         """Apply what was recorded for this tick, step the twin, decide."""
-        step_s = scenario_s - self.world.scenario_s
         for entry in entries:
             self.world.apply(entry)
+        step_s = scenario_s - self.world.scenario_s
         duties = self.world.step(scenario_s)
         view = replace(self.world.view(step_s), gateways=self._gateways)
         self._state, selection = self.policy.select(self._state, view)

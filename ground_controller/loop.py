@@ -11,6 +11,7 @@ import msgspec
 from ground_controller.core import Core, Decision, encode_decision
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
+from ground_controller.steering import Steering
 from hil_config.clock import Clock
 from hil_config.units import ScenarioSeconds
 from hil_config.wire.messages import SetDuty, Watermark
@@ -47,6 +48,7 @@ class Loop:
         clock: Clock,
         outlet: Outlet,
         decided: Callable[[Decision], None],
+        steering: Steering | None = None,
     ) -> None:
         self._core = core
         self._journal = journal
@@ -54,30 +56,58 @@ class Loop:
         self._clock = clock
         self._outlet = outlet
         self._decided = decided
+        self._steering = steering
+        self._steered: list[Entry] = []
+        self._next_s = 0.0
         self._step_s = core.setting.tick_s * clock.rate
         self._decide_us = 0.0
         self.tick = 0
+        self._scenario_s = ScenarioSeconds(0.0)
 
     def run_tick(self) -> Decision:
         """Wait for the next deadline and go through one control step."""
-        scenario_s = ScenarioSeconds(self.tick * self._step_s)
-        lateness_s = self._clock.sleep_until(scenario_s)
+        lateness_s = self._wait()
+        scenario_s = self._scenario_s
         begin_s = time.perf_counter()
         began = TickBegan(self.tick, scenario_s, lateness_s, self._decide_us)
         arrivals = self._inbox.drain()
         entries = [self._entry("tick", msgspec.json.encode(began))]
         entries += [Entry(self.tick, scenario_s, *arrival) for arrival in arrivals]
         fresh = self._journal.commit(entries)
-        decision = self._core.advance(self.tick, scenario_s, fresh)
+        decision = self._core.advance(self.tick, scenario_s, [*self._steered, *fresh])
+        self._steered = []
         self._journal.commit([self._entry("decision", encode_decision(decision))])
         self._decide_us = (time.perf_counter() - begin_s) * 1e6
         self._publish(decision)
         self._decided(decision)
         self.tick += 1
+        self._steer()
         return decision
 
+    def _wait(self) -> float:
+        """Until the tick is due; a paused clock ticks on at its place. Returns the lateness in scenario seconds."""
+        if self._clock.paused:
+            self._clock.idle(self._core.setting.tick_s)
+            self._scenario_s = self._clock.now()
+            return 0.0
+        self._scenario_s = ScenarioSeconds(self._next_s)
+        self._next_s += self._step_s
+        return self._clock.sleep_until(self._scenario_s)
+
+    def _steer(self) -> None:
+        """What a person asked for since the last tick: into the journal, then into the world."""
+        for path, steered in self._steering.take() if self._steering else ():
+            self._scenario_s = ScenarioSeconds(steered.at_s)
+            entry = self._entry("steer", msgspec.json.encode(steered))
+            self._journal.commit([entry])
+            self._steered.append(entry)
+            assert self._steering is not None
+            self._steering.act(path, steered)
+            if steered.action != "fault":
+                self._next_s = steered.to_s + self._step_s
+
     def _entry(self, kind: str, body: bytes) -> Entry:
-        return Entry(self.tick, self.tick * self._step_s, time.monotonic_ns(), kind, "", "", 0, body)
+        return Entry(self.tick, float(self._scenario_s), time.monotonic_ns(), kind, "", "", 0, body)
 
     def _publish(self, decision: Decision) -> None:
         self._outlet.plan(decision.plan)

@@ -8,19 +8,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from ground_controller.orbit.compile import ScheduleConfig, compile_factual, compile_schedule
-from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
 from ground_controller.orbit.instant import julian_date, parse_instant
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.physics.platform import Platform
 from ground_controller.policies.registry import placement_policy, selection_policy
 from ground_controller.policies.view import Limits, Placement, PlacementProblem, SelectionPolicy
+from ground_controller.schedules import compile_orbit
 from ground_controller.twin import Twin
 from ground_controller.workload import Prompt, read_prompts
 from ground_controller.world import Setting
@@ -32,7 +31,7 @@ from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, manifest_hash
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
+from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
 from models.build import build_shards
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
@@ -76,30 +75,6 @@ def cache_folder() -> Path:
     """Where built shards are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "spacemoe-hil"
-
-
-class Schedules(NamedTuple):
-    """Of one orbit: what planners expect, and what happens (the same where the campaign has no faults)."""
-
-    predicted: LinkSchedule
-    factual: LinkSchedule
-
-
-def compile_orbit(campaign: Campaign) -> Schedules:
-    """The link schedules of a campaign's `orbit` section."""
-    orbit = campaign.orbit
-    path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
-    config = ScheduleConfig(
-        epoch_utc=orbit.epoch_utc, duration_s=orbit.duration_s, step_s=orbit.step_s,
-        satellites=tuple(orbit.satellites), grazing_km=orbit.grazing_km, max_range_km=orbit.max_range_km,
-        rate_bit_s=orbit.link_rate_mbit_s * 1e6,
-    )  # fmt: skip
-    elements = read_elements(path, list(orbit.satellites))
-    predicted = compile_schedule(config, elements, path.name)
-    if not config.faults:
-        return Schedules(predicted, predicted)
-    digest = schedule_hash(encode_schedule(predicted))
-    return Schedules(predicted, compile_factual(config, elements, path.name, predicted, digest))
 
 
 def mean_delay_s(schedule: LinkSchedule, satellites: tuple[str, ...]) -> NDArray[np.float64]:

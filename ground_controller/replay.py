@@ -76,9 +76,10 @@ def replay_run(folder: Path) -> Replayed:
         scenario_s = 0.0
         for entry in journal.entries():
             if entry.kind == "tick":
-                pending, scenario_s = [], msgspec.json.decode(entry.body, type=TickBegan).scenario_s
+                scenario_s = msgspec.json.decode(entry.body, type=TickBegan).scenario_s
             elif entry.kind == "decision":
                 decision = core.advance(entry.tick, scenario_s, pending)
+                pending = []
                 plans[decision.plan.version] = decision.plan
                 _compare(decision, entry, result)
             else:

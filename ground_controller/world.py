@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Entry
 from ground_controller.physics.thermal import heating_k
 from ground_controller.policies.view import Limits, NodeView, View
+from ground_controller.steering import Steered
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.importance import Importance
@@ -85,6 +87,10 @@ class World:
 
     def apply(self, entry: Entry) -> None:
         """Take one recorded entry into account; kinds that tell nothing about a node pass by."""
+        if entry.kind == "steer":
+            steered = msgspec.json.decode(entry.body, type=Steered)
+            if steered.action == "seek":  # the twin does not live through what is skipped
+                self.scenario_s += steered.to_s - steered.at_s
         index = self._index.get(entry.node)
         if index is None:
             return

@@ -15,13 +15,23 @@ class Clock(Protocol):
 
     @property
     def rate(self) -> float:
-        """Scenario seconds per host second."""
+        """Scenario seconds per host second, when it is not paused."""
+
+    @property
+    def paused(self) -> bool:
+        """Scenario time stands still."""
 
     def now(self) -> ScenarioSeconds:
         """Scenario seconds since the start."""
 
     def sleep_until(self, deadline: ScenarioSeconds) -> float:
-        """Wait for a scenario instant; returns the lateness in scenario seconds (0 or more)."""
+        """Wait for a scenario instant; returns the lateness in scenario seconds (0 or more).
+
+        A paused clock reaches none: use `idle`.
+        """
+
+    def idle(self, host_s: float) -> None:
+        """Let host time pass while scenario time stands still."""
 
 
 class PacedClock:
@@ -29,23 +39,42 @@ class PacedClock:
 
     Args:
         anchor_host_s: the monotonic instant at which scenario time was `anchor_scenario_s`.
+        hold: before that instant scenario time stands there, instead of counting down to it.
     """
 
-    def __init__(self, rate: float, anchor_host_s: HostSeconds, anchor_scenario_s: float = 0.0) -> None:
+    def __init__(
+        self, rate: float, anchor_host_s: HostSeconds, anchor_scenario_s: float = 0.0, hold: bool = False
+    ) -> None:
         if not rate > 0.0:
             raise UsageError(f"clock rate {rate}: must be above 0", "use 1 for real time")
         self._rate = rate
-        self._anchor_host_s = float(anchor_host_s)
-        self._anchor_scenario_s = anchor_scenario_s
+        self._hold = hold
+        self._anchor = (float(anchor_host_s), anchor_scenario_s, rate)
         self._interrupt = threading.Event()
 
     @property
     def rate(self) -> float:
         return self._rate
 
+    @property
+    def paused(self) -> bool:
+        return self._anchor[2] == 0.0
+
     def now(self) -> ScenarioSeconds:
-        elapsed = time.monotonic() - self._anchor_host_s
-        return ScenarioSeconds(self._anchor_scenario_s + elapsed * self._rate)
+        host_s, scenario_s, rate = self._anchor
+        elapsed = time.monotonic() - host_s
+        return ScenarioSeconds(scenario_s + (max(0.0, elapsed) if self._hold else elapsed) * rate)
+
+    def move(self, host_s: float, scenario_s: float, rate: float) -> None:
+        """Pause (rate 0), go on or seek: from `host_s` scenario time is `scenario_s` and runs at `rate`."""
+        if rate < 0.0:
+            raise UsageError(f"clock rate {rate}: must be 0 (paused) or above", "use 1 for real time")
+        self._rate = rate or self._rate
+        self._hold = True
+        self._anchor = (host_s, scenario_s, rate)
+
+    def idle(self, host_s: float) -> None:
+        self._interrupt.wait(host_s)
 
     def sleep_until(self, deadline: ScenarioSeconds) -> float:
         wait_s = (deadline - self.now()) / self._rate
@@ -67,6 +96,13 @@ class SteppedClock:
     @property
     def rate(self) -> float:
         return float("inf")
+
+    @property
+    def paused(self) -> bool:
+        return False
+
+    def idle(self, host_s: float) -> None:
+        return None
 
     def now(self) -> ScenarioSeconds:
         return ScenarioSeconds(self._now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from hil_config.clock import Clock, PacedClock, SteppedClock
 from hil_config.errors import DataFileError, RemoteProtocolError
 from hil_config.units import HostSeconds
@@ -12,6 +14,7 @@ from hil_config.wire.frames import Cancel, ExpertCall, ExpertReply, Frame, Hando
 from hil_config.wire.messages import (
     ClockAnchor,
     DropShards,
+    InjectFault,
     LinkReport,
     LoadShards,
     NodeEvent,
@@ -106,7 +109,22 @@ class RunContext:
         return ""
 
     def anchor(self, anchor: ClockAnchor) -> None:
-        self._clock = PacedClock(anchor.rate, HostSeconds(anchor.mono_ns / 1e9), anchor.scenario_s)
+        """Set scenario time; the event says how late the order came and how far the clock jumped."""
+        before_s, due_s = float(self._clock.now()), anchor.mono_ns / 1e9
+        late_s = max(0.0, time.monotonic() - due_s)
+        clock = PacedClock(anchor.rate or 1.0, HostSeconds(due_s), anchor.scenario_s, hold=True)
+        clock.move(due_s, anchor.scenario_s, anchor.rate)
+        self._clock = clock
+        self.peers.forget()
+        self._event(
+            "ClockSet", kind=anchor.kind, scenario_s=anchor.scenario_s, rate=anchor.rate, late_us=late_s * 1e6,
+            jump_s=float(clock.now()) - before_s,
+        )  # fmt: skip
+
+    def inject(self, order: InjectFault) -> None:
+        """Put a fault on the links over the schedule."""
+        self.peers.inject(order.fault)
+        self._event("FaultInjected", fault=msgspec.json.encode(order.fault).decode())
 
     def accept_plan(self, plan: SelectionPlan) -> None:
         self.plans.accept(plan)

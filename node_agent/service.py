@@ -163,6 +163,8 @@ class Agent:
             self._mqtt.publish(topics.STATUS, self._status())
         elif isinstance(body, m.SetDuty) and self._run is not None:
             self._run.set_duty(body)
+        elif isinstance(body, m.InjectFault) and self._run is not None:
+            self._run.inject(body)
         elif isinstance(body, (m.LoadShards, m.DropShards)):
             if self._run is None:
                 raise UsageError(f"{self._config.node} is in no run", "prepare a run first")

@@ -174,7 +174,7 @@ class MqttFleet:
         if new:
             self.ask(new, {node: m.Ping() for node in new}, timeout_s)
 
-    def tell(self, node: str, body: m.SetDuty | m.Shutdown) -> None:
+    def tell(self, node: str, body: m.SetDuty | m.InjectFault | m.Shutdown) -> None:
         """Send a command without waiting for its answer."""
         self.publish(node, topics.COMMAND, self._command(body))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ground_controller.client import NAME
 from ground_controller.preparation import Prepared
+from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
@@ -30,6 +31,11 @@ def trunk_layers(prepared: Prepared, node: str) -> tuple[int, ...]:
     )
 
 
+def link_acceleration(campaign: Campaign) -> float:
+    """K where links are accelerated with the orbit: delays / K and rates x K; 1 where they stay true."""
+    return campaign.orbit.rate if campaign.orbit.acceleration == "links" else 1.0
+
+
 def prepare_orders(
     prepared: Prepared, run: str, addresses: dict[str, str], client: str, plan: SelectionPlan
 ) -> dict[str, Prepare]:
@@ -43,7 +49,8 @@ def prepare_orders(
             trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index),
             schedule=prepared.schedule_bytes, schedule_sha256=schedule_hash(prepared.schedule_bytes),
             satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),
-            delay_scale=campaign.orbit.delay_scale, hidden_codec=campaign.model.hidden_codec,
+            delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),
+            rate_scale=link_acceleration(campaign), hidden_codec=campaign.model.hidden_codec,
             expert_timeout_s=campaign.control.expert_timeout_s, plan=plan,
         )
         for index, node in enumerate(nodes)

@@ -235,10 +235,13 @@ def contacts(fixed_km: Float, place_km: Float, up: Float, least_sine: Float, pla
 
 def _contacts_plain(fixed_km: Float, place_km: Float, up: Float, least_sine: Float) -> Int:
     found = [np.empty((0, 4), np.int64)]
+    x, y, z = (np.ascontiguousarray(fixed_km[..., k]) for k in range(3))
     for g in range(place_km.shape[0]):
-        dx, dy, dz = (fixed_km[..., k] - place_km[g, k] for k in range(3))
-        high = dx * up[g, 0] + dy * up[g, 1] + dz * up[g, 2]
-        seen = high >= least_sine[g] * np.sqrt(dx * dx + dy * dy + dz * dz)
+        (px, py, pz), (ux, uy, uz) = place_km[g], up[g]
+        dx, dy, dz = x - px, y - py, z - pz
+        high = dx * ux + dy * uy + dz * uz
+        # sin(elevation) >= s, squared with its sign: no root, and masks below the horizon count too
+        seen = high * np.abs(high) >= least_sine[g] * abs(least_sine[g]) * (dx * dx + dy * dy + dz * dz)
         edge = np.diff(np.pad(seen, ((1, 1), (0, 0))).astype(np.int8), axis=0).T
         satellite, first = np.nonzero(edge == 1)
         last = np.nonzero(edge == -1)[1] - 1
@@ -248,29 +251,39 @@ def _contacts_plain(fixed_km: Float, place_km: Float, up: Float, least_sine: Flo
 
 @compiled
 def _contacts_compiled(fixed_km, place_km, up, least_sine):  # type: ignore[no-untyped-def]
-    stations, satellites = place_km.shape[0], fixed_km.shape[1]
+    stations, satellites, instants = place_km.shape[0], fixed_km.shape[1], fixed_km.shape[0]
     since = np.full((stations, satellites), -1, np.int64)
+    was = np.zeros((stations, satellites), np.uint8)
+    now = np.zeros(satellites, np.uint8)
+    x, y, z = np.empty(satellites), np.empty(satellites), np.empty(satellites)
     count, rows = 0, np.empty((1024, 4), np.int64)
-    instants = fixed_km.shape[0]
     for n in range(instants + 1):
+        if n < instants:
+            for s in range(satellites):
+                x[s], y[s], z[s] = fixed_km[n, s, 0], fixed_km[n, s, 1], fixed_km[n, s, 2]
         for g in range(stations):
             px, py, pz = place_km[g, 0], place_km[g, 1], place_km[g, 2]
             ux, uy, uz = up[g, 0], up[g, 1], up[g, 2]
-            for s in range(satellites):
-                seen = False
-                if n < instants:
-                    dx, dy, dz = fixed_km[n, s, 0] - px, fixed_km[n, s, 1] - py, fixed_km[n, s, 2] - pz
+            bound = least_sine[g] * abs(least_sine[g])
+            if n < instants:
+                for s in range(satellites):  # no branch in here: the compiler takes several satellites at a time
+                    dx, dy, dz = x[s] - px, y[s] - py, z[s] - pz
                     high = dx * ux + dy * uy + dz * uz
-                    if high > 0.0 or least_sine[g] < 0.0:
-                        seen = high >= least_sine[g] * sqrt(dx * dx + dy * dy + dz * dz)
-                if seen and since[g, s] < 0:
+                    now[s] = high * abs(high) >= bound * (dx * dx + dy * dy + dz * dz)
+            else:
+                now[:] = 0
+            before = was[g]
+            for s in range(satellites):
+                if now[s] == before[s]:
+                    continue
+                before[s] = now[s]
+                if now[s]:
                     since[g, s] = n
-                elif not seen and since[g, s] >= 0:
-                    if count == rows.shape[0]:
-                        wider = np.empty((2 * count, 4), np.int64)
-                        wider[:count] = rows
-                        rows = wider
-                    rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = g, s, since[g, s], n - 1
-                    count += 1
-                    since[g, s] = -1
+                    continue
+                if count == rows.shape[0]:
+                    wider = np.empty((2 * count, 4), np.int64)
+                    wider[:count] = rows
+                    rows = wider
+                rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = g, s, since[g, s], n - 1
+                count += 1
     return rows[:count]

@@ -109,7 +109,7 @@ def edges(
             keep &= turn <= math.radians(rule.max_turn_deg_s)
         a, b, distance = a[keep], b[keep], distance[keep]
         if rule.rule == "nearest":
-            order = np.lexsort((b, a, distance))
+            order = np.argsort(distance, kind="stable")  # ties: as listed, by (a, b)
             chosen = np.sort(order[_shortest_first(a[order], b[order], position.shape[1], rule.neighbours)])
             a, b, distance = a[chosen], b[chosen], distance[chosen]
         yield Edges(a, b, distance)

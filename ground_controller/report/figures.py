@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 
 from ground_controller.core import Decision
 from ground_controller.journal import Journal
+from ground_controller.report.colours import COLOURS
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.telemetry import tables
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.schedule_file import decode_schedule
 
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#17becf")
 HEIGHT = 320
 
 

@@ -37,6 +37,44 @@ class Model(Strict):
     )
 
 
+class Shell(Strict):
+    """A Walker shell of circular orbits; its satellites are called NAME-P00S00 and so on."""
+
+    name: Name = Field(description="Head of its satellites' names.")
+    altitude_km: float = Field(description="Above the equator's radius.", ge=100, le=100_000)
+    inclination_deg: float = Field(description="Of all its planes.", ge=0, le=180)
+    planes: int = Field(description="Orbital planes.", ge=1, le=1_000)
+    per_plane: int = Field(description="Satellites in each.", ge=1, le=1_000)
+    phasing: NotNegative = Field(default=0.0, description="Walker's F, below `planes`.")
+    pattern: Literal["delta", "star"] = Field(default="delta", description="Nodes over 360 or 180 degrees.")
+
+
+class Station(Strict):
+    """A ground station."""
+
+    name: Text = Field(description="As `satellites` names it.")
+    latitude_deg: float = Field(description="Geodetic, north is positive.", ge=-90, le=90)
+    longitude_deg: float = Field(description="East is positive.", ge=-180, le=360)
+    height_m: float = Field(default=0.0, description="Over the ellipsoid.", ge=-500, le=10_000)
+    min_elevation_deg: float = Field(default=10.0, description="Least elevation of a link.", ge=-5, le=90)
+    mask: tuple[tuple[float, float], ...] = Field(
+        default=(), description="Horizon: pairs of azimuth and least elevation in degrees.", max_length=360
+    )
+
+
+class OrbitFault(Strict):
+    """A departure of the factual schedule from the predicted one, in scenario seconds."""
+
+    kind: Literal["outage", "rate_drop", "late_contact", "ephemeris_error"] = Field(description="What goes wrong.")
+    satellite: Text = Field(description="Whose.")
+    other: str = Field(default="", description="The other end of the link; empty: all links of the satellite.")
+    start_s: NotNegative = Field(default=0.0, description="From then on.")
+    end_s: Positive | None = Field(default=None, description="Until then; null: to the end.")
+    value: float = Field(
+        default=0.0, description="rate_drop: factor. late_contact: seconds late. ephemeris_error: seconds ahead."
+    )
+
+
 class Orbit(Strict):
     """The orbit that is replayed over the bench."""
 
@@ -55,6 +93,30 @@ class Orbit(Strict):
     )
     max_range_km: float = Field(default=5_016.0, description="Longest link.", gt=0, le=100_000)
     link_rate_mbit_s: float = Field(default=100.0, description="Rate of every link.", gt=0, le=1_000_000)
+    acceleration: Literal["orbit", "links"] = Field(
+        default="orbit",
+        description="With a rate K: `orbit` moves the orbit K times as fast over links with true delays; `links` also "
+        "divides delays by K and multiplies rates by K.",
+    )
+    relay: Literal["none", "mapped", "constellation"] = Field(
+        default="none",
+        description="Pairs without a direct link: down, through the other mapped satellites, or through all "
+        "satellites of the elements and shells.",
+    )
+    isl: Literal["in_range", "nearest", "grid"] = Field(
+        default="in_range", description="Which satellites have links, with relay `constellation`."
+    )
+    neighbours: Count = Field(default=4, description="Links a satellite, with isl `nearest`.")
+    shells: tuple[Shell, ...] = Field(default=(), description="Walker shells besides the elements.", max_length=16)
+    stations: tuple[Station, ...] = Field(
+        default=(), description="Ground stations; `satellites` may name them, last.", max_length=64
+    )
+    faults: tuple[OrbitFault, ...] = Field(
+        default=(), description="What happens and was not predicted.", max_length=256
+    )
+    schedule: Text | None = Field(
+        default=None, description="A compiled schedule file to replay instead of compiling elements."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Orbit:

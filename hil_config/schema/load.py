@@ -23,6 +23,7 @@ DEFAULTS = Path(__file__).parent.parent / "defaults"
 FILE_KEYS: tuple[tuple[str, str, str], ...] = (
     ("model", "checkpoint", "reference"),
     ("orbit", "elements", "demo"),
+    ("orbit", "schedule", ""),
     ("workload", "prompts", "reference"),
 )
 """(section, key, word that stands for what ships with the package); any other value is a path."""
@@ -91,7 +92,7 @@ def campaign_of(document: Document) -> Campaign:
     for section, key, word in FILE_KEYS:
         part = getattr(campaign, section)
         written = getattr(part, key)
-        if written == word:
+        if written is None or written == word:
             continue
         file = document.path.parent / os.path.expanduser(written)
         if not os.path.exists(file):  # unlike Path.exists it is False, and no error, for an impossible name
@@ -115,7 +116,8 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
         "campaign": campaign.model_dump(mode="json"),
     }
     for section, key, _ in FILE_KEYS:
-        plain["campaign"][section][key] = Path(plain["campaign"][section][key]).name
+        if plain["campaign"][section][key] is not None:
+            plain["campaign"][section][key] = Path(plain["campaign"][section][key]).name
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.link_fault import LinkFault
 from hil_config.wire.manifest import Precision
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.provenance import Provenance
@@ -231,6 +232,7 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
     link_codecs: dict[str, Codec] = {}
     seed: int = 0
     jitter_s: float = 0.0
+    rate_scale: float = 1.0
 
 
 class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
@@ -267,7 +269,13 @@ class DropShards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="d
     trunk_layers: tuple[int, ...] = ()
 
 
-Order = Prepare | Ping | Finish | Shutdown | SetDuty | LoadShards | DropShards
+class InjectFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="inject_fault"):
+    """Put a fault on links over the schedule, from now on or for a while."""
+
+    fault: LinkFault
+
+
+Order = Prepare | Ping | Finish | Shutdown | SetDuty | LoadShards | DropShards | InjectFault
 
 
 class Command(_Message, frozen=True):
@@ -293,13 +301,17 @@ class CommandReply(_Message, frozen=True):
 
 
 class ClockAnchor(_Message, frozen=True):
-    """Scenario time for one node: it was `scenario_s` at the node's `mono_ns`, and runs at `rate`."""
+    """Scenario time for one node: it was `scenario_s` at the node's `mono_ns`, and runs at `rate` (0: paused).
+
+    Before `mono_ns` it stands at `scenario_s`. `kind` says why the clock was set.
+    """
 
     epoch: int
     boot_id: str
     mono_ns: int
     scenario_s: float
     rate: float
+    kind: Literal["start", "pause", "resume", "seek", "step"] = "start"
 
 
 def encode(message: msgspec.Struct) -> bytes:

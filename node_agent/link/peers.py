@@ -12,6 +12,7 @@ from hil_config.errors import ConfigError
 from hil_config.seal import KeyRing
 from hil_config.wire.frames import Frame, Hello, Relayed, encode_frame
 from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.link_fault import LinkFault, faulted
 from hil_config.wire.messages import LinkReport, Prepare
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
@@ -69,6 +70,8 @@ class Peers:
         self._relay = order.relay
         self._paths: dict[tuple[str, str], tuple[float, tuple[tuple[str, ...], float] | None]] = {}
         self._ring = self._meet(order, security.ring) if order.sealed else None
+        self._rate_scale = order.rate_scale
+        self._faults: tuple[LinkFault, ...] = ()
         self._report_lost = lost
         self._lock = threading.Lock()
         self._gone: set[str] = set()
@@ -155,8 +158,19 @@ class Peers:
         a, b = self._satellites.get(source), self._satellites.get(target)
         if a is None or b is None:
             return UNSHAPED
-        link = self._schedule.link(a, b, self._clock().now())
-        return link._replace(delay_s=link.delay_s * self._delay_scale)
+        now_s = self._clock().now()
+        link = faulted(self._schedule.link(a, b, now_s), a, b, now_s, self._faults)
+        return link._replace(delay_s=link.delay_s * self._delay_scale, rate_bit_s=link.rate_bit_s * self._rate_scale)
+
+    def inject(self, fault: LinkFault) -> None:
+        """A fault over the schedule, after those there are."""
+        self._faults = (*self._faults, fault)
+        self.forget()
+
+    def forget(self) -> None:
+        """Look every link up anew: time has jumped, or a fault has come."""
+        self._known.clear()
+        self._paths.clear()
 
     def reachable(self, peer: str) -> bool:
         """True for ourselves, and for a peer that is not lost and has a way there and back now."""

@@ -46,3 +46,27 @@ def test_interrupt_wakes_a_sleeper() -> None:
     clock.interrupt()
     thread.join(5.0)
     assert not thread.is_alive()
+
+
+def test_a_paused_clock_stands_goes_on_and_jumps() -> None:
+    clock = PacedClock(100.0, HostSeconds(time.monotonic()))
+    clock.move(time.monotonic(), 7.0, 0.0)
+    assert clock.paused and clock.rate == 100.0
+    assert clock.now() == 7.0
+    clock.idle(0.01)
+    assert clock.now() == 7.0
+    clock.move(time.monotonic(), 50.0, 100.0)
+    assert not clock.paused
+    assert clock.sleep_until(ScenarioSeconds(51.0)) >= 0.0
+    assert clock.now() >= 51.0
+    with pytest.raises(UsageError):
+        clock.move(time.monotonic(), 0.0, -1.0)
+
+
+def test_a_clock_that_holds_stands_until_its_anchor() -> None:
+    ahead = HostSeconds(time.monotonic() + 3_600.0)
+    assert PacedClock(10.0, ahead, 5.0, hold=True).now() == 5.0
+    assert PacedClock(10.0, ahead, 5.0).now() < -30_000.0
+    later = PacedClock(10.0, HostSeconds(time.monotonic()))
+    later.move(time.monotonic() + 3_600.0, 30.0, 10.0)
+    assert later.now() == 30.0

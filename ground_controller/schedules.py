@@ -1,0 +1,120 @@
+"""From a campaign's `orbit` section to its link schedules: compiled, or read from a file that was compiled before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ground_controller.orbit.compile import MAX_AGE_DAYS, compile_factual, compile_schedule
+from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, read_elements
+from ground_controller.orbit.faults import ScheduleFault
+from ground_controller.orbit.ground import GroundStation
+from ground_controller.orbit.instant import parse_instant
+from ground_controller.orbit.propagate import left_out
+from ground_controller.orbit.schedule_config import ScheduleConfig
+from ground_controller.orbit.walker import WalkerShell
+from hil_config.errors import ConfigError
+from hil_config.schema.campaign import Campaign, Orbit
+from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Of one orbit: what planners expect, and what happens (the same where there are no faults)."""
+
+    predicted: LinkSchedule
+    factual: LinkSchedule
+    warnings: tuple[str, ...] = ()
+
+
+def schedule_config(orbit: Orbit) -> ScheduleConfig:
+    """What a campaign's `orbit` section asks to be compiled."""
+    return ScheduleConfig(
+        epoch_utc=orbit.epoch_utc, duration_s=orbit.duration_s, step_s=orbit.step_s,
+        satellites=tuple(orbit.satellites), grazing_km=orbit.grazing_km, max_range_km=orbit.max_range_km,
+        rate_bit_s=orbit.link_rate_mbit_s * 1e6, ground_rate_bit_s=orbit.link_rate_mbit_s * 1e6,
+        relay=orbit.relay, isl=orbit.isl, neighbours=orbit.neighbours,
+        shells=tuple(WalkerShell(**shell.model_dump()) for shell in orbit.shells),
+        stations=tuple(GroundStation(**station.model_dump()) for station in orbit.stations),
+        faults=tuple(
+            ScheduleFault(**{**fault.model_dump(), "end_s": math.inf if fault.end_s is None else fault.end_s})
+            for fault in orbit.faults
+        ),
+    )  # fmt: skip
+
+
+def compile_orbit(campaign: Campaign) -> Schedules:
+    """The link schedules of a campaign.
+
+    Raises:
+        ConfigError: satellites without elements, elements too old, a schedule file for another orbit.
+        DataFileError: a file is malformed, or SGP4 cannot carry a mapped satellite to the epoch.
+    """
+    orbit = campaign.orbit
+    if orbit.schedule is not None:
+        found = _read(orbit, Path(orbit.schedule))
+        return Schedules(found, found)
+    config = schedule_config(orbit)
+    path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
+    described = {name for shell in config.shells for name in shell.names}
+    described |= {station.name for station in config.stations}
+    names = [name for name in config.satellites if name not in described]
+    if config.relay == "constellation" and not (config.shells and not names):
+        read_elements(path, names)  # says which name is close to a wrong one
+        elements = read_elements(path)
+    else:
+        elements = read_elements(path, names) if names else ()
+    source = path.name if elements else "Walker shells"
+    warnings = _warnings(config, elements, path)
+    predicted = compile_schedule(config, elements, source)
+    if not config.faults:
+        return Schedules(predicted, predicted, warnings)
+    digest = schedule_hash(encode_schedule(predicted))
+    return Schedules(predicted, compile_factual(config, elements, source, predicted, digest), warnings)
+
+
+def _warnings(config: ScheduleConfig, elements: Sequence[Elements], path: Path) -> tuple[str, ...]:
+    """What is odd about the satellites that only relay: left out, or with elements from another time."""
+    if config.relay != "constellation" or not elements:
+        return ()
+    epoch = parse_instant(config.epoch_utc)
+    lost = left_out([one for one in elements if one.name not in config.satellites], epoch, (0.0, config.duration_s))
+    told = [f"{path}: {name} left out: {reason}" for name, reason in lost.items()]
+    old = [one for one in elements if abs((epoch - one.epoch).total_seconds()) > MAX_AGE_DAYS * 86_400.0]
+    if old:
+        first = old[0]
+        told.append(
+            f"{path}:{first.line}: elements of {first.name!r} are of {first.epoch:%Y-%m-%d}, more than"
+            f" {MAX_AGE_DAYS:.0f} days from the epoch; so are those of {len(old) - 1} more"
+        )
+    return tuple(told)
+
+
+def _read(orbit: Orbit, path: Path) -> LinkSchedule:
+    """A compiled file, if it is of this orbit and lasts as long as the campaign."""
+    if orbit.faults or orbit.shells or orbit.stations:
+        raise ConfigError(
+            f"orbit.schedule: {path} is compiled already: faults, shells and stations cannot be added to it",
+            "compile a schedule with them: hil schedule build",
+        )
+    found, _ = read_schedule(path)
+    head = found.header
+    missing = [name for name in orbit.satellites if name not in head.satellites]
+    if missing:
+        raise ConfigError(
+            f"orbit.schedule: {path} has no satellite {', '.join(missing)}; it has {', '.join(head.satellites[:10])}",
+            f"hil schedule show {path}",
+        )
+    if head.duration_s < orbit.duration_s:
+        raise ConfigError(
+            f"orbit.schedule: {path} ends after {head.duration_s:g} s, the campaign lasts {orbit.duration_s:g} s",
+            f"lower orbit.duration_s to {head.duration_s:g}, or compile a longer schedule",
+        )
+    if parse_instant(head.epoch_utc) != parse_instant(orbit.epoch_utc):
+        raise ConfigError(
+            f"orbit.schedule: {path} begins at {head.epoch_utc}, the campaign at {orbit.epoch_utc}",
+            f"write orbit.epoch_utc: {head.epoch_utc}",
+        )
+    return found
