@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hil_config.errors import EnvironmentFault
+from hil_config.errors import EnvironmentFault, UsageError
 
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
@@ -26,20 +26,42 @@ def bench() -> None:
 @bench.command()
 @click.option("--port", type=click.IntRange(1, 65_535), required=True, help="TCP port on 127.0.0.1.")
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="For its configuration and log.")
+@click.option("--identity", type=click.Path(path_type=Path), help="Identity folder of the bench: TLS and access list.")
+@click.option("--bench", "bench_name", help="Name of the bench, with --identity.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on, with --identity.")
 @JSON_FLAG
-def broker(port: int, folder: Path, as_json: bool) -> None:
+def broker(port: int, folder: Path, identity: Path | None, bench_name: str | None, host: str, as_json: bool) -> None:
     """Write the configuration of a private MQTT broker and say how to start it. Does not start it.
 
     Fetches Mosquitto, without root, if the machine has none.
     """
     from firmware_tools.broker import prepare_broker
+    from firmware_tools.broker_access import Access
+    from firmware_tools.identity import BROKER
 
-    recipe = prepare_broker(port, folder, _tell)
+    access = None
+    if identity is not None:
+        if not bench_name:
+            raise UsageError("--identity without --bench", "name the bench: the access list is for its topics alone")
+        access = Access(bench_name, identity / BROKER, host)
+    recipe = prepare_broker(port, folder, _tell, access)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(recipe)))
         return
     settings = [f"{name}={shlex.quote(value)}" for name, value in recipe.environment.items()]
     click.echo(" ".join([*settings, shlex.quote(recipe.program), *(shlex.quote(a) for a in recipe.arguments)]))
+
+
+@bench.command("local-identity")
+@click.argument("names", nargs=-1, required=True, metavar="BOARD...")
+@click.option("--identity", type=click.Path(path_type=Path), required=True, help="Identity folder of the bench.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder per board is made in it.")
+def local_identity(names: tuple[str, ...], identity: Path, out: Path) -> None:
+    """Make two-day certificates, keys and all, for agents that run on this machine."""
+    from firmware_tools.local_identity import issue_local
+
+    issue_local(identity, names, out)
+    click.echo(f"certificates for {', '.join(names)} in {out}, for two days", err=True)
 
 
 def _tell(sentence: str) -> None:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client, RequestBegan, RequestEnded
 from ground_controller.core import Core, Decision
+from ground_controller.fleet.identity import BenchIdentity
 from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.local import Broker, LocalAgents, check_port_free, free_port
 from ground_controller.fleet.mqtt import MqttFleet, NotOnline
@@ -105,6 +107,8 @@ class Run:
         self._journal = Journal.create(folder)
         self._core = Core(prepared.setting, prepared.policy, self._epoch, prepared.campaign.control.plan_ttl_s)
         self._agents = LocalAgents(folder)
+        identity = prepared.bench.identity
+        self._identity = None if identity is None else BenchIdentity(Path(identity), self._nodes)
         self._broker: Broker | None = None
         self._fleet: MqttFleet | None = None
         self._client: Client | None = None
@@ -127,25 +131,35 @@ class Run:
     def start(self) -> tuple[MqttFleet, Client, Loop]:
         """Broker, agents, shards, links and clock."""
         broker = self._p.bench.broker
-        self._broker = Broker(self._folder, broker.port or free_port(), self._write_pids)
+        identity = self._identity
+        self._broker = Broker(
+            self._folder, broker.port or free_port(), self._write_pids, broker.host,
+            None if identity is None else (self._p.bench.bench, identity.folder),
+        )  # fmt: skip
         self._write_meta()
         trust = ephemeral_trust(self._folder, self._p.shards)
         for index in range(len(self._nodes)):
             self._start_agent(index, trust)
         self._write_pids()
-        fleet = self._fleet = MqttFleet(self._p.bench.bench, self._epoch, self._inbox)
+        fleet = self._fleet = MqttFleet(
+            self._p.bench.bench, self._epoch, self._inbox,
+            None if identity is None else identity.tls, None if identity is None else identity.desk(self._epoch),
+        )  # fmt: skip
         fleet.start(self._broker.host, self._broker.port)
         self._wait_online(fleet)
         addresses = {node: fleet.statuses[node].data_address for node in self._nodes}
         split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in addresses.items()}
+        offers = {node: fleet.statuses[node].offer for node in self._nodes}
         client = self._client = Client(
             self._name, split, lambda avoid: choose_route(self._core.view, avoid), self._record,
             self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
+            None if identity is None else identity.tls, offers,
         )  # fmt: skip
         first = Core(self._p.setting, self._p.policy, self._epoch, self._p.campaign.control.plan_ttl_s)
         plan = first.advance(-1, 0.0, []).plan
         host, port = client.address
-        orders = prepare_orders(self._p, self._name, addresses, f"{host}:{port}", plan)
+        sealed = None if identity is None else {**offers, CLIENT: client.offer}
+        orders = prepare_orders(self._p, self._name, addresses, f"{host}:{port}", plan, sealed)
         fleet.order(self._nodes, orders, PREPARE_S)
         return fleet, client, self._anchor(fleet)
 
@@ -179,6 +193,8 @@ class Run:
                 "cores": profile.cores, "cpu_scale": profile.cpu_scale,
             },
         }  # fmt: skip
+        if self._identity is not None:
+            config |= self._identity.agent(board.name)
         self._agents.start(board.name, config)
 
     def _wait_online(self, fleet: MqttFleet) -> None:
@@ -302,6 +318,8 @@ class Run:
         self._agents.stop()
         if self._broker is not None:
             self._broker.stop()
+        if self._identity is not None:
+            self._identity.close()
         self._journal.close()
 
 

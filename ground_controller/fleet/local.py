@@ -16,25 +16,8 @@ from typing import Any
 import msgspec
 
 from ground_controller.fleet.tether import tethered
-from hil_config.errors import EnvironmentFault, HilError, LinkError
-
-
-class ToolFailed(HilError):
-    """A command of ours that was run as a child failed; its message and exit code are passed on."""
-
-    def __init__(self, message: str, hint: str, exit_code: int) -> None:
-        super().__init__(message, hint)
-        self.exit_code = exit_code
-
-
-def _complaint(text: str) -> tuple[str, str]:
-    """(message, hint) of what one of our commands wrote to stderr; empty where it wrote none."""
-    found = {"error": "", "hint": ""}
-    for line in text.splitlines():
-        word, colon, rest = line.strip().partition(": ")
-        if colon and word in found and not found[word]:
-            found[word] = rest
-    return found["error"], found["hint"]
+from ground_controller.fleet.tool import ToolFailed, complaint, run_tool
+from hil_config.errors import EnvironmentFault, LinkError
 
 
 def free_port() -> int:
@@ -55,29 +38,25 @@ def check_port_free(host: str, port: int, what: str) -> None:
 
 
 class Broker:
-    """The private Mosquitto on loopback, restarted on the same port if it dies.
+    """The private Mosquitto, restarted on the same port if it dies. With `identity` (bench, folder) it speaks TLS.
 
     `restarted` is called after each restart; `failure` is set when one did not succeed.
     """
 
-    def __init__(self, folder: Path, port: int, restarted: Callable[[], None]) -> None:
-        self.host, self.port = "127.0.0.1", port
+    def __init__(
+        self, folder: Path, port: int, restarted: Callable[[], None],
+        host: str = "127.0.0.1", identity: tuple[str, Path] | None = None,
+    ) -> None:  # fmt: skip
+        self.host, self.port = host, port
         self.restarts = 0
         self.failure: LinkError | None = None
         self._restarted = restarted
         self._log = folder / "broker.log"
         self._closing = threading.Event()
-        command = [sys.executable, "-m", "hil_config.door", "bench", "broker", "--json"]
-        done = subprocess.run(
-            [*command, "--port", str(port), "--folder", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            message, hint = _complaint(done.stderr)
-            raise ToolFailed(message or "hil bench broker failed", hint, done.returncode)
-        self._recipe: dict[str, Any] = json.loads(done.stdout)
+        words = ["--port", str(port), "--folder", str(folder)]
+        if identity is not None:
+            words += ["--bench", identity[0], "--identity", str(identity[1]), "--host", host]
+        self._recipe: dict[str, Any] = json.loads(run_tool("bench", "broker", "--json", *words))
         self.process = self._start()
         self._watcher = threading.Thread(target=self._watch, name="broker-watch", daemon=True)
         self._watcher.start()
@@ -164,7 +143,7 @@ class LocalAgents:
             code = process.poll()
             if code is not None:
                 lines = (self._folder / f"{node}.log").read_text(errors="replace").strip().splitlines()
-                message, hint = _complaint("\n".join(lines))
+                message, hint = complaint("\n".join(lines))
                 cause = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
                 raise ToolFailed(
                     f"agent {node}: {message or cause}",

@@ -37,11 +37,21 @@ def link_acceleration(campaign: Campaign) -> float:
 
 
 def prepare_orders(
-    prepared: Prepared, run: str, addresses: dict[str, str], client: str, plan: SelectionPlan
+    prepared: Prepared,
+    run: str,
+    addresses: dict[str, str],
+    client: str,
+    plan: SelectionPlan,
+    offers: dict[str, bytes] | None = None,
 ) -> dict[str, Prepare]:
-    """One order per node. `addresses`: node -> host:port of its data plane."""
+    """One order per node. `addresses`: node -> host:port of its data plane. With `offers` of nodes and client, all
+    frames are sealed."""
     nodes = prepared.setting.nodes
-    peers = (*(Peer(node, addresses[node]) for node in nodes), Peer(NAME, client))
+    known = offers or {}
+    peers = tuple(
+        Peer(name, address, known.get(name, b""))
+        for name, address in (*((node, addresses[node]) for node in nodes), (NAME, client))
+    )
     campaign = prepared.campaign
     return {
         node: Prepare(
@@ -52,6 +62,7 @@ def prepare_orders(
             delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),
             rate_scale=link_acceleration(campaign), hidden_codec=campaign.model.hidden_codec,
             expert_timeout_s=campaign.control.expert_timeout_s, plan=plan,
+            sealed=offers is not None, relay=campaign.links.relay, jitter_s=campaign.links.jitter_s, seed=campaign.seed,
         )
         for index, node in enumerate(nodes)
     }  # fmt: skip

@@ -261,6 +261,13 @@ class Control(Strict):
         return self
 
 
+class Links(Strict):
+    """What links do beyond the orbit's delay, rate and outages."""
+
+    relay: bool = Field(default=False, description="Frames to a board whose link is down go over other boards.")
+    jitter_s: float = Field(default=0.0, description="Delays vary evenly by so much either way.", ge=0.0, le=1.0)
+
+
 class Campaign(Strict):
     """A campaign file. Units are part of the keys."""
 
@@ -270,6 +277,7 @@ class Campaign(Strict):
     orbit: Orbit = Field(description="The orbit.")
     twin: Twin = Field(description="The satellites' heat and charge.")
     policies: Policies = Field(default=Policies(), description="Placement and selection.")
+    links: Links = Field(default=Links(), description="The links between boards.")
     workload: Workload = Field(default=Workload(), description="The text that is generated.")
     control: Control = Field(default=Control(), description="Times of the control loop.")
 

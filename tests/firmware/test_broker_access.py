@@ -6,20 +6,25 @@ import os
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
+import msgspec
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from firmware_tools.broker import prepare_broker
 from firmware_tools.broker_access import Access, render_acl
-from firmware_tools.identity import Authority, read_certificate, write_identity
+from firmware_tools.identity import Authority, make_command_key, read_certificate, write_identity
 from hil_config.errors import ConfigError, EnvironmentFault, LinkError
+from hil_config.signing import Signer
 from hil_config.tls import BROKER, check_accepted, client_context, identity_files
+from hil_config.wire import messages as m
 from hil_config.wire import topics
 from node_agent.config import AgentConfig, PowerModel
 from node_agent.mqtt_link import MqttLink
@@ -98,8 +103,8 @@ class Party:
             assert self._changed.wait_for(lambda: mid in self.codes, WAIT_S), f"{self.name}: no answer from the broker"
             return self.codes[mid]
 
-    def say(self, topic: str) -> int:
-        return self._code(self._client.publish(topic, self.name.encode(), qos=1).mid)
+    def say(self, topic: str, payload: bytes = b"") -> int:
+        return self._code(self._client.publish(topic, payload or self.name.encode(), qos=1).mid)
 
     def listen(self, topic: str) -> int:
         mid = self._client.subscribe(topic, qos=1)[1]
@@ -218,6 +223,36 @@ def test_an_agent_says_what_is_wrong_with_certificates(
         _start(tmp_path / "rogue", secure_broker, tmp_path)
     with pytest.raises(LinkError, match="it refused our certificate: revoked"):
         _start(identities / "revoked", secure_broker, tmp_path)
+
+
+def test_an_agent_takes_signed_orders_only(secure_broker: Address, identities: Path, tmp_path: Path) -> None:
+    private, public = make_command_key()
+    (tmp_path / "key").write_bytes(private)
+    (tmp_path / "pub").write_bytes(public)
+    config = msgspec.structs.replace(
+        _config(identities / "sat-0", secure_broker, tmp_path), command_key=str(tmp_path / "pub")
+    )
+    taken: Queue[msgspec.Struct] = Queue()
+    status = m.Status(node="sat-0", boot_id="boot-1", state="online")
+    link = MqttLink(config, "boot-1", lambda: status, lambda row, message: taken.put(message))
+    ground = Party("ground", identities, secure_broker)
+    topic, signer = topics.address("lab", "sat-0", topics.COMMAND), Signer(tmp_path / "key", 3)
+    shutdown = m.Command(id="1", epoch=3, body=m.Shutdown())
+    order = signer.sign(topics.COMMAND, "sat-0", "boot-1", shutdown, time.monotonic_ns() + 60 * 10**9)
+    late = signer.sign(topics.COMMAND, "sat-0", "boot-1", shutdown, time.monotonic_ns() - 1)
+    ping = m.Command(id="2", epoch=3, body=m.Ping())
+    try:
+        link.start()
+        ground.listen(topics.address("lab", "sat-0", topics.STATUS))
+        ground.wait_heard(1)  # it has subscribed, and said so
+        for payload in (m.encode(shutdown), order, order, late, order[:-9]):
+            assert ground.say(topic, payload) == 0
+        assert ground.say(topic, signer.sign(topics.COMMAND, "sat-0", "boot-1", ping, 0)) == 0
+        assert [taken.get(timeout=WAIT_S), taken.get(timeout=WAIT_S)] == [shutdown, ping]
+        assert taken.empty() and link.bad_messages == 4
+    finally:
+        link.stop()
+        ground.stop()
 
 
 def test_a_board_cannot_pose_as_the_broker(identities: Path, tmp_path: Path) -> None:
