@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,8 @@ from ground_controller.orbit.constellation import Constellation
 from ground_controller.orbit.earth import place_km, sidereal_angle_rad, turned, vertical
 from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, checksum, read_elements
 from ground_controller.orbit.instant import julian_date
-from ground_controller.orbit.kernels import contacts, illumination, link_geometry
+from ground_controller.orbit.kernels import contacts, illumination, link_geometry, neighbours
+from ground_controller.orbit.propagate import left_out
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.orbit.walker import WalkerShell
 from ground_controller.routing.shortest import shortest_trees, undirected
@@ -29,7 +32,7 @@ DAY_S, STEP_S, CHUNK = 86_400.0, 10.0, 360
 def shell_elements(shell: WalkerShell) -> tuple[Elements, ...]:
     """The shell as two-line elements, so that SGP4 has its work."""
     motion, found = shell.motion_rad_s * DAY_S / (2.0 * np.pi), []
-    for number, name in enumerate(shell.names):
+    for number, name in enumerate(shell.names):  # numbers repeat between shells, names do not
         plane, slot = divmod(number, shell.per_plane)
         node = plane * 360.0 / shell.planes
         anomaly = (slot + plane * shell.phasing / shell.planes) / shell.per_plane * 360.0 % 360.0
@@ -127,6 +130,40 @@ def _compile() -> None:
     print(f"4 of 1,584 satellites through the +Grid, 1 h at 10 s: compiled in {seconds:.1f} CPU s")
 
 
+def _large() -> None:
+    """The set of 21 October 2024 (6,469 satellites) from the file that HIL_ELEMENTS names, or shells like it."""
+    named = os.environ.get("HIL_ELEMENTS")
+    if named:
+        elements, source = read_elements(Path(named)), Path(named).name
+    else:
+        sizes = ((550.0, 53.0, 72, 22), (540.0, 53.2, 72, 22), (570.0, 70.0, 36, 20), (525.0, 43.0, 43, 60))
+        shells = [WalkerShell(*size, name=f"L{n}") for n, size in enumerate(sizes)]
+        elements, source = tuple(one for shell in shells for one in shell_elements(shell)), "four shells"
+    epoch = elements[0].epoch
+    lost = left_out(elements, epoch, (0.0, 21_600.0))
+    kept = tuple(one for one in elements if one.name not in lost)
+    constellation, (day, fraction) = Constellation(epoch, kept), julian_date(epoch)
+
+    def geometry() -> None:
+        for first in np.arange(0.0, 21_600.0, 1_200.0).tolist():
+            offset = np.arange(first, first + 1_200.0, STEP_S)
+            position = constellation.states(offset).position_km
+            illumination(position, sun_position_km(day + fraction + offset / DAY_S))
+
+    seconds = _cpu_s(geometry)
+    position = constellation.exact(np.array([0.0])).position_km[0]
+    step_s = min(_cpu_s(lambda: neighbours(position, 1_000.0, 80.0)) for _ in range(3))
+    names = tuple(one.name for one in kept[:: len(kept) // 3][:4])
+    config = ScheduleConfig(f"{epoch:%Y-%m-%dT%H:%M:%S}Z", 600.0, 10.0, names, relay="constellation", isl="nearest",
+                            max_range_km=1_000.0)  # fmt: skip
+    compiled_s = _cpu_s(lambda: compile_schedule(config, kept, source))
+    print(
+        f"{len(kept)} satellites ({source}), 6 h at 10 s: positions and eclipses {seconds:.1f} CPU s; a step of links"
+        f" within 1,000 km {step_s * 1e3:.0f} ms; 4 of them through 4 links each, 10 min at 10 s: {compiled_s:.1f}"
+        f" CPU s compiled; peak {_peak_gb():.2f} GB"
+    )
+
+
 def _routes() -> None:
     """All-pairs of one snapshot, against scipy, as placement asks for them."""
     position, velocity = SHELL.states(np.array([0.0]))
@@ -169,6 +206,7 @@ def _lookup() -> None:
 
 def run() -> None:
     _whole_day()
+    _large()
     _routes()
     _compile()
     _lookup()

@@ -157,11 +157,17 @@ def _neighbours_plain(position: Float, range_km: float, floor: float) -> tuple[I
 
 @compiled
 def _neighbours_compiled(position, range_km, floor):  # type: ignore[no-untyped-def]
+    satellites = position.shape[0]
+    order = np.argsort(position[:, 2])  # a sweep along z: whoever is further along than the range is out of it
     count, room = 0, 1024
-    a, b, distance = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-    for i in range(position.shape[0] - 1):
-        ax, ay, az = position[i, 0], position[i, 1], position[i, 2]
-        for j in range(i + 1, position.shape[0]):
+    ends, distance = np.empty((room, 2), np.int64), np.empty(room)
+    held = np.zeros(satellites + 1, np.int64)
+    for at in range(satellites - 1):
+        for ahead in range(at + 1, satellites):
+            if position[order[ahead], 2] - position[order[at], 2] > range_km:
+                break
+            i, j = min(order[at], order[ahead]), max(order[at], order[ahead])
+            ax, ay, az = position[i, 0], position[i, 1], position[i, 2]
             dx, dy, dz = position[j, 0] - ax, position[j, 1] - ay, position[j, 2] - az
             length2 = dx * dx + dy * dy + dz * dz
             if length2 > range_km * range_km:
@@ -172,12 +178,26 @@ def _neighbours_compiled(position, range_km, floor):  # type: ignore[no-untyped-
                 continue
             if count == room:
                 room *= 2
-                wider_a, wider_b, wider_d = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
-                wider_a[:count], wider_b[:count], wider_d[:count] = a, b, distance
-                a, b, distance = wider_a, wider_b, wider_d
-            a[count], b[count], distance[count] = i, j, sqrt(length2)
+                wider_ends, wider_distance = np.empty((room, 2), np.int64), np.empty(room)
+                wider_ends[:count], wider_distance[:count] = ends, distance
+                ends, distance = wider_ends, wider_distance
+            ends[count, 0], ends[count, 1], distance[count] = i, j, sqrt(length2)
+            held[i + 1] += 1
             count += 1
-    return a[:count].copy(), b[:count].copy(), distance[:count].copy()
+    for i in range(satellites):
+        held[i + 1] += held[i]
+    # into the order of (a, b): a bucket for each a, in which few are sorted by b
+    a, b, out = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count)
+    used = np.zeros(satellites, np.int64)
+    for e in range(count):
+        i, j = ends[e]
+        first, place = held[i], held[i] + used[i]
+        used[i] += 1
+        while place > first and b[place - 1] > j:
+            b[place], out[place] = b[place - 1], out[place - 1]
+            place -= 1
+        a[held[i] + used[i] - 1], b[place], out[place] = i, j, distance[e]
+    return a, b, out
 
 
 def illumination(

@@ -45,8 +45,9 @@ def positions(elements: Sequence[Elements], epoch: datetime, offset_s: NDArray[n
         satellite, sample = (int(index) for index in np.argwhere(codes)[0])
         code = int(codes[satellite, sample])
         one = elements[satellite]
+        at = f" in line {one.line}" if one.line else ""
         raise DataFileError(
-            f"elements of {one.name!r} (epoch {one.epoch:%Y-%m-%dT%H:%M:%SZ}) cannot be carried to"
+            f"elements of {one.name!r}{at} (epoch {one.epoch:%Y-%m-%dT%H:%M:%SZ}) cannot be carried to"
             f" {float(offset_s[sample]):.1f} s after {epoch:%Y-%m-%dT%H:%M:%SZ}:"
             f" SGP4 error {code}, {SGP4_ERRORS.get(code, 'unknown')}",
             "use an element set closer to the epoch, or another satellite",

@@ -103,7 +103,7 @@ def test_a_decayed_relay_is_left_out_by_line_and_a_decayed_mapped_one_refused(tm
     line = len(DEMO_ELEMENTS.read_text().splitlines()) + 2
     assert len(found.warnings) == 1
     assert f"STARLINK-2458 left out: line {line}: SGP4 error 6" in found.warnings[0]
-    with pytest.raises(DataFileError, match=r"elements of 'STARLINK-2458'.*decayed"):
+    with pytest.raises(DataFileError, match=rf"elements of 'STARLINK-2458' in line {line} .*decayed"):
         compile_orbit(campaign(elements=str(path), satellites=["STARLINK-2458", *STARLINK[1:]]))
 
 
