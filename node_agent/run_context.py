@@ -8,9 +8,20 @@ from collections.abc import Callable
 import msgspec
 
 from hil_config.clock import Clock, PacedClock, SteppedClock
-from hil_config.errors import DataFileError, RemoteProtocolError
+from hil_config.errors import DataFileError, HilError, RemoteProtocolError
 from hil_config.units import HostSeconds
-from hil_config.wire.frames import Cancel, ExpertCall, ExpertReply, Frame, Handover, Hello, Refusal, Step
+from hil_config.wire.frames import (
+    Cancel,
+    Delta,
+    DeltaReply,
+    ExpertCall,
+    ExpertReply,
+    Frame,
+    Handover,
+    Hello,
+    Refusal,
+    Step,
+)
 from hil_config.wire.messages import (
     ClockAnchor,
     DropShards,
@@ -69,6 +80,7 @@ class RunContext:
         self._ending = False
         self._crew = Crew()
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
+        self._deltas = store.deltas
         self.holdings = Holdings(store, order.experts, order.trunk_layers, shard_budget_bytes)
         self.bank = self.holdings.bank
         self.plans = PlanBook(store.manifest.model, order.plan)
@@ -190,6 +202,24 @@ class RunContext:
             self.gateway.accept(frame)
         elif isinstance(frame, Cancel):
             self.gateway.cancel(frame)
+        elif isinstance(frame, Delta):
+            self._keep_delta(frame)
+
+    def _keep_delta(self, frame: Delta) -> None:
+        """Install or forget a delta, tell the client, and send it on: it crosses each link of the way once."""
+        seq, problem = 0, ""
+        try:
+            seq = self._deltas.install(frame.name, frame.payload, frame.signature)
+        except HilError as error:
+            problem = error.message
+        kind = "DeltaRefused" if problem else "DeltaInstalled" if seq else "DeltaForgotten"
+        self._event(kind, delta=frame.name, seq=seq, bytes=len(frame.payload), reason=problem)
+        self.peers.send(frame.client, DeltaReply(self._node, frame.name, seq, problem))
+        if frame.relay and not problem:
+            onward = Delta(frame.name, frame.relay[1:], frame.client, frame.signature, frame.payload)
+            if not self.peers.send(frame.relay[0], onward):
+                lost = DeltaReply(frame.relay[0], frame.name, 0, f"{self._node}: no link to {frame.relay[0]}")
+                self.peers.send(frame.client, lost)
 
     def _serve(self, peer: str, frame: ExpertCall, received_s: float) -> None:
         """Computed in the reader's thread: a hand-over to another one would cost more than a small expert."""
@@ -197,7 +227,7 @@ class RunContext:
         refusal = self.out_of_service()
         if not refusal:
             try:
-                partial = self.bank.partial_sum(frame.layer, frame.hidden, frame.experts, frame.weights)
+                partial = self.bank.partial_sum(frame.layer, frame.hidden, frame.experts, frame.weights, frame.adapter)
             except NotHeld as error:
                 refusal = error.message
         if refusal:

@@ -1,4 +1,4 @@
-"""Which rows go through a layer together: steps of different requests that wait for the same layer and plan."""
+"""Which rows go through a layer together: steps of different requests that wait for the same layer, plan and delta."""
 
 from __future__ import annotations
 

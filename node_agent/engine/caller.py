@@ -174,7 +174,9 @@ class LayerCall:
 
     def _compute(self, call: Call) -> None:
         try:
-            partial = self._caller.bank.partial_sum(self.layer, self._hidden[call.rows], call.experts, call.weights)
+            partial = self._caller.bank.partial_sum(
+                self.layer, self._hidden[call.rows], call.experts, call.weights, self._adapter
+            )
         except NotHeld:
             self._dispatch.refused(call.id, time.monotonic())
             return

@@ -35,14 +35,20 @@ class ExpertBank:
 
     def __init__(self, store: ShardStore, holdings: tuple[ExpertHolding, ...]) -> None:
         self._sessions = open_experts(store, holdings)
+        self._deltas = store.deltas
 
     def replace(self, sessions: Sessions) -> None:
         """From the next call on."""
         self._sessions = sessions
 
-    def partial_sum(self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32) -> Partial:
+    def partial_sum(
+        self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32, adapter: str = ""
+    ) -> Partial:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows hidden [n, H]; -1 is no expert."""
         sessions = self._sessions
+        feeds = self._deltas.feeds(adapter)
+        if feeds is None:
+            raise NotHeld(f"delta {adapter!r} is not here")
         total = np.zeros_like(hidden)
         runtime_s = 0.0
         calls = 0
@@ -51,7 +57,7 @@ class ExpertBank:
             if session is None:
                 raise NotHeld(f"layer {layer} expert {expert} is not held here")
             start_s = time.perf_counter()
-            (output,) = session.run(hidden if rows is None else hidden[rows])
+            (output,) = session.run(hidden if rows is None else hidden[rows], extra=feeds.get((layer, expert)))
             runtime_s += time.perf_counter() - start_s
             if rows is None:
                 total += output * share

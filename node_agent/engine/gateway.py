@@ -159,8 +159,14 @@ class Gateway:
         works = self._ready.take(time.monotonic())
         if not works:
             return
-        layer, pinned = works[0].layer, works[0].pinned
+        layer, pinned, adapter = works[0].layer, works[0].pinned, works[0].frame.adapter
+        if not self._trunk.deltas.holds(adapter):  # forgotten since these steps began
+            self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")
+            return
         step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
+        if adapter:
+            scores = self._trunk.deltas.route(adapter, layer, step.expert_input, step.scores)
+            step = step._replace(scores=scores)
         begin_s = time.perf_counter()
         alive = self._alive(works[0])
         compiled = self._plans.layer(pinned, layer, alive)
@@ -176,6 +182,11 @@ class Gateway:
         self.batches += 1
         self.batched_steps += len(works)
         self._settle(call.id)
+
+    def _give_up(self, works: list[Work], reason: str) -> None:
+        for work in works:
+            self._outlet.refuse(work.frame, reason)
+            self._steps -= work.line.forget()
 
     def _alive(self, work: Work) -> NDArray[np.bool_]:
         """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""

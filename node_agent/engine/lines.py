@@ -73,7 +73,9 @@ def chunks(frame: Step | Handover) -> list[Step | Handover]:
     for at in range(0, frame.rows, CHUNK_ROWS):
         tokens = frame.tokens[at : at + CHUNK_ROWS]
         remaining = frame.remaining if at + CHUNK_ROWS >= frame.rows else 0
-        parts.append(Step(frame.request, frame.attempt, frame.start + at, remaining, frame.route, len(tokens), tokens))
+        step = Step(frame.request, frame.attempt, frame.start + at, remaining, frame.route, len(tokens), tokens)
+        step.adapter = frame.adapter
+        parts.append(step)
     return parts
 
 

@@ -28,6 +28,7 @@ class Outlet:
     ) -> None:
         self._node = node
         self._trunk = trunk
+        self._deltas = trunk.deltas
         self._model = trunk.model
         self._peers = peers
         self._record = record
@@ -69,6 +70,8 @@ class Outlet:
         tokens = frame.tokens  # empty in a handover that is not scored
         if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self._model.vocabulary):
             return f"{self._node}: a token is outside the vocabulary of {self._model.vocabulary}"
+        if not self._deltas.holds(frame.adapter):
+            return f"{self._node}: delta {frame.adapter!r} is not here"
         if frame.score and frame.rows < 2:
             return f"{self._node}: a single token has nothing before it to be scored after"
         if isinstance(frame, Handover) and frame.width != self._model.hidden:

@@ -57,6 +57,7 @@ class Trunk:
 
     def __init__(self, store: ShardStore, layers: tuple[int, ...]) -> None:
         self.model = store.manifest.model
+        self.deltas = store.deltas
         self._held = open_trunk(store, layers)
 
     @property

@@ -32,9 +32,13 @@ class Session:
         self._inputs = [item.name for item in session.get_inputs()]
         self._outputs = [item.name for item in session.get_outputs()]
 
-    def run(self, *inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Outputs in graph order for inputs in graph order."""
+    def run(
+        self, *inputs: NDArray[Any], extra: dict[str, NDArray[np.float32]] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """Outputs in graph order for inputs in graph order. `extra`: initialisers overridden in this run alone."""
         feed = dict(zip(self._inputs, inputs, strict=True))
+        if extra:
+            feed.update(extra)
         return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_shard
+from node_agent.shards.deltas import DeltaShelf
 from node_agent.shards.providers import ON_CPU, Providers
 from node_agent.shards.sessions import Session, open_session
 from node_agent.shards.trust import NO_TRUST, Trust, trusted_manifest
@@ -27,6 +28,7 @@ class ShardStore:
         self._trunk_threads = trunk_threads
         self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)
+        self.deltas = DeltaShelf(self.manifest, trust)
         self._open: dict[str, Session] = {}
 
     def session(self, kind: ShardKind, precision: Precision, layer: int = -1, expert: int = -1) -> Session:

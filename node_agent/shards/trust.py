@@ -25,6 +25,9 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signature: str = ""
     memory: str = ""
 
+    def memory_folder(self) -> Path:
+        return Path(self.memory)
+
     def public_keys(self) -> tuple[PublicKey, ...]:
         return tuple(parse_public_key(key, "trusted key in the agent's configuration") for key in self.keys)
 
@@ -41,7 +44,7 @@ def trusted_manifest(folder: Path, trust: Trust) -> Manifest:
         verify(trust.public_keys(), data, read_signature(place), str(path))
     manifest = decode_manifest(data, path)
     if trust.memory:
-        VersionMemory(Path(trust.memory)).admit(manifest.model.name, manifest.model_version, str(path))
+        VersionMemory(trust.memory_folder()).admit(manifest.model.name, manifest.model_version, str(path))
     return manifest
 
 

@@ -12,7 +12,20 @@ from typing import Any
 import numpy as np
 
 from hil_config.tls import connect, identity_files
-from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Scores, Sealed, Step, Token, encode_frame
+from hil_config.wire.frames import (
+    Cancel,
+    Delta,
+    DeltaReply,
+    Frame,
+    Hello,
+    Refusal,
+    Route,
+    Scores,
+    Sealed,
+    Step,
+    Token,
+    encode_frame,
+)
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
@@ -128,6 +141,7 @@ class Bench:
         self.tokens: list[Token] = []
         self.refusals: list[Refusal] = []
         self.scores: list[Scores] = []
+        self.delta_replies: list[DeltaReply] = []
         self._out: dict[str, socket.socket] = {}
         self.listener = Listener(
             self._crew, "127.0.0.1", 0, lambda hello: "", self._handle, lambda peer, reason: None,
@@ -175,9 +189,11 @@ class Bench:
                 self.refusals.append(frame)
             elif isinstance(frame, Scores):
                 self.scores.append(frame)
+            elif isinstance(frame, DeltaReply):
+                self.delta_replies.append(frame)
             self._arrived.notify_all()
 
-    def send(self, frame: Step | Cancel, to: str) -> None:
+    def send(self, frame: Step | Cancel | Delta, to: str) -> None:
         sock = self._out.get(to)
         if sock is None:
             sock = self._out[to] = self.dial(to)
@@ -210,11 +226,12 @@ class Bench:
             return bool(self._arrived.wait_for(done, timeout_s))
 
     def generate(
-        self, prompt: list[int], count: int, request: int = 1, attempt: int = 1, route: Any = None
+        self, prompt: list[int], count: int, request: int = 1, attempt: int = 1, route: Any = None, adapter: str = ""
     ) -> list[Token]:
         """Greedy tokens of one request; stops at a refusal."""
         gateways = route or tuple(piece.nodes[0] for piece in self.plan.gateways)
         step = Step(request, attempt, 0, count, Route(gateways, "client"), len(prompt), np.array(prompt, np.int32))
+        step.adapter = adapter
         self.send(step, gateways[0])
         end = self.manifest.model.end_of_text
 
@@ -239,6 +256,19 @@ class Bench:
 
         assert self.wait(lambda: mine() or self.refusals)
         return mine()[0].logprobs.tolist() if mine() else []
+
+    def install(self, name: str, payload: bytes, signature: str = "") -> list[DeltaReply]:
+        """Send a delta to the first node, which passes it on along the others; one reply of each, by node."""
+        first, *rest = self.nodes
+        before = len(self.delta_replies)
+        self.send(Delta(name, tuple(rest), "client", signature.encode(), payload), first)
+
+        def done() -> bool:
+            mine = self.delta_replies[before:]
+            return len(mine) == len(self.nodes) or any(reply.problem for reply in mine)
+
+        assert self.wait(done)
+        return sorted(self.delta_replies[before:], key=lambda reply: reply.node)
 
     def of(self, request: int, attempt: int) -> list[Token]:
         return [t for t in self.tokens if (t.request, t.attempt) == (request, attempt)]

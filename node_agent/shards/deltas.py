@@ -1,0 +1,129 @@
+"""The deltas a node keeps: verified, fitted to the model, ready to be fed to its expert graphs.
+
+A delta acts on the requests that name it and on no others, so going back is asking without it: the graphs are the
+same, and their outputs are bit-equal to those before. Installing a newer sequence number replaces a delta as a
+whole; an empty payload forgets it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil_config.errors import ArtefactError
+from hil_config.wire.delta import Delta, Factors, decode_delta
+from hil_config.wire.manifest import Manifest
+from hil_config.wire.minisign import verify
+from node_agent.shards.trust import Trust, VersionMemory
+
+F32 = NDArray[np.float32]
+Feeds = dict[tuple[int, int], dict[str, F32]]
+
+MAX_DELTAS = 8
+NO_FEEDS: Feeds = {}
+
+
+class DeltaShelf:
+    """Deltas by name. Thread-safe: a call uses the delta it began with."""
+
+    def __init__(self, manifest: Manifest, trust: Trust) -> None:
+        self._manifest = manifest
+        self._trust = trust
+        self._lock = threading.Lock()
+        self._deltas: dict[str, tuple[int, Feeds, dict[int, Factors]]] = {}
+        self._highest: dict[str, int] = {}
+
+    def install(self, name: str, payload: bytes, signature: bytes) -> int:
+        """Verify and keep; the sequence number that is held now (0: forgotten). ArtefactError by name."""
+        where = f"delta {name!r}"
+        if not payload:
+            with self._lock:
+                self._deltas.pop(name, None)
+            return 0
+        if self._trust.keys:
+            verify(self._trust.public_keys(), payload, signature.decode("utf-8", "replace"), where)
+        delta = decode_delta(payload, where)
+        if delta.header.name != name or not name:
+            raise ArtefactError(f"{where}: the file is delta {delta.header.name!r}", "send it under its own name")
+        self._fit(delta, where)
+        with self._lock:
+            self._admit(delta, where)
+            if name not in self._deltas and len(self._deltas) >= MAX_DELTAS:
+                raise ArtefactError(f"{where}: {MAX_DELTAS} deltas are here already", "send an empty one to forget one")
+            self._deltas[name] = (delta.header.seq, _feeds(delta), _routers(delta))
+        return delta.header.seq
+
+    def _fit(self, delta: Delta, where: str) -> None:
+        """It must be for this very model, and each part must have the shape of its place."""
+        if delta.header.base_sha256 != self._manifest.source_sha256:
+            raise ArtefactError(
+                f"{where}: made for base {delta.header.base_sha256[:12]}, this model is "
+                f"{self._manifest.source_sha256[:12]}",
+                "pack it for the model that is deployed: hil models delta pack FACTORS --model FOLDER",
+            )
+        card = self._manifest.model
+        sizes = {
+            "gate_up": (card.hidden, 2 * card.expert_width), "y": (card.expert_width, card.hidden),
+            "router": (card.hidden, card.experts),
+        }  # fmt: skip
+        for (layer, expert, site), (a, b) in delta.factors.items():
+            if layer >= card.layers or expert >= card.experts or (a.shape[0], b.shape[1]) != sizes[site]:
+                raise ArtefactError(
+                    f"{where}: layer {layer} expert {expert} {site}: {a.shape[0]} x {b.shape[1]}, the model has "
+                    f"{sizes[site][0]} x {sizes[site][1]} in {card.layers} layers of {card.experts}",
+                    "pack it for the model that is deployed",
+                )
+            if site == "router" and card.routing.separate_weights:
+                raise ArtefactError(
+                    f"{where}: the routers of {card.name} are not a softmax: a router delta cannot act there",
+                    "train the experts' factors only",
+                )
+
+    def _admit(self, delta: Delta, where: str) -> None:
+        """Sequence numbers only rise, also over restarts where the node has a memory."""
+        name, seq = delta.header.name, delta.header.seq
+        if seq < self._highest.get(name, 0):
+            raise ArtefactError(
+                f"{where}: sequence {seq}, but {self._highest[name]} was here: rollback refused",
+                "requests without the delta run as before it; a newer one takes a higher sequence number",
+            )
+        if self._trust.memory:
+            VersionMemory(self._trust.memory_folder()).admit(f"{self._manifest.model.name} delta {name}", seq, where)
+        self._highest[name] = seq
+
+    def holds(self, name: str) -> bool:
+        """True for "" too: no delta."""
+        return not name or name in self._deltas
+
+    def feeds(self, name: str) -> Feeds | None:
+        """Extra graph inputs by (layer, expert); None for a delta that is not here."""
+        if not name:
+            return NO_FEEDS
+        held = self._deltas.get(name)
+        return None if held is None else held[1]
+
+    def route(self, name: str, layer: int, rows: F32, scores: F32) -> F32:
+        """Softmax scores [T, E] with the router's delta added to its logits; `rows` [T, H] enter the router."""
+        held = self._deltas.get(name)
+        factors = None if held is None else held[2].get(layer)
+        if factors is None:
+            return scores
+        # softmax(log s + d) is s exp(d), normalised: the logits themselves are not needed.
+        shift = rows @ factors.a @ factors.b
+        raised: F32 = scores * np.exp(shift - shift.max(axis=1, keepdims=True))
+        raised /= raised.sum(axis=1, keepdims=True)
+        return raised
+
+
+def _feeds(delta: Delta) -> Feeds:
+    out: Feeds = {}
+    for (layer, expert, site), (a, b) in delta.factors.items():
+        if expert >= 0:
+            out.setdefault((layer, expert), {}).update({f"delta_{site}_a": a, f"delta_{site}_b": b})
+    return out
+
+
+def _routers(delta: Delta) -> dict[int, Factors]:
+    return {layer: factors for (layer, expert, _), factors in delta.factors.items() if expert < 0}

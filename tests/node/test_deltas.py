@@ -1,0 +1,164 @@
+"""A delta over a shaped link to nodes that hold different experts: it helps, it is switched per request, it goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hil_config.errors import ArtefactError
+from hil_config.wire.delta import Factors, Place, decode_delta
+from hil_config.wire.manifest import read_manifest
+from hil_config.wire.messages import LinkReport
+from hil_config.wire.minisign import sign
+from models.adapt import AdaptedProbe, pack, read_factors
+from models.heldout import read_tokenizer
+from models.locate import reference_checkpoint
+from models.sign import new_key, sign_folder
+from node_agent.shards.deltas import DeltaShelf
+from node_agent.shards.store import ShardStore
+from node_agent.shards.trust import NO_TRUST, Trust
+from tests.node.nodes import Bench, flat_schedule, plain_plan
+
+ADAPTATION = reference_checkpoint().parent / "adaptation"
+RATE_BIT_S = 16e6
+PAIR = ("a", "b")
+
+
+@pytest.fixture(scope="module")
+def satire() -> list[list[int]]:
+    tokenizer = read_tokenizer(reference_checkpoint())
+    texts = json.loads((ADAPTATION / "heldout.json").read_text())["satire"]
+    return [[0, *tokenizer.encode(text).ids] for text in texts[:5]]
+
+
+@pytest.fixture
+def pair(reference_shards: Path) -> Iterator[Bench]:
+    """Two nodes, every expert on one of them only, 16 Mbit/s and 5 ms between them."""
+    manifest = read_manifest(reference_shards)
+    schedule = flat_schedule(PAIR, 0.005, rate_bit_s=RATE_BIT_S)
+    made = Bench(reference_shards, PAIR, copies=1, schedule=schedule, plan=plain_plan(manifest, PAIR, 1), timeout_s=10)
+    yield made
+    made.close()
+
+
+def payload(shards: Path, seq: int = 1) -> bytes:
+    base = read_manifest(shards).source_sha256
+    return pack(read_factors(ADAPTATION / "satire.npz"), "satire", seq, base)
+
+
+def nats(bench: Bench, texts: list[list[int]], first: int, adapter: str = "") -> tuple[float, list[list[float]]]:
+    logprobs = [bench.score(tokens, request=first + i, adapter=adapter) for i, tokens in enumerate(texts)]
+    assert not bench.refusals
+    return -sum(map(sum, logprobs)) / sum(map(len, logprobs)), logprobs
+
+
+def test_a_delta_over_a_shaped_link_lowers_an_unseen_domain_and_leaves_no_trace(
+    pair: Bench, reference_shards: Path, satire: list[list[int]]
+) -> None:
+    before, exact = nats(pair, satire, 100)
+    told = pair.generate([0, 10, 11, 12], 8, request=1)
+    for node in pair.nodes.values():
+        assert node.context is not None
+        node.context.flush_links()
+        node.records.clear()
+    data = payload(reference_shards)
+    shards = sum(s.bytes for s in read_manifest(reference_shards).shards if s.kind == "expert")
+    assert len(data) <= 200_000 < shards / 15
+    replies = pair.install("satire", data)
+    assert [(r.node, r.seq, r.problem) for r in replies] == [("a", 1, ""), ("b", 1, "")]
+    assert pair.nodes["a"].context is not None
+    pair.nodes["a"].context.flush_links()
+    (sent,) = [r for r in pair.nodes["a"].records if isinstance(r, LinkReport) and r.peer == "b"]
+    assert sent.bytes >= len(data) and sent.scheduled_us >= 8e6 * len(data) / RATE_BIT_S + 5000
+
+    after, _ = nats(pair, satire, 200, adapter="satire")
+    probe = AdaptedProbe(reference_shards, "int8")
+    probe.delta = decode_delta(data, "satire")
+    alone = sum(probe.nll(t) * (len(t) - 1) for t in satire) / sum(len(t) - 1 for t in satire)
+    assert after == pytest.approx(alone, abs=2e-3), "two nodes compute what one process does"
+    assert after < before - 0.8
+
+    assert nats(pair, satire, 300)[1] == exact, "a request that does not name it runs as before, bit for bit"
+    assert [t.token for t in pair.generate([0, 10, 11, 12], 8, request=2)] == [t.token for t in told]
+    assert [r.seq for r in pair.install("satire", b"")] == [0, 0]
+    assert pair.score(satire[0], request=400, adapter="satire") == []
+    assert "delta 'satire' is not here" in pair.refusals[0].reason
+    pair.refusals.clear()
+    assert nats(pair, satire, 500)[1] == exact
+
+
+def test_requests_with_and_without_it_run_at_the_same_time(pair: Bench, reference_shards: Path) -> None:
+    plain = [t.token for t in pair.generate([0, 40, 41, 42], 12, request=1)]
+    pair.install("satire", payload(reference_shards))
+    adapted = [t.token for t in pair.generate([0, 40, 41, 42], 12, request=2, adapter="satire")]
+    assert adapted != plain
+    from hil_config.wire.frames import Route, Step
+
+    prompt = np.array([0, 40, 41, 42], np.int32)
+    for request in range(10, 18):
+        step = Step(request, 1, 0, 12, Route(PAIR, "client"), 4, prompt)
+        step.adapter = "satire" if request % 2 else ""
+        pair.send(step, "a")
+    assert pair.wait(lambda: all(len(pair.of(r, 1)) == 12 for r in range(10, 18)))
+    for request in range(10, 18):
+        assert [t.token for t in pair.of(request, 1)] == (adapted if request % 2 else plain), request
+
+
+def test_a_refused_delta_is_named_and_not_passed_on(pair: Bench, reference_shards: Path) -> None:
+    wrong = pack(read_factors(ADAPTATION / "satire.npz"), "satire", 1, "0" * 64)
+    (reply,) = pair.install("satire", wrong)
+    assert reply.node == "a" and "made for base" in reply.problem
+    assert not pair.nodes["b"].store.deltas.holds("satire")
+
+
+def test_only_signed_newer_and_fitting_deltas_are_kept(reference_shards: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reference_shards, tmp_path / "shards"))
+    secret = new_key()
+    sign_folder(folder, secret)
+    trust = Trust(keys=(secret.public.text,), memory=str(tmp_path / "memory"))
+    shelf = ShardStore(folder, trust).deltas
+    data, newer = payload(folder, 1), payload(folder, 2)
+
+    def signed(file: bytes) -> bytes:
+        return sign(secret, file, "delta").encode()
+
+    with pytest.raises(ArtefactError, match="format"):
+        shelf.install("satire", data, b"")
+    with pytest.raises(ArtefactError, match="it was changed"):
+        shelf.install("satire", data, signed(newer))
+    with pytest.raises(ArtefactError, match="is delta 'satire'"):
+        shelf.install("other", data, signed(data))
+    assert shelf.install("satire", newer, signed(newer)) == 2
+    with pytest.raises(ArtefactError, match="sequence 1, but 2 was here"):
+        shelf.install("satire", data, signed(data))
+    again = ShardStore(folder, trust).deltas
+    with pytest.raises(ArtefactError, match="rollback refused"):
+        again.install("satire", data, signed(data))
+    for place in ((9, 0, "y"), (0, 99, "y"), (0, 0, "gate_up")):
+        factors: dict[Place, Factors] = {place: Factors(np.ones((3, 1), np.float32), np.ones((1, 3), np.float32))}
+        bad = pack(factors, "bad", 1, read_manifest(folder).source_sha256)
+        with pytest.raises(ArtefactError, match="the model has"):
+            shelf.install("bad", bad, signed(bad))
+
+
+def test_a_router_delta_shifts_the_logits(reference_shards: Path) -> None:
+    manifest = read_manifest(reference_shards)
+    shelf, rng = DeltaShelf(manifest, NO_TRUST), np.random.default_rng(0)
+    a, b = rng.standard_normal((128, 2)).astype("f4") * 0.1, rng.standard_normal((2, 16)).astype("f4")
+    data = pack({(1, -1, "router"): Factors(a, b)}, "r", 1, manifest.source_sha256)
+    assert shelf.install("r", data, b"") == 1
+    (held,) = decode_delta(data, "r").factors.values()
+    rows, logits = rng.standard_normal((5, 128)).astype("f4"), rng.standard_normal((5, 16)).astype("f4")
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    got = shelf.route("r", 1, rows, softmax(logits))
+    np.testing.assert_allclose(got, softmax(logits + rows @ held.a @ held.b), rtol=1e-5)
+    assert shelf.route("r", 0, rows, got) is got, "the other layers' routers stay"
