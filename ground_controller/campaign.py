@@ -12,6 +12,7 @@ import msgspec
 from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client, RequestBegan, RequestEnded
 from ground_controller.core import Core, Decision
+from ground_controller.evaluation import FIRST_REQUEST
 from ground_controller.fleet.identity import BenchIdentity
 from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.local import Broker, LocalAgents, check_port_free, free_port
@@ -43,7 +44,7 @@ LEAD_S = 0.5
 """The clock is anchored this far ahead, so that every node knows it before scenario second 0."""
 
 _CLIENT_KINDS = {"TokenArrived": "client_token", "AttemptBegan": "attempt", "RequestBegan": "request_begin",
-                 "RequestEnded": "request_end"}  # fmt: skip
+                 "RequestEnded": "request_end", "TextScored": "text_scored"}  # fmt: skip
 
 
 class Progress(NamedTuple):
@@ -121,6 +122,7 @@ class Run:
             card.context - workload.max_new_tokens,
         )  # fmt: skip
         self._next_request = 1
+        self._scored = 0
         self._exhausted = False
 
     def _record(self, event: msgspec.Struct) -> None:
@@ -175,6 +177,8 @@ class Run:
             "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
             "schedule_sha256": schedule_hash(p.schedule_bytes),
             "model_card": msgspec.json.encode(p.manifest.model).decode(),
+            "evaluation": p.evaluation.path if p.evaluation else "",
+            "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
             "profiles_sha256": profiles_hash(p.profiles),
             "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }.items():  # fmt: skip
@@ -259,14 +263,27 @@ class Run:
             self._collect(client)
             if decision.scenario_s >= duration_s:
                 break
-            while client.running < workload.concurrency and not self._exhausted:
+            while client.running < workload.concurrency and not (self._exhausted and not self._to_score):
                 self._begin_request(client)
-            if self._exhausted and not client.running:
+            if self._exhausted and not self._to_score and not client.running:
                 break
         client.stop_all("the replayed orbit ended")
         self._collect(client)
 
+    @property
+    def _to_score(self) -> int:
+        """Evaluation items that were not begun yet."""
+        found = self._p.evaluation
+        return 0 if found is None else len(found.items) - self._scored
+
     def _begin_request(self, client: Client) -> None:
+        """The next prompt, or an evaluation item: they get half of the slots while there are any."""
+        found = self._p.evaluation
+        half = max(1, self._p.campaign.workload.concurrency // 2)
+        if found is not None and self._to_score and (self._exhausted or client.scoring < half):
+            number, self._scored = FIRST_REQUEST + self._scored, self._scored + 1
+            client.begin(number, list(found.item(number).tokens), 1, score=True)
+            return
         ready = self._workload.next()
         if ready is None:
             self._exhausted = True
@@ -277,6 +294,8 @@ class Run:
 
     def _collect(self, client: Client) -> None:
         for request, reason in client.take_ended():
+            if request.score:
+                continue  # its scores are its record
             tokens = [t for t in request.tokens if t != self._p.manifest.model.end_of_text]
             text = self._workload.text(tokens)
             self._record(RequestEnded(request.id, tuple(request.tokens), text, reason))

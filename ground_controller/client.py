@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from ground_controller.evaluation import TextScored
 from hil_config.errors import LinkError, RemoteProtocolError
 from hil_config.seal import KeyRing
 from hil_config.tls import TlsFiles, accept, client_context, connect, server_context
@@ -26,6 +27,7 @@ from hil_config.wire.frames import (
     Hello,
     Refusal,
     Route,
+    Scores,
     Sealed,
     Step,
     Token,
@@ -76,7 +78,7 @@ class RequestEnded(msgspec.Struct, frozen=True):
 
 @dataclass
 class Request:
-    """One generation under way."""
+    """One generation under way; with `score`, a text whose tokens are given and scored."""
 
     id: int
     prompt: list[int]
@@ -89,6 +91,7 @@ class Request:
     next_try_s: float = 0.0
     trouble: str = ""
     re_prefilled: bool = False
+    score: bool = False
 
 
 class Client:
@@ -139,11 +142,11 @@ class Client:
         self._threads[0].start()
         self.stray_frames = 0
 
-    def begin(self, request: int, prompt: list[int], want: int) -> None:
-        """Start a generation of at most `want` tokens."""
+    def begin(self, request: int, prompt: list[int], want: int, score: bool = False) -> None:
+        """Start a generation of at most `want` tokens, or have the prompt scored."""
         with self._lock:
             now_s = time.monotonic()
-            entry = Request(request, prompt, want, progress_s=now_s, last_token_s=now_s)
+            entry = Request(request, prompt, want, progress_s=now_s, last_token_s=now_s, score=score)
             self._requests[request] = entry
             self._try(entry, "")
 
@@ -156,6 +159,12 @@ class Client:
     @property
     def running(self) -> int:
         return len(self._requests)
+
+    @property
+    def scoring(self) -> int:
+        """Of those running, how many are scored."""
+        with self._lock:
+            return sum(entry.score for entry in self._requests.values())
 
     def watch(self) -> None:
         """Start again what has waited too long; call it often."""
@@ -198,6 +207,7 @@ class Client:
             Route(route, NAME),
             len(history),
             history,
+            entry.score,
         )
         if not self._send(route[0], step):
             entry.trouble, entry.next_try_s = f"gateway {route[0]} cannot be reached", now_s + 0.25
@@ -285,10 +295,22 @@ class Client:
         with self._lock:
             if isinstance(frame, Token):
                 self._token(frame)
+            elif isinstance(frame, Scores):
+                self._scores(frame)
             elif isinstance(frame, Refusal):
                 entry = self._requests.get(frame.request)
                 if entry is not None and frame.attempt == entry.attempt:
                     entry.trouble, entry.next_try_s = frame.reason, time.monotonic() + 0.05
+
+    def _scores(self, frame: Scores) -> None:
+        entry = self._requests.get(frame.request)
+        if entry is None or frame.attempt != entry.attempt or frame.rows != len(entry.prompt) - 1:
+            self.stray_frames += 1
+            return
+        since_us = (time.monotonic() - entry.last_token_s) * 1e6
+        values = tuple(float(value) for value in frame.logprobs)
+        self._record(TextScored(frame.request, frame.attempt, values, frame.degraded, since_us))
+        self._end(entry, "scored")
 
     def _token(self, frame: Token) -> None:
         entry = self._requests.get(frame.request)

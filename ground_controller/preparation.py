@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ground_controller.evaluation import EvaluationSet, evaluation_path, load_evaluation
 from ground_controller.orbit.instant import julian_date, parse_instant
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.physics.platform import Platform
@@ -63,6 +64,7 @@ class Prepared:
     setting: Setting
     prompts: tuple[Prompt, ...]
     tokenizer: Tokenizer
+    evaluation: EvaluationSet | None = None
 
 
 def profiles_hash(profiles: tuple[BoardProfile, ...]) -> str:
@@ -149,6 +151,9 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     prompts = read_prompts(
         checkpoint / "prompts.json" if campaign.workload.prompts == "reference" else Path(campaign.workload.prompts)
     )
+    tokenizer = read_tokenizer(checkpoint)
+    asked = evaluation_path(campaign.workload.evaluation)
+    evaluation = load_evaluation(asked, tokenizer, manifest.model, campaign.seed) if asked else None
     placement = _place(bench, campaign, profiles, manifest, schedules.predicted)
     twin = _twin(campaign)
     start = campaign.twin.start
@@ -167,5 +172,5 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,
         shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedules.factual,
         schedule_bytes=encode_schedule(schedules.factual), placement=placement, policy=policy, setting=setting,
-        prompts=prompts, tokenizer=read_tokenizer(checkpoint),
+        prompts=prompts, tokenizer=tokenizer, evaluation=evaluation,
     )  # fmt: skip

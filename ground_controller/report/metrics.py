@@ -15,6 +15,7 @@ from ground_controller.loop import TickBegan
 from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
 from ground_controller.report.accuracy import accuracy
 from ground_controller.report.energy import NodeEnergy, node_energy
+from ground_controller.report.evaluation import EvaluationResult, evaluation
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
@@ -72,6 +73,7 @@ class Metrics(msgspec.Struct, frozen=True):
     agreement: float | None
     given_up_nats: float | None
     accuracy_note: str
+    evaluation: EvaluationResult | None
     kept_mass: float
     experts_per_token: float
     rerouted_rows: int
@@ -163,6 +165,7 @@ class _Measurement:
             waterfall_ms=self.waterfall(), degraded_tokens=sum(bool(text) for text in self.tokens["degraded"]),
             degraded_causes=dict(sorted(causes.items())), restarts=self.restarts(),
             agreement=cost.agreement, given_up_nats=cost.given_up_nats, accuracy_note=cost.note,
+            evaluation=evaluation(journal),
             kept_mass=_mean(self.steps["kept_mass"]), experts_per_token=self.experts_per_token(),
             rerouted_rows=sum(self.steps["rerouted"]), lost_rows=sum(self.steps["lost"]),
             energy_gross_j=gross, energy_net_j=net,
@@ -206,6 +209,8 @@ class _Measurement:
             "energy of link transmission",
             "the link between client and gateways (out of band, not shaped)",
         ]
+        if self.campaign["workload"].get("evaluation", "none") != "none":
+            absent.append("the share of the energy that went into scoring the evaluation set (it is in the totals)")
         if "temperature_c" not in tables.quantities(self.journal):
             absent.append("die temperature (no thermal zone on these nodes)")
         if self.campaign["orbit"]["rate"] != 1:

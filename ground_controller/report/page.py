@@ -10,6 +10,7 @@ import msgspec
 import plotly.io
 
 from ground_controller.journal import Journal
+from ground_controller.report.evaluation import HEADINGS, evaluation_rows
 from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.report.terminal import NODE_HEADINGS, node_rows, summary_rows
@@ -60,6 +61,18 @@ def _events(journal: Journal) -> str:
     return shown + (f"<p>{len(rows) - 200} more are in the export.</p>" if len(rows) > 200 else "")
 
 
+def _evaluation(metrics: Metrics) -> str:
+    """Perplexity and cloze accuracy by domain beside the yardstick's; empty when none was asked for."""
+    found = metrics.evaluation
+    if found is None:
+        return ""
+    rows = evaluation_rows(found)
+    note = f"<p>{html.escape(found.note)}"
+    if found.degraded_items:
+        note += f"; {found.degraded_items} items were served with experts rerouted or lost"
+    return f"<h2>Evaluation</h2>{_rows(rows, HEADINGS) if rows else ''}{note}</p>"
+
+
 def write_report(folder: Path, metrics: Metrics) -> Path:
     """Write `report.html` and `report.json` into the run folder; each appears whole or not at all."""
     plots = []
@@ -82,6 +95,7 @@ def write_report(folder: Path, metrics: Metrics) -> Path:
 <h1>{title}</h1><p>run {html.escape(metrics.run)}</p>
 {_rows([*summary_rows(metrics)])}
 {_rows(node_rows(metrics), NODE_HEADINGS)}
+{_evaluation(metrics)}
 <div class="plots">{"".join(f"<div>{plot}</div>" for plot in plots)}</div>
 <h2>Generated text</h2>{generations}
 <h2>Not measured</h2><ul>{absent}</ul>

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from ground_controller.report.evaluation import HEADINGS, evaluation_rows
 from ground_controller.report.metrics import Metrics
 
 
@@ -31,6 +32,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
             "same token as top-k",
             f"{_figure(m.agreement, '{:.2%}')}; {_figure(m.given_up_nats, '{:.4f} nats')} given up a token",
         ),
+        *evaluation_summary(m),
         ("mixing mass served", f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"),
         ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
         ("energy a token", f"{_figure(m.gross_j_per_token, '{:.4f} J')} gross, "
@@ -48,6 +50,21 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     if m.restarts:
         rows.append(("generations begun again", "; ".join(f"{n} x {why}" for why, n in m.restarts.items())))
     return rows
+
+
+def evaluation_summary(m: Metrics) -> list[tuple[str, str]]:
+    """One line; none when the run was not asked to evaluate."""
+    e = m.evaluation
+    if e is None:
+        return []
+    if e.nats_delta is None and e.accuracy_delta is None:
+        return [("evaluation", e.note)]
+    parts = []
+    if e.nats_delta is not None:
+        parts.append(f"{e.nats_delta:+.4f} nats a token ({e.tokens} tokens)")
+    if e.accuracy_delta is not None:
+        parts.append(f"{e.accuracy_delta:+.1%} of {e.questions} cloze questions")
+    return [("against fp32 top-k", ", ".join(parts))]
 
 
 NODE_HEADINGS = (
@@ -83,3 +100,12 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
     for row in node_rows(metrics):
         table.add_row(*row)
     console.print(table)
+    if metrics.evaluation is not None and (rows := evaluation_rows(metrics.evaluation)):
+        marks = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in HEADINGS:
+            marks.add_column(heading, justify="left" if heading == "domain" else "right")
+        for row in rows:
+            marks.add_row(*row)
+        console.print()
+        console.print(marks)
+        console.print(f"({metrics.evaluation.note})")

@@ -235,6 +235,10 @@ class Workload(Strict):
     """The text that is generated."""
 
     prompts: Text = Field(default="reference", description="`reference`, or a JSON file of prompts.")
+    evaluation: Text = Field(
+        default="none",
+        description="`none`, `reference`, or a JSON evaluation set: scored through the nodes beside the prompts.",
+    )
     concurrency: int = Field(default=6, description="Requests in flight.", ge=1, le=256)
     max_new_tokens: int = Field(default=48, description="Tokens generated for each request at most.", ge=1, le=4_096)
     requests: int | None = Field(default=None, description="Requests in all; null: as many as fit.", ge=1, le=1_000_000)

@@ -25,8 +25,9 @@ FILE_KEYS: tuple[tuple[str, str, str], ...] = (
     ("orbit", "elements", "demo"),
     ("orbit", "schedule", ""),
     ("workload", "prompts", "reference"),
+    ("workload", "evaluation", "reference or none"),
 )
-"""(section, key, word that stands for what ships with the package); any other value is a path."""
+"""(section, key, words that stand for what ships with the package, or for nothing); any other value is a path."""
 
 
 def default_path(name: Literal["bench", "campaign"]) -> Path:
@@ -92,7 +93,7 @@ def campaign_of(document: Document) -> Campaign:
     for section, key, word in FILE_KEYS:
         part = getattr(campaign, section)
         written = getattr(part, key)
-        if written is None or written == word:
+        if written is None or written in word.split(" or "):
             continue
         file = document.path.parent / os.path.expanduser(written)
         if not os.path.exists(file):  # unlike Path.exists it is False, and no error, for an impossible name

@@ -149,11 +149,12 @@ def test_only_signed_newer_and_fitting_deltas_are_kept(reference_shards: Path, t
 def test_a_router_delta_shifts_the_logits(reference_shards: Path) -> None:
     manifest = read_manifest(reference_shards)
     shelf, rng = DeltaShelf(manifest, NO_TRUST), np.random.default_rng(0)
-    a, b = rng.standard_normal((128, 2)).astype("f4") * 0.1, rng.standard_normal((2, 16)).astype("f4")
+    a = (rng.standard_normal((128, 2)) * 0.1).astype(np.float32)
+    b = rng.standard_normal((2, 16)).astype(np.float32)
     data = pack({(1, -1, "router"): Factors(a, b)}, "r", 1, manifest.source_sha256)
     assert shelf.install("r", data, b"") == 1
     (held,) = decode_delta(data, "r").factors.values()
-    rows, logits = rng.standard_normal((5, 128)).astype("f4"), rng.standard_normal((5, 16)).astype("f4")
+    rows, logits = (rng.standard_normal((5, n)).astype(np.float32) for n in (128, 16))
 
     def softmax(x: np.ndarray) -> np.ndarray:
         e = np.exp(x - x.max(axis=1, keepdims=True))
