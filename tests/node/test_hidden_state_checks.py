@@ -30,8 +30,10 @@ class LyingBank(ExpertBank):
         self._lie = lie
         self.lies = 0
 
-    def partial_sum(self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32) -> Partial:
-        honest = self._honest.partial_sum(layer, hidden, experts, weights)
+    def partial_sum(
+        self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32, adapter: str = ""
+    ) -> Partial:
+        honest = self._honest.partial_sum(layer, hidden, experts, weights, adapter)
         self.lies += 1
         return honest._replace(total=self._lie(honest.total))
 
