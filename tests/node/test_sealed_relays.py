@@ -134,6 +134,23 @@ def test_clear_tampered_and_replayed_frames_are_refused_and_told(made: Callable[
     assert len(_tokens(bench, 4)) == 4, "it serves on"
 
 
+def test_frames_go_on_after_the_connections_broke(bench: Bench, made: Callable[..., Bench]) -> None:
+    sealed = made(sealed=True)
+    first = _tokens(sealed)
+    contexts = [node.context for node in sealed.nodes.values()]
+    for context in contexts:
+        assert context is not None
+        for name in NAMES:
+            if name != context.peers.node:
+                context.peers.lost(name, "pulled by the test")
+    for context in contexts:
+        assert context is not None
+        for name in NAMES:
+            context.peers.returned(name)
+    again = [(t.position, t.token, t.logprob) for t in sealed.generate(PROMPT, 12, request=2)]
+    assert again == first == _tokens(bench)
+
+
 def test_each_link_has_its_own_codec(bench: Bench, made: Callable[..., Bench]) -> None:
     plain = _tokens(bench)
     coarse = made(sealed=True, link_codecs={"d": "int4"})

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.identity import Authority, write_identity
+from firmware_tools.identity import Authority, read_certificate, write_identity
 from hil_config.errors import ConfigError, EnvironmentFault, LinkError
 from hil_config.tls import check_own_certificate, client_context, connect, explain, identity_files, server_context
 from hil_config.wire.frames import Hello, encode_frame
+from node_agent.link.security import certificate_events
 from tests.node.nodes import RUN, Bench
 
 PROMPT = [0, 10, 11, 12]
@@ -146,3 +147,26 @@ def test_a_clock_that_nobody_set_is_named(tmp_path: Path) -> None:
     early = ssl.SSLCertVerificationError(1, "not yet valid")
     early.verify_code = 9
     assert explain(early, now_s=100.0).startswith("clock not set")
+
+
+def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
+    authority = Authority.create("lab")
+    write_identity(tmp_path / "a", authority.issue("a", days=12))
+    (event,) = certificate_events(identity_files(tmp_path / "a"))
+    assert event.name == "CertificateEndsSoon" and 11.9 < float(event.details["days_left"]) <= 12.0
+    write_identity(tmp_path / "b", authority.issue("b"))
+    assert not certificate_events(identity_files(tmp_path / "b")) and not certificate_events(None)
+
+
+def test_a_revoked_peer_is_refused(tmp_path: Path) -> None:
+    authority = Authority.create("lab")
+    write_identity(tmp_path / "a", authority.issue("a"))
+    bad = authority.issue("b")
+    write_identity(tmp_path / "b", bad)
+    (tmp_path / "a" / "crl.pem").write_bytes(authority.revocations((read_certificate(bad.certificate).serial,)))
+    files = identity_files(tmp_path / "a")
+    assert files.crl
+    said = [explain(e) for e in _shake(server_context(files), client_context(identity_files(tmp_path / "b")))]
+    assert "its certificate was revoked" in said and "it refused our certificate: revoked" in said
+    write_identity(tmp_path / "c", authority.issue("c"))
+    assert not _shake(server_context(files), client_context(identity_files(tmp_path / "c")))
