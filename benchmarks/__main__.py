@@ -5,7 +5,19 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("frames", "secure", "shaper", "gate", "decode", "peer_decode", "flash", "telemetry", "routing", "orbits")
+NAMES = (
+    "frames",
+    "secure",
+    "shaper",
+    "gate",
+    "experts",
+    "decode",
+    "peer_decode",
+    "flash",
+    "telemetry",
+    "routing",
+    "orbits",
+)
 
 
 def main() -> None:

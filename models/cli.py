@@ -15,6 +15,7 @@ from hil_config.errors import UsageError
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
 from models.importance_cli import budget, calibrate, print_importance, summary
+from models.parity_cli import compared
 from models.plan_cli import PRECISIONS, plan
 from models.progress import bar
 from models.sign_cli import keygen, sign
@@ -116,9 +117,14 @@ def show(folder: Path, plot: Path | None, as_json: bool) -> None:
 @models.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--public-key", type=click.Path(path_type=Path), help="Check the signature with this key first.")
+@click.option("--against", type=FOLDER, help="Also compare with this checkpoint in transformers, per precision.")
+@click.option("--tokens", type=int, default=1024, show_default=True, help="Tokens to compare over.")
 @JSON_FLAG
-def verify(folder: Path, public_key: Path | None, as_json: bool) -> None:
-    """Check every file in FOLDER against the manifest (size, hash, tensors) and run each shard once."""
+def verify(folder: Path, public_key: Path | None, against: Path | None, tokens: int, as_json: bool) -> None:
+    """Check every file in FOLDER against the manifest (size, hash, tensors) and run each shard once.
+
+    With --against: logits and perplexity of every precision beside those of the original.
+    """
     from models.session import trial_run
     from models.sign import verify_folder
 
@@ -129,9 +135,11 @@ def verify(folder: Path, public_key: Path | None, as_json: bool) -> None:
         for done, shard in enumerate(manifest.shards, start=1):
             trial_run(shard, read_shard(folder, shard))
             advance(done, len(manifest.shards), shard.name)
+    parity = None if against is None else compared(folder, against, tokens, as_json)
     if as_json:
         signed = public_key is not None
-        _print_json({"folder": str(folder), "verified": len(manifest.shards), "signed": signed, **_summary(manifest)})
+        value = {"folder": str(folder), "verified": len(manifest.shards), "signed": signed, **_summary(manifest)}
+        _print_json(value if parity is None else value | {"parity": parity})
     else:
         click.echo(f"{folder}: {len(manifest.shards)} shards are as the manifest says, and run")
         if public_key is not None:
