@@ -1,0 +1,80 @@
+"""`hil schedule import` and `export` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hil_config.door import run
+from tests.formats.conftest import DATA
+
+PLANS = DATA / "contact_plans"
+
+
+def test_there_and_back_through_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, ion, again = tmp_path / "plan.csv", tmp_path / "plan.ionrc", tmp_path / "again.csv"
+    source = str(PLANS / "hdtn_cgr_tutorial.json")
+    assert run(["schedule", "import", source, "--format", "hdtn", "--out", str(plan), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["contacts"], told["nodes"], told["end_s"], told["rate_bit_s"]) == (16, 5, 60.0, [1e6, 1e6])
+    assert "every owlt is 1" in told["warnings"][0]
+    assert run(["schedule", "export", str(plan), "--format", "ion", "--out", str(ion)]) == 0
+    assert run(["schedule", "import", str(ion), "--format", "ion", "--out", str(again)]) == 0
+    assert again.read_text() == plan.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.csv", "plan.csv", "plan.ionrc"]
+
+
+def test_names_and_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names, plan = tmp_path / "names.csv", tmp_path / "plan.csv"
+    names.write_text("name,number\nSAT-A,1\nSAT-B,2\n")
+    plan.write_text("source,target,start_s,end_s,rate_bit_s,delay_s\nSAT-A,SAT-B,0,60.5,8000,0.25\n")
+    out = tmp_path / "x.json"
+    export = ["schedule", "export", str(plan), "--format", "hdtn", "--out", str(out)]
+    assert run(export) == 4
+    assert "found 'SAT-A'" in capsys.readouterr().err
+    assert run([*export, "--node-map", str(names)]) == 4
+    assert "--round" in capsys.readouterr().err
+    assert not out.exists()
+    assert run([*export, "--node-map", str(names), "--round"]) == 0
+    (contact,) = json.loads(out.read_text())["contacts"]
+    wanted = {"contact": 0, "source": 1, "dest": 2, "startTime": 0, "endTime": 60, "rateBitsPerSec": 8000, "owlt": 1}
+    assert contact == wanted
+    back = tmp_path / "back.csv"
+    assert run(["schedule", "import", str(out), "--format", "hdtn", "--node-map", str(names), "--out", str(back)]) == 0
+    assert "SAT-A,SAT-B,0,60,8000,1" in back.read_text()
+
+
+def test_a_folder_is_written_whole_and_never_over_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, out = tmp_path / "plan.csv", tmp_path / "epochs"
+    plan.write_text("# epoch_utc: 2024-06-01T12:00:00Z\nsource,target,start_s,end_s,rate_bit_s,delay_s\n"
+                    "a,b,0,60,8000,0.25\nb,a,0,60,8000,0.25\n")  # fmt: skip
+    export = ["schedule", "export", str(plan), "--format", "netsatbench", "--out", str(out)]
+    assert run(export) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["NetSatBench-epoch0.json", "NetSatBench-epoch1.json"]
+    assert run(export) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(["schedule", "import", str(out), "--format", "netsatbench", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epoch_utc"] == "2024-06-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["import", str(PLANS / "hdtn_10nodes.json"), "--format", "hdtn"], 4, "hdtn_10nodes.json:1618: contact 3639"),
+        (["import", str(PLANS / "none"), "--format", "ion"], 4, "none: cannot be read"),
+        (["import", str(PLANS / "hdtn_10nodes.json"), "--format", "ion"], 4, ":1: unknown or unsupported command"),
+        (["import", str(PLANS), "--format", "netsatbench"], 4, "holds no file like NetSatBench-epoch0.json"),
+        (["import", "x", "--format", "csv", "--rate-unit", "bit/s"], 2, "--rate-unit means nothing"),
+        (["import", "x", "--format", "morse"], 2, "'morse' is not one of"),
+        (["export", "x", "--format", "hypatia", "--out", "y"], 2, "'hypatia' is not one of"),
+        (["import", str(PLANS / "hdtn_cgr_tutorial.json"), "--format", "hdtn", "--out", "/no/such/x.csv"], 2,
+         "cannot be written"),
+    ],
+)  # fmt: skip
+def test_refusals(arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schedule", *arguments]) == code
+    told = capsys.readouterr()
+    assert words in told.err and "hint: " in told.err
+    assert told.out == "" and "Traceback" not in told.err
