@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ground_controller.formats.element_file import read_element_file
 from ground_controller.orbit.compile import MAX_AGE_DAYS, compile_factual, compile_schedule
-from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, read_elements
+from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements
 from ground_controller.orbit.faults import ScheduleFault
 from ground_controller.orbit.ground import GroundStation
 from ground_controller.orbit.instant import parse_instant
 from ground_controller.orbit.propagate import left_out
 from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.walker import WalkerShell
+from ground_controller.plan_schedules import schedules_of_plans
 from hil_config.errors import ConfigError
 from hil_config.schema.campaign import Campaign, Orbit
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
@@ -49,23 +51,30 @@ def compile_orbit(campaign: Campaign) -> Schedules:
     """The link schedules of a campaign.
 
     Raises:
-        ConfigError: satellites without elements, elements too old, a schedule file for another orbit.
-        DataFileError: a file is malformed, or SGP4 cannot carry a mapped satellite to the epoch.
+        ConfigError: satellites without elements, elements too old, a schedule file or plan for another orbit.
+        DataFileError: a file is malformed, a plan ends too early, or SGP4 cannot carry a mapped satellite to the
+            epoch.
     """
     orbit = campaign.orbit
     if orbit.schedule is not None:
         found = _read(orbit, Path(orbit.schedule))
         return Schedules(found, found)
+    if orbit.plan is not None:
+        return Schedules(*schedules_of_plans(orbit, lambda: _from_elements(orbit).predicted))
+    return _from_elements(orbit)
+
+
+def _from_elements(orbit: Orbit) -> Schedules:
     config = schedule_config(orbit)
     path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
     described = {name for shell in config.shells for name in shell.names}
     described |= {station.name for station in config.stations}
     names = [name for name in config.satellites if name not in described]
     if config.relay == "constellation" and not (config.shells and not names):
-        read_elements(path, names)  # says which name is close to a wrong one
-        elements = read_elements(path)
+        read_element_file(path, names)  # says which name is close to a wrong one
+        elements = read_element_file(path)
     else:
-        elements = read_elements(path, names) if names else ()
+        elements = read_element_file(path, names) if names else ()
     source = path.name if elements else "Walker shells"
     warnings = _warnings(config, elements, path)
     predicted = compile_schedule(config, elements, source)

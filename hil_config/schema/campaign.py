@@ -78,7 +78,9 @@ class OrbitFault(Strict):
 class Orbit(Strict):
     """The orbit that is replayed over the bench."""
 
-    elements: Text = Field(default="demo", description="`demo`, or a file of two-line elements.")
+    elements: Text = Field(
+        default="demo", description="`demo`, or a file of two-line elements or of OMMs (.csv, .json, .xml)."
+    )
     satellites: tuple[Text, ...] = Field(
         description="One satellite per board, in the bench's order, as the element file writes them.",
         min_length=2, max_length=64,
@@ -116,6 +118,19 @@ class Orbit(Strict):
     )
     schedule: Text | None = Field(
         default=None, description="A compiled schedule file to replay instead of compiling elements."
+    )
+    plan: Text | None = Field(
+        default=None,
+        description="A contact plan (CSV, see `hil schedule import`) whose links are replayed instead of those that "
+        "the geometry gives.",
+    )
+    plan_factual: Text | None = Field(
+        default=None, description="With `plan`: the plan of what really happens; `plan` is then the prediction."
+    )
+    plan_sunlight: Share | None = Field(
+        default=None,
+        description="With `plan`: share of the Sun's disc that all satellites see all the time; null: from the "
+        "elements of satellites of those names.",
     )
 
     @model_validator(mode="after")

@@ -24,6 +24,8 @@ FILE_KEYS: tuple[tuple[str, str, str], ...] = (
     ("model", "checkpoint", "reference"),
     ("orbit", "elements", "demo"),
     ("orbit", "schedule", ""),
+    ("orbit", "plan", ""),
+    ("orbit", "plan_factual", ""),
     ("workload", "prompts", "reference"),
     ("workload", "evaluation", "reference or none"),
 )

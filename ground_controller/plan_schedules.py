@@ -1,0 +1,43 @@
+"""From the contact plans that a campaign names to its schedules: one predicted, and one factual if it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ground_controller.formats.plan import ContactPlan
+from ground_controller.formats.plan_schedule import Sky, Window, schedule_of_plan
+from ground_controller.formats.registry import read_plan
+from hil_config.errors import ConfigError
+from hil_config.schema.campaign import Orbit
+from hil_config.wire.schedule_file import LinkSchedule
+
+
+def schedules_of_plans(orbit: Orbit, compile_sky: Callable[[], LinkSchedule]) -> tuple[LinkSchedule, LinkSchedule]:
+    """(predicted, factual) schedules of `orbit.plan` and `orbit.plan_factual`; the same where there is no such.
+
+    Args:
+        compile_sky: compiles the campaign's elements; asked for sunlight where `orbit.plan_sunlight` states none.
+
+    Raises:
+        ConfigError: the campaign asks for what a plan cannot have, or a satellite that the plan does not name.
+        DataFileError: a plan is malformed, overlaps, or ends before the campaign does.
+    """
+    assert orbit.plan is not None
+    for key, there in (("schedule", orbit.schedule is not None), ("faults", bool(orbit.faults))):
+        if there:
+            raise ConfigError(
+                f"orbit.{key}: a campaign that replays a contact plan cannot have {key} too",
+                "write what really happens into a second plan: orbit.plan_factual" if key == "faults" else "keep one",
+            )
+    window = Window(tuple(orbit.satellites), orbit.epoch_utc, orbit.duration_s, orbit.step_s)
+    stated = orbit.plan_sunlight
+    sky = Sky(stated=stated) if stated is not None else Sky(compiled=compile_sky())
+    predicted = schedule_of_plan(_plan(orbit.plan), orbit.plan, window, sky)
+    if orbit.plan_factual is None:
+        return predicted, predicted
+    return predicted, schedule_of_plan(_plan(orbit.plan_factual), orbit.plan_factual, window, sky, predicted)
+
+
+def _plan(path: str) -> ContactPlan:
+    return read_plan(Path(path), "csv", {}).plan
