@@ -16,6 +16,7 @@ from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, 
 from ground_controller.report.accuracy import accuracy
 from ground_controller.report.energy import NodeEnergy, node_energy
 from ground_controller.report.evaluation import EvaluationResult, evaluation
+from ground_controller.report.sky_sources import sky_sources
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
@@ -190,7 +191,7 @@ class _Measurement:
             **found,
             "token and frame times": "measured(monotonic clocks of client and gateways)",
             "generated text": "measured(onnxruntime on quantised shards)",
-            "orbit, links, sunlight": "modelled(SGP4, line of sight, conical eclipse)",
+            **sky_sources(self.campaign["orbit"]),
             "satellite temperature, charge, wear": "modelled(twin: thermal network and battery)",
         }
 
