@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ground_controller.formats.element_file import read_element_file
+from ground_controller.formats.oem import read_oem
 from ground_controller.orbit.compile import MAX_AGE_DAYS, compile_factual, compile_schedule
 from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements
 from ground_controller.orbit.faults import ScheduleFault
@@ -17,7 +18,7 @@ from ground_controller.orbit.propagate import left_out
 from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.walker import WalkerShell
 from ground_controller.plan_schedules import schedules_of_plans
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, DataFileError
 from hil_config.schema.campaign import Campaign, Orbit
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
 
@@ -70,6 +71,8 @@ def _from_elements(orbit: Orbit) -> Schedules:
     described = {name for shell in config.shells for name in shell.names}
     described |= {station.name for station in config.stations}
     names = [name for name in config.satellites if name not in described]
+    if path.suffix.lower() == ".oem":
+        return _from_ephemerides(config, names, path)
     if config.relay == "constellation" and not (config.shells and not names):
         read_element_file(path, names)  # says which name is close to a wrong one
         elements = read_element_file(path)
@@ -82,6 +85,21 @@ def _from_elements(orbit: Orbit) -> Schedules:
         return Schedules(predicted, predicted, warnings)
     digest = schedule_hash(encode_schedule(predicted))
     return Schedules(predicted, compile_factual(config, elements, source, predicted, digest), warnings)
+
+
+def _from_ephemerides(config: ScheduleConfig, names: Sequence[str], path: Path) -> Schedules:
+    """Schedules of the objects of an OEM file."""
+    tracks = read_oem(path)
+    known = [one.name for one in tracks]
+    for name in names:
+        if name not in known:
+            raise DataFileError(f"{path}: no ephemeris of {name!r}", f"it has {', '.join(known[:10])}")
+    warnings = tracks[0].warnings
+    predicted = compile_schedule(config, (), path.name, tracks)
+    if not config.faults:
+        return Schedules(predicted, predicted, warnings)
+    digest = schedule_hash(encode_schedule(predicted))
+    return Schedules(predicted, compile_factual(config, (), path.name, predicted, digest, tracks), warnings)
 
 
 def _warnings(config: ScheduleConfig, elements: Sequence[Elements], path: Path) -> tuple[str, ...]:

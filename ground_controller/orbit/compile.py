@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.orbit.attitude import array_power_w
-from ground_controller.orbit.constellation import KNOT_S, Constellation
+from ground_controller.orbit.constellation import KNOT_S, Constellation, Track
 from ground_controller.orbit.earth import ROTATION_RAD_S, place_km, sidereal_angle_rad, turned
 from ground_controller.orbit.elements import Elements
 from ground_controller.orbit.faults import FaultedEdges, ScheduleFault
@@ -73,31 +73,36 @@ class _Scene:
             yield part, self.constellation.states(part)
 
 
-def compile_schedule(config: ScheduleConfig, elements: Sequence[Elements], source: str) -> LinkSchedule:
+def compile_schedule(
+    config: ScheduleConfig, elements: Sequence[Elements], source: str, tracks: Sequence[Track] = ()
+) -> LinkSchedule:
     """The predicted schedule of the satellites of `config`, for every ordered pair of them; its faults are ignored.
 
     Args:
         elements: element sets; those of `config.satellites` must be among them or among its shells. The others
             count with relay `constellation` only; those of them that SGP4 cannot carry are left out and named.
         source: where the elements are from; kept in the header.
+        tracks: ephemerides; those of `config.satellites` count, and with relay `constellation` the others too. They
+            must cover the whole duration.
 
     The header's config text holds the configuration, the frame of the positions and the element lines used,
-    so the file can be compiled again from itself.
+    so the file can be compiled again from itself; of tracks it holds the name alone.
 
     Raises:
         ConfigError: a satellite without elements, or elements older than `MAX_AGE_DAYS`.
         DataFileError: SGP4 cannot carry a mapped satellite's set to the epoch.
     """
-    scene = _scene(config, elements)
+    scene = _scene(config, elements, tracks)
     samples, reduction = _samples(scene, ())
     return schedule_of(_header(scene, reduction, source, "predicted"), samples)
 
 
 def compile_factual(
-    config: ScheduleConfig, elements: Sequence[Elements], source: str, predicted: LinkSchedule, predicted_sha256: str
-) -> LinkSchedule:
+    config: ScheduleConfig, elements: Sequence[Elements], source: str, predicted: LinkSchedule, predicted_sha256: str,
+    tracks: Sequence[Track] = (),
+) -> LinkSchedule:  # fmt: skip
     """What really happens: the schedule with the faults of `config`, each change that departs marked."""
-    scene = _scene(config, elements)
+    scene = _scene(config, elements, tracks)
     samples, reduction = _samples(scene, config.faults)
     then = predicted.sample(samples.time_s)
     up = np.asarray(samples.up) > 0
@@ -109,18 +114,21 @@ def compile_factual(
     return schedule_of(header, replace(samples, fault=changed))
 
 
-def _scene(config: ScheduleConfig, elements: Sequence[Elements]) -> _Scene:
+def _scene(config: ScheduleConfig, elements: Sequence[Elements], tracks: Sequence[Track] = ()) -> _Scene:
     epoch = parse_instant(config.epoch_utc)
     shells = {name for shell in config.shells for name in shell.names}
     grounded = {station.name for station in config.mapped_stations}
-    chosen = _choose(config, [n for n in config.satellites if n not in shells | grounded], elements, epoch)
+    relaying = config.relay == "constellation"
+    tracks = tuple(one for one in tracks if relaying or one.name in config.satellites)
+    elsewhere = shells | grounded | {one.name for one in tracks}
+    chosen = _choose(config, [n for n in config.satellites if n not in elsewhere], elements, epoch)
     members = chosen
-    if config.relay == "constellation":
+    if relaying:
         known = {one.name for one in chosen}
         others = [one for one in elements if one.name not in known]
         lost = left_out(others, epoch, (0.0, config.duration_s))
         members = (*chosen, *(one for one in others if one.name not in lost))
-    constellation = Constellation(epoch, members, config.shells)
+    constellation = Constellation(epoch, members, config.shells, tracks=tracks)
     names = (*constellation.names, *grounded)
     index = {name: i for i, name in enumerate(names)}
     return _Scene(config, constellation, names, np.array([index[name] for name in config.satellites]))
@@ -158,6 +166,7 @@ def _choose(
 def _header(scene: _Scene, reduction: Reduction, source: str, kind: Literal["predicted", "factual"]) -> ScheduleHeader:
     config, epoch = scene.config, scene.constellation.epoch
     used = [{"name": e.name, "line1": e.line1, "line2": e.line2} for e in scene.constellation.elements]
+    used += [{"name": one.name, "ephemeris": one.source} for one in scene.constellation.tracks]
     content = {"frame": FRAME, **_finite(asdict(config)), "elements": used}
     return ScheduleHeader(
         kind=kind, epoch_utc=f"{epoch:%Y-%m-%dT%H:%M:%S.%f}Z", duration_s=config.duration_s, step_s=config.step_s,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,23 @@ KNOT_S = 60.0
 Float = NDArray[np.float64]
 
 
+class Track(Protocol):
+    """A satellite whose states somebody else worked out, such as an OEM's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    def states(self, epoch: datetime, offset_s: Float) -> Ephemeris:
+        """Positions and velocities [N, 1, 3] in TEME at N offsets from an instant; DataFileError outside of it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Constellation:
-    """Two-line elements and Walker shells (elements first), their names, and the +Grid of the shells.
+    """Two-line elements, Walker shells and tracks, in this order; their names, and the +Grid of the shells.
 
     `ahead_s`: seconds by which a satellite is ahead of (above 0) or behind its elements: an along-track error.
     """
@@ -35,6 +49,7 @@ class Constellation:
     elements: tuple[Elements, ...] = ()
     shells: tuple[WalkerShell, ...] = ()
     ahead_s: dict[str, float] = field(default_factory=dict)
+    tracks: tuple[Track, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.names
@@ -47,7 +62,10 @@ class Constellation:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (*(one.name for one in self.elements), *(name for shell in self.shells for name in shell.names))
+        return (
+            *(one.name for one in self.elements), *(name for shell in self.shells for name in shell.names),
+            *(one.name for one in self.tracks),
+        )  # fmt: skip
 
     def grid(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ends of the +Grid links of all shells; ConfigError if there are none."""
@@ -65,13 +83,26 @@ class Constellation:
 
     def exact(self, offset_s: Float) -> Ephemeris:
         """States at N offsets from the epoch, each propagated."""
+        return self._with_tracks(self._propagated(offset_s), offset_s)
+
+    def _propagated(self, offset_s: Float) -> Ephemeris:
+        """All but the tracks."""
         parts = [self._elements(offset_s)] if self.elements else []
         parts += [Ephemeris(*shell.states(offset_s)) for shell in self.shells]
+        parts = parts or [Ephemeris(np.empty((offset_s.size, 0, 3)), np.empty((offset_s.size, 0, 3)))]
         position, velocity = (np.concatenate([part[k] for part in parts], axis=1) for k in (0, 1))
-        names = self.names
+        names = self.names[: position.shape[1]]
         for name, ahead in self.ahead_s.items():
-            at = names.index(name)
-            position[:, at], velocity[:, at] = self._one(at, offset_s + ahead)
+            if name in names:
+                at = names.index(name)
+                position[:, at], velocity[:, at] = self._one(at, offset_s + ahead)
+        return Ephemeris(position, velocity)
+
+    def _with_tracks(self, found: Ephemeris, offset_s: Float) -> Ephemeris:
+        if not self.tracks:
+            return found
+        parts = [found, *(one.states(self.epoch, offset_s + self.ahead_s.get(one.name, 0.0)) for one in self.tracks)]
+        position, velocity = (np.concatenate([part[k] for part in parts], axis=1) for k in (0, 1))
         return Ephemeris(position, velocity)
 
     def _elements(self, offset_s: Float) -> Ephemeris:
@@ -95,8 +126,9 @@ class Constellation:
         offset = np.asarray(offset_s, dtype=np.float64)
         first, last = float(offset[0]), float(offset[-1])
         count = int(np.ceil((last - first) / KNOT_S - 1e-9)) + 1
-        if method == "exact" or count + 1 >= offset.size:
+        if method == "exact" or count + 1 >= offset.size or len(self.tracks) == len(self.names):
             return self.exact(offset)
         knots = first + KNOT_S * np.arange(count + (count < 2), dtype=np.float64)
-        at_knots = self.exact(knots)
-        return Ephemeris(*hermite(knots, at_knots.position_km, at_knots.velocity_km_s, offset))
+        at_knots = self._propagated(knots)
+        between = Ephemeris(*hermite(knots, at_knots.position_km, at_knots.velocity_km_s, offset))
+        return self._with_tracks(between, offset)

@@ -79,7 +79,8 @@ class Orbit(Strict):
     """The orbit that is replayed over the bench."""
 
     elements: Text = Field(
-        default="demo", description="`demo`, or a file of two-line elements or of OMMs (.csv, .json, .xml)."
+        default="demo",
+        description="`demo`, or a file of two-line elements, of OMMs (.csv, .json, .xml), or an OEM (.oem).",
     )
     satellites: tuple[Text, ...] = Field(
         description="One satellite per board, in the bench's order, as the element file writes them.",

@@ -10,7 +10,7 @@ import pytest
 from ground_controller.formats.instants import ccsds_instant
 from ground_controller.formats.interpolate import hermite_polynomial, lagrange_polynomial
 from ground_controller.formats.oem import parse_oem
-from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
+from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, read_elements
 from ground_controller.orbit.frames import j2000_to_teme
 from ground_controller.orbit.instant import TERRESTRIAL_MINUS_UTC_S, julian_date
 from ground_controller.orbit.propagate import Ephemeris, positions
@@ -20,18 +20,18 @@ EPOCH = datetime(2024, 10, 21, 8, 20, tzinfo=timezone.utc)
 ELEMENTS = read_elements(DEMO_ELEMENTS)[:1]
 
 
-def truth(offset_s: np.ndarray) -> Ephemeris:
-    return positions(ELEMENTS, EPOCH, offset_s)
+def truth(offset_s: np.ndarray, elements: tuple[Elements, ...] = ELEMENTS) -> Ephemeris:
+    return positions(elements, EPOCH, offset_s)
 
 
 def message(
     step_s: float = 60.0, count: int = 31, method: str | None = "HERMITE", degree: int = 7, frame: str = "TEME",
     scale: str = "UTC", ahead_s: float = 0.0, extra: str = "", turn: bool = False, name: str = "SAT",
-    begin_s: float = 0.0,
+    begin_s: float = 0.0, elements: tuple[Elements, ...] = ELEMENTS,
 ) -> str:  # fmt: skip
     """An OEM made of SGP4's states; with `turn` they are given in J2000."""
     t = begin_s + np.arange(count, dtype=np.float64) * step_s
-    found = truth(t)
+    found = truth(t, elements)
     position, velocity = found.position_km[:, 0], found.velocity_km_s[:, 0]
     if turn:
         day, fraction = julian_date(EPOCH)
