@@ -46,6 +46,9 @@ from node_agent.link.peers import Peers
 from node_agent.link.security import CLEAR, Security
 from node_agent.shards.store import ShardStore
 
+TELL_AT = frozenset(10**n for n in range(12))
+"""Refused connections that are told: somebody who knocks for ever must not fill the spool."""
+
 Record = Callable[[TokenEvidence | NodeEvent | LinkReport], None]
 
 
@@ -78,6 +81,7 @@ class RunContext:
         self._clock: Clock = SteppedClock()  # stands at 0 until the ground anchors it
         self._duty = SetDuty(True, "")
         self._ending = False
+        self._strangers = 0
         self._crew = Crew()
         schedule = decode_schedule(order.schedule, "link schedule from the ground")
         self._deltas = store.deltas
@@ -183,7 +187,9 @@ class RunContext:
         if peer:
             self.peers.lost(peer, reason)
         else:
-            self._event("PeerRefused", reason=reason)
+            self._strangers += 1
+            if self._strangers in TELL_AT:
+                self._event("PeerRefused", reason=reason, count=self._strangers)
 
     def _frame_refused(self, peer: str, reason: str, count: int) -> None:
         self._event("FrameRefused", peer=peer, reason=reason, count=count)

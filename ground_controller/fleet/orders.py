@@ -5,6 +5,7 @@ from __future__ import annotations
 from ground_controller.client import NAME
 from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
+from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
@@ -36,6 +37,15 @@ def link_acceleration(campaign: Campaign) -> float:
     return campaign.orbit.rate if campaign.orbit.acceleration == "links" else 1.0
 
 
+def link_codecs(prepared: Prepared, node: str) -> dict[str, Codec]:
+    """Peers to which a node writes hidden states in another codec than the campaign's."""
+    found: dict[str, Codec] = {}
+    for one in prepared.campaign.links.codecs:
+        if node in one.between:
+            found[one.between[1] if one.between[0] == node else one.between[0]] = one.codec
+    return found
+
+
 def prepare_orders(
     prepared: Prepared,
     run: str,
@@ -62,7 +72,8 @@ def prepare_orders(
             delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),
             rate_scale=link_acceleration(campaign), hidden_codec=campaign.model.hidden_codec,
             expert_timeout_s=campaign.control.expert_timeout_s, plan=plan,
-            sealed=offers is not None, relay=campaign.links.relay, jitter_s=campaign.links.jitter_s, seed=campaign.seed,
+            sealed=offers is not None, relay=campaign.links.relay, jitter_s=campaign.links.jitter_s,
+            link_codecs=link_codecs(prepared, node), seed=campaign.seed,
         )
         for index, node in enumerate(nodes)
     }  # fmt: skip

@@ -281,8 +281,17 @@ class Control(Strict):
         return self
 
 
+class LinkCodec(Strict):
+    """A codec of its own for the link between two boards, both ways."""
+
+    between: tuple[Name, Name] = Field(description="Two boards of the bench.")
+    codec: Literal["fp32", "fp16", "int8", "int4"] = Field(description="How hidden states are written there.")
+
+
 class Links(Strict):
     """What links do beyond the orbit's delay, rate and outages."""
+
+    codecs: tuple[LinkCodec, ...] = Field(default=(), description="Links that differ from model.hidden_codec.")
 
     relay: bool = Field(default=False, description="Frames to a board whose link is down go over other boards.")
     jitter_s: float = Field(default=0.0, description="Delays vary evenly by so much either way.", ge=0.0, le=1.0)
@@ -321,6 +330,14 @@ class Campaign(Strict):
                     path, key,
                     f"found {found} entries, wanted {boards}: one per board of bench {bench.bench} ({names})",
                     "write as many entries as the bench has boards, in their order",
+                )  # fmt: skip
+        known = {board.name for board in bench.boards}
+        for index, one in enumerate(self.links.codecs):
+            if not set(one.between) <= known or one.between[0] == one.between[1]:
+                raise _crossed(
+                    path, ("links", "codecs", index, "between"),
+                    f"found {list(one.between)}, wanted two of the boards of bench {bench.bench} ({names})",
+                    "name two boards as they stand in the bench file",
                 )  # fmt: skip
         if self.model.replicas > boards:
             raise _crossed(

@@ -139,6 +139,12 @@ def test_files_are_relative_to_the_campaign_and_exist(tmp_path: Path, section: s
             "orbit.satellites: found 3 entries, wanted 2",
         ),
         ("    - {temperature_c: 20, charge: 0.5}\n", "", "9:5", "twin.start: found 1 entries, wanted 2"),
+        (
+            "twin:",
+            "links: {codecs: [{between: [left, nobody], codec: int4}]}\ntwin:",
+            "7:28",
+            "links.codecs[0].between: found ['left', 'nobody'], wanted two of the boards",
+        ),
         ("twin:", "model: {replicas: 3}\ntwin:", "7:19", "model.replicas: found 3, wanted at most 2"),
     ],
 )

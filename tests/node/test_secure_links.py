@@ -7,13 +7,16 @@ import ssl
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from firmware_tools.identity import Authority, read_certificate, write_identity
 from hil_config.errors import ConfigError, EnvironmentFault, LinkError
 from hil_config.tls import check_own_certificate, client_context, connect, explain, identity_files, server_context
 from hil_config.wire.frames import Hello, encode_frame
+from node_agent.config import AgentConfig, read_config
 from node_agent.link.security import certificate_events
 from tests.node.nodes import RUN, Bench
 
@@ -170,3 +173,23 @@ def test_a_revoked_peer_is_refused(tmp_path: Path) -> None:
     assert "its certificate was revoked" in said and "it refused our certificate: revoked" in said
     write_identity(tmp_path / "c", authority.issue("c"))
     assert not _shake(server_context(files), client_context(identity_files(tmp_path / "c")))
+
+
+def test_an_agent_that_would_obey_anybody_or_speak_in_the_clear_does_not_start(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        "node": "a", "bench": "lab", "broker_host": "10.0.0.1", "broker_port": 8883, "data_host": "127.0.0.1",
+        "data_port": 7000, "shards": "s", "spool": "s",
+        "power_model": {"profile": "x", "idle_w": 1, "per_core_w": 1, "cores": 1, "cpu_scale": 1},
+    }  # fmt: skip
+    path = tmp_path / "agent.json"
+
+    def read(**more: object) -> AgentConfig:
+        path.write_bytes(msgspec.json.encode({**fields, **more}))
+        return read_config(path)
+
+    tls = {"ca": "ca.pem", "certificate": "c.pem", "key": "k.pem"}
+    with pytest.raises(ConfigError, match=r"broker_host '10\.0\.0\.1': without TLS an agent talks on loopback only"):
+        read()
+    with pytest.raises(ConfigError, match="tls without command_key: anybody's orders would be taken"):
+        read(tls=tls)
+    assert read(tls=tls, command_key="pub.pem").tls is not None
