@@ -190,7 +190,8 @@ def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, R
     ahead = {fault.satellite: fault.value for fault in faults if fault.kind == "ephemeris_error"}
     scene = replace(scene, constellation=replace(scene.constellation, ahead_s=ahead))
     faulted = FaultedEdges(faults, {name: i for i, name in enumerate(scene.names)})
-    reduction = Reduction(len(scene.names), scene.mapped, config.loss, config.relay != "none")
+    satellites = len(scene.constellation.names)
+    reduction = Reduction(satellites, len(scene.names), scene.mapped, config.loss, config.relay != "none")
     light, power = [], []
     for offset, states in scene.chunks():
         for n, linked in enumerate(_linked(scene, offset, states)):
@@ -202,7 +203,7 @@ def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, R
         light.append(lit)
         power.append(watts)
     found = reduction.finish()
-    knots = KNOT_S * np.arange(math.ceil(config.duration_s / KNOT_S - 1e-9) + 1, dtype=np.float64)
+    knots = np.append(np.arange(0.0, config.duration_s - 1e-6, KNOT_S), config.duration_s)
     tracks = _mapped_states(scene, knots, scene.constellation.exact(knots))
     return Samples(
         time_s=scene.offset_s, delay_s=found.delay_s, rate_bit_s=found.rate_bit_s, loss=found.loss,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ground_controller.orbit.topology import Edges
 from ground_controller.orbit.visibility import delay_s
-from ground_controller.routing.shortest import Trees, shortest_trees, undirected
+from ground_controller.routing.shortest import Trees, directed, shortest_trees
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -31,11 +31,13 @@ class Reduction:
     """Takes the links of one instant after another.
 
     Args:
+        satellites: how many; numbers from there on are ground stations, which are ends and relay for nobody.
         count: nodes in all; mapped: [M] their numbers among them; loss: frame loss probability of a link.
         relay: False: direct links only.
     """
 
-    def __init__(self, count: int, mapped: Int, loss: float, relay: bool) -> None:
+    def __init__(self, satellites: int, count: int, mapped: Int, loss: float, relay: bool) -> None:
+        self._satellites = satellites
         self._count = count
         self._mapped: list[int] = mapped.tolist()
         self._loss = loss
@@ -76,20 +78,37 @@ class Reduction:
         row[3][column] = self._routes.setdefault(route, len(self._routes) + 1)
 
     def _add_paths(self, edges: Edges, delay: Float, rate: Float, row: tuple[Float, Float, Int, Int]) -> None:
-        trees = shortest_trees(undirected(self._count, edges.a, edges.b), delay, self._mapped)
+        trees = self._trees(edges, delay)
         key = np.minimum(edges.a, edges.b) * self._count + np.maximum(edges.a, edges.b)
         order = np.argsort(key)
         key, rate = key[order], rate[order]
         for i, source in enumerate(self._mapped):
             for goal in self._mapped[i + 1 :]:
-                path = _path(trees, i, source, goal)
+                tree = trees[i]
+                path = _path(tree, source, goal)
                 if not path:
                     continue
                 ends = np.sort(np.array([path[:-1], path[1:]]), axis=0)
                 slowest = float(rate[np.searchsorted(key, ends[0] * self._count + ends[1])].min())
-                length = float(trees.distance[i, goal])
+                length = float(tree.distance[0, goal])
                 self._set(row, self._column[source, goal], length, slowest, path)
                 self._set(row, self._column[goal, source], length, slowest, path[::-1])
+
+    def _trees(self, edges: Edges, delay: Float) -> list[Trees]:
+        """One tree a mapped node. Nothing leaves a station but the station's own."""
+        down = edges.b >= self._satellites
+        a, b, between = edges.a, edges.b, delay[~down]
+        source, target = np.r_[a[~down], b[~down], a[down]], np.r_[b[~down], a[~down], b[down]]
+        weight = np.r_[between, between, delay[down]]
+        graph, found = directed(self._count, source, target), []
+        for node in self._mapped:
+            if node < self._satellites:
+                found.append(shortest_trees(graph, weight, [node]))
+                continue
+            own = b == node
+            up = directed(self._count, np.r_[source, b[own]], np.r_[target, a[own]])
+            found.append(shortest_trees(up, np.r_[weight, delay[own]], [node]))
+        return found
 
     def finish(self) -> Reduced:
         delay: Float = np.stack([row[0] for row in self._rows])
@@ -100,10 +119,10 @@ class Reduction:
         return Reduced(delay, rate, loss, hops > 0, hops, route, tuple(self._routes))
 
 
-def _path(trees: Trees, row: int, source: int, goal: int) -> tuple[int, ...]:
-    if not np.isfinite(trees.distance[row, goal]):
+def _path(tree: Trees, source: int, goal: int) -> tuple[int, ...]:
+    if not np.isfinite(tree.distance[0, goal]):
         return ()
-    nodes, previous = [goal], trees.previous[row]
+    nodes, previous = [goal], tree.previous[0]
     while nodes[-1] != source:
         nodes.append(int(previous[nodes[-1]]))
     return tuple(reversed(nodes))

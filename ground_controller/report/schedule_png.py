@@ -46,6 +46,7 @@ def schedule_png(schedule: LinkSchedule, name: str) -> bytes:
     for contact in contacts_of(schedule):
         row = rows.get(contact.pair, rows.get(contact.pair[::-1], 0))
         gantt.barh(row, contact.end_s - contact.start_s, left=contact.start_s, height=0.6, color=COLOURS[0])
+    gantt.set_ylim(-0.6, len(labels) - 0.4)
     gantt.set_yticks(range(len(labels)), labels[::-1], fontsize=7)
     for at, (pair, column) in enumerate(zip(picture.links[:MOST_CURVES], picture.columns, strict=False)):
         up, colour = picture.samples.up[:, column], COLOURS[at % len(COLOURS)]

@@ -61,6 +61,10 @@ def test_shells_and_stations_can_be_all_there_is() -> None:
     quito = [p for p, pair in enumerate(found.header.pairs) if "Quito" in pair]
     assert to_ground.up[:, quito].any()
     assert (to_ground.hops[:, quito][to_ground.up[:, quito]] >= 1).all()
+    for number in range(1, found.arrays.route_first.size - 1):  # a station is an end of routes and no relay
+        first, last = found.arrays.route_first[number : number + 2].tolist()
+        inner = found.arrays.route_node[first + 1 : last - 1]
+        assert "Quito" not in {found.header.nodes[node] for node in inner.tolist()}
 
 
 def test_a_compiled_file_is_replayed_as_it_is(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ EPOCH = datetime(2024, 10, 21, tzinfo=timezone.utc)
 
 def test_period_and_circle() -> None:
     assert SHELL.period_s == pytest.approx(5_739.0, abs=0.05)
+    assert replace(SHELL, altitude_km=400.0).period_s == pytest.approx(5_553.6, abs=0.1)
     position, velocity = SHELL.states(np.array([0.0, 1_000.0, SHELL.period_s]))
     assert np.linalg.norm(position, axis=-1) == pytest.approx(np.full((3, 1_584), EARTH_RADIUS_KM + 550.0))
     assert position[2] == pytest.approx(position[0], abs=1e-5)
