@@ -241,7 +241,7 @@ def requests(journal: Journal) -> Table:
 
 
 def events(journal: Journal) -> Table:
-    """One row an event of a node or a change of its status."""
+    """One row an event of a node, a change of its status, or a person's order to the run."""
     columns = (
         Column("scenario_s", "float", "s", _RECORD),
         Column("node", "text", "", _RECORD),
@@ -250,7 +250,7 @@ def events(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("event", "status", "attempt", "bad_message"):
+        for entry in journal.entries("event", "status", "attempt", "bad_message", "steer"):
             name, details = _event(entry)
             yield entry.scenario_s, entry.node, name, details
 
@@ -264,7 +264,8 @@ def _event(entry: Entry) -> tuple[str, str]:
         return body.name, msgspec.json.encode(body.details).decode()
     if entry.kind == "status":
         return "StatusChanged", msgspec.json.encode({"state": m.decode(entry.body, m.Status).state}).decode()
-    return ("AttemptBegan" if entry.kind == "attempt" else "BadMessage"), entry.body.decode()
+    names = {"attempt": "AttemptBegan", "bad_message": "BadMessage", "steer": "Steered"}
+    return names[entry.kind], entry.body.decode()
 
 
 def all_tables(journal: Journal) -> tuple[Table, ...]:

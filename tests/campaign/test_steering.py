@@ -88,6 +88,8 @@ def test_pause_step_seek_fault_resume(starter: Starter, command: Command, journa
         if isinstance(body, LinkReport) and e.node == "alpha" and body.peer == "bravo" and body.frames
     ]
     assert max(delays) > 20_000 > min(delays)
+    told = (finished.folder / "export" / "events.csv").read_text()
+    assert told.count('"Steered"') == 5 and told.count('"ClockSet"') == 20
     found = finished.replay()
     assert (found["mismatches"], found["unchecked"]) == (0, 0)
 
