@@ -11,6 +11,7 @@ import msgspec
 
 from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client, RequestBegan, RequestEnded
+from ground_controller.clock_keeper import ClockChecked, ClockKeeper
 from ground_controller.core import Core, Decision
 from ground_controller.evaluation import FIRST_REQUEST
 from ground_controller.fleet.identity import BenchIdentity
@@ -113,6 +114,7 @@ class Run:
         self._broker: Broker | None = None
         self._fleet: MqttFleet | None = None
         self._client: Client | None = None
+        self._keeper: ClockKeeper | None = None
         self._tokens = 0
         self._gone: set[str] = set()
         card = prepared.manifest.model
@@ -220,25 +222,21 @@ class Run:
         anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         rate = self._p.campaign.orbit.rate
         self._journal.set_meta("anchor_host_ns", str(anchor_ns))
-
-        def announce(kind: str, host_ns: int, scenario_s: float, rate: float) -> None:
-            for node in self._nodes:
-                fleet.publish(
-                    node, topics.CLOCK,
-                    m.ClockAnchor(
-                        epoch=self._epoch, boot_id=fleet.statuses[node].boot_id, scenario_s=scenario_s, rate=rate,
-                        mono_ns=host_ns + offsets[node][0], kind=kind,  # type: ignore[arg-type]  # of steering's
-                    ),
-                )  # fmt: skip
-
-        announce("start", anchor_ns, 0.0, rate)
         clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
         outlet, campaign = _Outlet(fleet, self._nodes), self._p.campaign
+        keeper = self._keeper = ClockKeeper(
+            fleet, self._epoch, clock, offsets, self._clock_checked, campaign.control.clock_check_s
+        )
+        keeper.announce("start", anchor_ns, 0.0, rate)
+        keeper.start()
         steering = Steering(
             self._folder, clock, campaign.orbit.duration_s, campaign.control.tick_s, self._p.setting.satellites,
-            announce, outlet.fault,
+            keeper.announce, outlet.fault,
         )  # fmt: skip
         return Loop(self._core, self._journal, self._inbox, clock, outlet, self._decided, steering)
+
+    def _clock_checked(self, node: str, found: ClockChecked) -> None:
+        self._inbox.put(Arrival(time.monotonic_ns(), "clock_check", node, "", 0, msgspec.json.encode(found)))
 
     def _decided(self, decision: Decision) -> None:
         client = self._client
@@ -330,6 +328,8 @@ class Run:
 
     def close(self) -> None:
         """End everything that was started, in reverse order."""
+        if self._keeper is not None:
+            self._keeper.stop()
         if self._client is not None:
             self._client.close()
         if self._fleet is not None:

@@ -21,7 +21,8 @@ FOLDER = "control"
 LEAD_S = 0.2
 """A clock that goes on does so this far ahead, so that every node has heard of it."""
 
-Action = Literal["pause", "resume", "seek", "step", "fault"]
+ClockAction = Literal["pause", "resume", "seek", "step"]
+Action = ClockAction | Literal["fault"]
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +69,7 @@ class Steering:
         duration_s: float,
         tick_s: float,
         links: tuple[str, ...],
-        announce: Callable[[Action, int, float, float], None],
+        announce: Callable[[ClockAction, int, float, float], None],
         inject: Callable[[LinkFault], None],
     ) -> None:
         self._folder = folder / FOLDER

@@ -65,6 +65,11 @@ class PacedClock:
         elapsed = time.monotonic() - host_s
         return ScenarioSeconds(scenario_s + (max(0.0, elapsed) if self._hold else elapsed) * rate)
 
+    @property
+    def anchor(self) -> tuple[float, float, float]:
+        """(host second, scenario second then, rate since: 0 is paused)."""
+        return self._anchor
+
     def move(self, host_s: float, scenario_s: float, rate: float) -> None:
         """Pause (rate 0), go on or seek: from `host_s` scenario time is `scenario_s` and runs at `rate`."""
         if rate < 0.0:

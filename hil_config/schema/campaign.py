@@ -266,6 +266,9 @@ class Control(Strict):
     tick_s: float = Field(default=0.5, description="From one decision to the next.", ge=0.05, le=60)
     plan_ttl_s: float = Field(default=5.0, description="A gateway calls a plan older than this expired.", gt=0, le=600)
     expert_timeout_s: float = Field(default=2.0, description="A gateway asks another host after this.", gt=0, le=600)
+    clock_check_s: float = Field(
+        default=60.0, description="From one check of every node's clock to the next.", ge=1, le=86_400
+    )
     token_timeout_s: float = Field(default=6.0, description="The client begins again after this.", gt=0, le=600)
 
     @model_validator(mode="after")

@@ -311,7 +311,7 @@ class ClockAnchor(_Message, frozen=True):
     mono_ns: int
     scenario_s: float
     rate: float
-    kind: Literal["start", "pause", "resume", "seek", "step"] = "start"
+    kind: Literal["start", "pause", "resume", "seek", "step", "sync"] = "start"
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ground_controller.client import NAME
+from ground_controller.clock_keeper import ClockChecked
 from ground_controller.core import Decision
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
@@ -42,7 +43,7 @@ def events(journal: Journal, name: str) -> dict[str, list[NodeEvent]]:
 
 
 def test_pause_step_seek_fault_resume(starter: Starter, command: Command, journal: Callable[[Path], Journal]) -> None:
-    running = starter.start(orbit__duration_s=500)
+    running = starter.start(orbit__duration_s=500, control__clock_check_s=1)
     running.wait_tokens(5)
     folder = str(running.folder)
     paused = control(command, "pause", folder)
@@ -88,6 +89,11 @@ def test_pause_step_seek_fault_resume(starter: Starter, command: Command, journa
         if isinstance(body, LinkReport) and e.node == "alpha" and body.peer == "bravo" and body.frames
     ]
     assert max(delays) > 20_000 > min(delays)
+    checks = [(e.node, msgspec.json.decode(e.body, type=ClockChecked)) for e in opened.entries("clock_check")]
+    assert {node for node, _ in checks} == {"alpha", "bravo", "charlie", "delta"}
+    # one host, one clock: an offset is nothing but the uncertainty of its measurement
+    assert all(abs(check.offset_ns) <= check.uncertainty_ns for _, check in checks)
+    assert not any(check.corrected for _, check in checks)
     told = (finished.folder / "export" / "events.csv").read_text()
     assert told.count('"Steered"') == 5 and told.count('"ClockSet"') == 20
     found = finished.replay()
