@@ -24,6 +24,8 @@ def config_of(schedule: LinkSchedule) -> tuple[ScheduleConfig, tuple[Elements, .
     content = json.loads(schedule.header.config)
     if "elements" not in content or "satellites" not in content:
         return None
+    if any(set(one) != {"name", "line1", "line2"} for one in content["elements"]):
+        return None  # an ephemeris: the header names it and does not hold its states
     elements = tuple(Elements(**one) for one in content.pop("elements"))
     content.pop("frame", None)
     known = {field.name for field in fields(ScheduleConfig)}
