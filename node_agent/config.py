@@ -35,6 +35,18 @@ class SensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shunt_ohm: float = 0.0
 
 
+class SafetyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cut-offs on the board (see `safety.py`); 0 switches one off.
+
+    `silence_s`: after so long without a word from the ground the duty is `eased_duty`, as when the firmware throttles.
+    """
+
+    die_stop_c: float = 0.0
+    die_resume_c: float = 0.0
+    silence_s: float = 0.0
+    eased_duty: float = 0.25
+
+
 DEFAULT_SENSORS = (SensorSpec("thermal_zone"), SensorSpec("process"))
 
 
@@ -70,6 +82,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shard_budget_bytes: int = 0
     provider: Literal["cpu", "cuda", "auto"] = "cpu"
     cuda_arena_bytes: int = 2 << 30
+    safety: SafetyLimits = SafetyLimits()
+    log_level: str = "info"
 
 
 def read_config(path: Path) -> AgentConfig:
@@ -83,6 +97,15 @@ def read_config(path: Path) -> AgentConfig:
         raise ConfigError(f"{path}: {error}", hint) from error
     if not 0.1 <= config.sample_hz <= 1000.0:
         raise ConfigError(f"{path}: sample_hz {config.sample_hz}, wanted 0.1 to 1000", hint)
+    safety = config.safety
+    if safety.die_stop_c and not 0.0 < safety.die_resume_c < safety.die_stop_c:
+        raise ConfigError(
+            f"{path}: safety.die_resume_c {safety.die_resume_c:g}, wanted above 0 and below die_stop_c "
+            f"{safety.die_stop_c:g}",
+            hint,
+        )
+    if not 0.01 <= safety.eased_duty <= 1.0:
+        raise ConfigError(f"{path}: safety.eased_duty {safety.eased_duty:g}, wanted 0.01 to 1", hint)
     loopback = {"127.0.0.1", "localhost"}
     for field, host in (("broker_host", config.broker_host), ("data_host", config.data_host)):
         if config.tls is None and host not in loopback:

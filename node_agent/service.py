@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 import uuid
 from functools import partial
@@ -10,32 +13,41 @@ from queue import Empty, Queue
 
 import msgspec
 
-from hil_config.errors import HilError, UsageError
+from hil_config.errors import EXIT_UNEXPECTED, HilError, SafetyRefusal, UsageError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.frames import Frame, Hello
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 from node_agent import VERSION
+from node_agent.care import SILENT_THREAD_S, Care
 from node_agent.config import AgentConfig
 from node_agent.crew import Crew
 from node_agent.evidence import Evidence, left_spools, open_spool
 from node_agent.link.incoming import Listener
 from node_agent.link.security import secure
+from node_agent.log import LOG, set_level
 from node_agent.mqtt_link import MqttLink
+from node_agent.notify import notify
 from node_agent.run_context import RunContext
 from node_agent.sampler import Sampler, group_by_rate
 from node_agent.sensors.registry import probe
 from node_agent.shards.providers import choose_providers
 from node_agent.shards.store import ShardStore
+from node_agent.starts import Starts
+from node_agent.watchdog import Heart
 
 SUMMARY_S = 1.0
+ORDER_S = 300.0
+"""The longest an order may take: loading the shards of a run from a slow card."""
+STOP_S = 4.5
+"""A stop is over within 5 s, clean or not."""
 
 
 class Agent:
     """One node process. `serve` returns when it was told to stop."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, starts: Starts) -> None:
         self._config = config
         self.boot_id = uuid.uuid4().hex[:12]
         self._providers = choose_providers(config.provider, config.cuda_arena_bytes)
@@ -44,6 +56,8 @@ class Agent:
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None
         self._epoch = 0
+        self._starts = starts
+        self._beat_s = time.monotonic()
         self._found = probe(config)
         self._security = secure(config.tls, config.node, self.boot_id)
         self._listener = Listener(
@@ -58,6 +72,8 @@ class Agent:
             Sampler(instruments, hz, self._evidence.put, self._evidence.put)
             for hz, instruments in group_by_rate(self._found.instruments)
         ]
+        self._care = Care(config, self._evidence.put, self._set_service)
+        self._store.duty = self._care.duty
 
     def serve(self) -> None:
         """Run until a Shutdown order (or `stop`)."""
@@ -69,24 +85,55 @@ class Agent:
         self._crew.start("summary", self._summarise)
         started: dict[str, str | int | float | bool] = {"version": VERSION, **self._providers.details()}
         self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), started))
+        self._care.start(self._crew, self._hearts())
+        if self._starts.safe_mode:
+            LOG.warning("safe mode after %d starts that did not end well: telemetry only", self._starts.crashes)
+            self._evidence.put(m.NodeEvent("SafeModeEntered", time.monotonic_ns(), {"crashes": self._starts.crashes}))
+        notify("READY=1", f"STATUS=node {self._config.node}, boot {self.boot_id}")
         while not self._crew.stopping.is_set():
+            self._beat_s = time.monotonic()
             try:
                 self._obey(self._orders.get(timeout=0.5))
             except Empty:
                 continue
         self._close()
 
+    def _hearts(self) -> list[Heart]:
+        samplers = [
+            Heart(f"sampler-{n}", partial(getattr, sampler, "beat_s"), SILENT_THREAD_S + 3.0 / sampler.hz)
+            for n, sampler in enumerate(self._samplers)
+        ]
+        orders = Heart("orders", lambda: self._beat_s, ORDER_S)
+        return [orders, *samplers, Heart("evidence", lambda: self._evidence.beat_s, SILENT_THREAD_S)]
+
     def stop(self) -> None:
+        """Ask `serve` to return; whatever hangs then has `STOP_S` to let go."""
+        notify("STOPPING=1")
         self._crew.stopping.set()
+        last = threading.Timer(STOP_S, self._end)
+        last.daemon = True
+        last.start()
+
+    def _end(self) -> None:
+        """The clean stop took too long: put the board's settings back and go. The spool is on disk already."""
+        print("hil-agent: a thread did not stop in time", file=sys.stderr, flush=True)
+        self._care.stop()
+        os._exit(EXIT_UNEXPECTED)
 
     def _close(self) -> None:
+        self._care.stop()
         if self._run is not None:
             self._run.close()
         self._listener.close()
         self._mqtt.stop()
-        self._crew.dismiss()
+        self._crew.dismiss(2.0)
         self._found.close()
         self._spool.close()
+        self._starts.ended_well()
+
+    def _set_service(self, order: m.SetDuty) -> None:
+        if self._run is not None:
+            self._run.set_duty(order)
 
     def _status(self) -> m.Status:
         host, port = self._listener.address
@@ -99,6 +146,7 @@ class Agent:
 
     def _summarise(self) -> None:
         while not self._crew.stopping.wait(SUMMARY_S):
+            self._starts.lived()
             run = self._run
             latest = {name: value for sampler in self._samplers for name, value in sampler.latest.items()}
             self._mqtt.publish(
@@ -114,6 +162,7 @@ class Agent:
     def _take(self, row: Topic, message: msgspec.Struct) -> None:
         """From the network thread: urgent things now, commands in order."""
         run = self._run
+        self._care.heard()
         if isinstance(message, m.Watermark):
             self._evidence.committed(message)
         elif isinstance(message, SelectionPlan) and run is not None:
@@ -123,7 +172,7 @@ class Agent:
                 run.anchor(message)
         elif isinstance(message, m.Command):
             if isinstance(message.body, m.Ping):
-                self._answer(message)
+                self._answer(message, received_ns=time.monotonic_ns())
             elif not self._orders.full():
                 self._orders.put_nowait(message)
 
@@ -143,6 +192,11 @@ class Agent:
 
     def _carry_out(self, body: m.Order) -> None:
         if isinstance(body, m.Prepare):
+            if self._starts.safe_mode:
+                raise SafetyRefusal(
+                    f"node {self._config.node} is in safe mode after {self._starts.crashes} crashes: telemetry only",
+                    "read its log, mend the cause, then: systemctl restart hil-agent",
+                )
             if self._run is not None:
                 self._run.close()
                 self._run = None
@@ -160,25 +214,32 @@ class Agent:
             self._evidence.new_run()
             run.start()
             self._run = run
+            self._care.order(m.SetDuty(True, ""))
             self._mqtt.publish(topics.STATUS, self._status())
-        elif isinstance(body, m.SetDuty) and self._run is not None:
-            self._run.set_duty(body)
         elif isinstance(body, m.InjectFault) and self._run is not None:
             self._run.inject(body)
         elif isinstance(body, (m.LoadShards, m.DropShards)):
             if self._run is None:
                 raise UsageError(f"{self._config.node} is in no run", "prepare a run first")
             self._run.change(body)
+        elif isinstance(body, m.SetDuty):
+            self._care.order(body)
+        elif isinstance(body, m.SetPower):
+            self._care.set_power(body)
+        elif isinstance(body, m.SetLogLevel):
+            set_level(body.level)
         elif isinstance(body, m.Finish) and self._run is not None:
             self._run.finish()
 
-    def _answer(self, command: m.Command, error: str = "", hint: str = "", exit_code: int = 0) -> None:
+    def _answer(
+        self, command: m.Command, error: str = "", hint: str = "", exit_code: int = 0, received_ns: int = 0
+    ) -> None:
         self._mqtt.publish(
             topics.REPLY,
             m.CommandReply(
                 id=command.id, node=self._config.node, boot_id=self.boot_id, ok=not error,
-                mono_ns=time.monotonic_ns(), last_seq=self._spool.last_seq, error=error, hint=hint,
-                exit_code=exit_code,
+                mono_ns=time.monotonic_ns(), received_mono_ns=received_ns, last_seq=self._spool.last_seq,
+                error=error, hint=hint, exit_code=exit_code,
             ),
         )  # fmt: skip
 

@@ -25,6 +25,15 @@ class ProfileSensor(Strict):
     shunt_ohm: float = Field(default=0.0, description="Resistance of an external shunt.", ge=0, le=10)
 
 
+class ProfileSafety(Strict):
+    """Cut-offs that the agent keeps by itself on boards of this kind."""
+
+    die_stop_c: float = Field(description="Die temperature at which new work stops, in C.", gt=0, le=125)
+    die_resume_c: float = Field(description="Die temperature below which it goes on, in C.", gt=0, le=125)
+    silence_s: float = Field(default=0.0, description="Silence of the ground that reduces the duty; 0: never.", ge=0)
+    eased_duty: float = Field(default=0.25, description="Share of time it computes then.", ge=0.01, le=1)
+
+
 class BoardProfile(Strict):
     """Modelled power is idle_w + per_core_w x busy cores, as long as no sensor measures it."""
 
@@ -40,6 +49,7 @@ class BoardProfile(Strict):
     memory_mb: int = Field(description="Memory in MB.", ge=64, le=1 << 20)
     expert_slots: int = Field(description="Experts the board may hold.", ge=0, le=100_000)
     sensors: tuple[ProfileSensor, ...] = Field(default=(), description="Sensors to look for, the best power first.")
+    safety: ProfileSafety | None = Field(default=None, description="Cut-offs on the board; none for a process.")
     source: str = Field(description="Where the numbers are from, and which are assumed.", min_length=1)
 
     def agent_fields(self) -> dict[str, Any]:
@@ -48,6 +58,7 @@ class BoardProfile(Strict):
         return {
             "power_model": {"profile": self.name, **power},
             "sensors": [sensor.model_dump(exclude_defaults=True) for sensor in self.sensors],
+            **({"safety": self.safety.model_dump()} if self.safety else {}),
         }
 
 

@@ -275,7 +275,27 @@ class InjectFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     fault: LinkFault
 
 
-Order = Prepare | Ping | Finish | Shutdown | SetDuty | LoadShards | DropShards | InjectFault
+class SetPower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_power"):
+    """Change how much power the board may use; null leaves a setting as it is. Put back when the agent stops.
+
+    `duty` is the share of time the node may compute, `cpu_khz` the cap of its cores, `nvp_mode` the number of a
+    Jetson's power mode, `fan` the pulse width of its fan from 0 to 255. `restore` puts everything back first.
+    """
+
+    duty: float | None = None
+    cpu_khz: int | None = None
+    nvp_mode: int | None = None
+    fan: int | None = None
+    restore: bool = False
+
+
+class SetLogLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_log_level"):
+    """How much the agent writes to its log from now on."""
+
+    level: Literal["debug", "info", "warning", "error"]
+
+
+Order = Prepare | Ping | Finish | Shutdown | SetDuty | SetPower | SetLogLevel | LoadShards | DropShards | InjectFault
 
 
 class Command(_Message, frozen=True):
@@ -287,13 +307,15 @@ class Command(_Message, frozen=True):
 
 
 class CommandReply(_Message, frozen=True):
-    """Answer to a command. `mono_ns` is the node's monotonic clock when it answered."""
+    """Answer to a command. `mono_ns` is the node's monotonic clock when it answered, `received_mono_ns`
+    when it got the command (0: not told)."""
 
     id: str
     node: str
     boot_id: str
     ok: bool
     mono_ns: int
+    received_mono_ns: int = 0
     last_seq: int = 0
     error: str = ""
     hint: str = ""

@@ -14,6 +14,7 @@ from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Shard
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
+from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.providers import ON_CPU, Providers
 
 _REFUSALS = (
@@ -28,6 +29,7 @@ class Session:
 
     def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue] = ()) -> None:
         self._session = session
+        self.duty = DutyLimit()
         self._held = held  # weights that onnxruntime reads where they lie; it does not keep them alive
         self._inputs = [item.name for item in session.get_inputs()]
         self._outputs = [item.name for item in session.get_outputs()]
@@ -39,6 +41,9 @@ class Session:
         feed = dict(zip(self._inputs, inputs, strict=True))
         if extra:
             feed.update(extra)
+        if self.duty.share < 1.0:
+            with self.duty.turn():
+                return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
         return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hil_config.errors import ArtefactError
 from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_shard
+from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.deltas import DeltaShelf
 from node_agent.shards.providers import ON_CPU, Providers
 from node_agent.shards.sessions import Session, open_session
@@ -30,6 +31,7 @@ class ShardStore:
         self.sha256 = manifest_hash(self.manifest)
         self.deltas = DeltaShelf(self.manifest, trust)
         self._open: dict[str, Session] = {}
+        self.duty = DutyLimit()
 
     def session(self, kind: ShardKind, precision: Precision, layer: int = -1, expert: int = -1) -> Session:
         """The session of a shard whose bytes were checked just now or when it was opened; ArtefactError if not."""
@@ -39,6 +41,7 @@ class ShardStore:
             threads = 1 if kind == "expert" else self._trunk_threads
             path = str(self.folder / shard.name)
             session = open_session(read_shard(self.folder, shard), shard, path, threads, self.providers)
+            session.duty = self.duty
             self._open[shard.name] = session
         return session
 

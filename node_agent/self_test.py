@@ -1,0 +1,172 @@
+"""`hil-agent self-test`: can this board do what it is configured for? Every check runs, whatever the others say.
+
+onnxruntime is tried in a child process: on some boards importing it ends the process with a signal (its cpuinfo
+library on unknown or offline cores), and a board that cannot say so looks dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from hil_config.errors import EnvironmentFault, HilError
+from node_agent import VERSION
+from node_agent.config import AgentConfig
+
+CLOCK_SET = 1_735_689_600
+"""2025-01-01: a board without a clock of its own that has not been told the time says 1970."""
+SHARD_S = 120.0
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line: `ok`, and what was found or what is wrong."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def _spool(config: AgentConfig) -> str:
+    folder = Path(config.spool)
+    path = folder / f".self-test-{os.getpid()}"
+    begin_s = time.monotonic()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+        free = os.statvfs(folder)
+        path.unlink()
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: {error.strerror}", "free space, or choose another spool folder") from error
+    free_mb = free.f_bavail * free.f_frsize / 1e6
+    return f"{folder}: 4 kB written and synced in {(time.monotonic() - begin_s) * 1e3:.1f} ms, {free_mb:.0f} MB free"
+
+
+def _clock(config: AgentConfig) -> str:
+    if time.time() < CLOCK_SET:
+        raise EnvironmentFault(
+            f"the clock is not set: it says {time.strftime('%Y-%m-%d', time.gmtime())}",
+            "set the time (date -s, timedatectl) before certificates are checked",
+        )
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _sensors(config: AgentConfig) -> str:
+    from node_agent.sensors.listing import look
+
+    listing = look(config)
+    wrong = [f"{line.name}: {line.problem}" for line in listing.found if line.problem]
+    if wrong:
+        raise EnvironmentFault("; ".join(wrong), "hil-agent sensors shows them all")
+    power = next(line for line in listing.found if line.name == "power_w")
+    return f"{len(listing.found)} quantities, power {power.provenance}, {len(listing.missing)} sensors missing"
+
+
+def _broker(config: AgentConfig) -> str:
+    where = f"{config.broker_host}:{config.broker_port}"
+    try:
+        socket.create_connection((config.broker_host, config.broker_port), 3.0).close()
+    except OSError as error:
+        raise EnvironmentFault(f"broker {where}: {error.strerror or error}", "start it, or mend broker_host") from error
+    return f"{where} answers"
+
+
+def _try_shard(config: AgentConfig) -> str:
+    """Runs in the child: open the smallest expert shard of the folder, verified, and run one row through it."""
+    import numpy as np
+
+    from node_agent.shards.store import ShardStore
+
+    store = ShardStore(Path(config.shards), config.trust)
+    shards = [shard for shard in store.manifest.shards if shard.kind == "expert"]
+    shard = min(shards, key=lambda one: (one.bytes, one.name))
+    session = store.session(shard.kind, shard.precision, shard.layer, shard.expert)
+    row = np.sin(np.arange(store.manifest.model.hidden, dtype=np.float32))[None]
+    session.run(row)
+    begin_s = time.perf_counter()
+    (output,) = session.run(row)
+    took_ms = (time.perf_counter() - begin_s) * 1e3
+    if not np.all(np.isfinite(output)):
+        raise EnvironmentFault(f"{shard.name}: the result is not finite", "this onnxruntime computes wrongly here")
+    total = float(np.sum(output, dtype=np.float64))
+    return f"{shard.name} ({shard.bytes} bytes) verified and run: sum {total:.4f}, {took_ms:.2f} ms a row"
+
+
+def _shard(config: AgentConfig) -> str:
+    """A forked child does the work; a crash of it is a finding."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        try:
+            answer = {"ok": True, "detail": _try_shard(config)}
+        except HilError as error:
+            answer = {"ok": False, "detail": error.message, "hint": error.hint}
+        except Exception as error:  # whatever happens in the child must be told, not shown twice
+            answer = {"ok": False, "detail": f"{type(error).__name__}: {error}", "hint": ""}
+        os.write(writer, json.dumps(answer).encode()[:65536])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        signal.alarm(int(SHARD_S))  # ends this process if the child hangs: nothing else is left to do then
+        text = pipe.read()
+        signal.alarm(0)
+    _, status = os.waitpid(child, 0)
+    if not text:
+        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.waitstatus_to_exitcode(status)}"
+        raise EnvironmentFault(
+            f"onnxruntime ended its process with {how}", "try another release of onnxruntime; look at /proc/cpuinfo"
+        )
+    told = json.loads(text)
+    if not told["ok"]:
+        raise EnvironmentFault(told["detail"], told["hint"])
+    return str(told["detail"])
+
+
+def _platform(config: AgentConfig) -> str:
+    return f"agent {VERSION}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
+
+
+CHECKS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
+    ("platform", _platform),
+    ("clock", _clock),
+    ("spool", _spool),
+    ("sensors", _sensors),
+    ("shard", _shard),
+    ("broker", _broker),
+)
+
+
+def self_test(config: AgentConfig, skip: frozenset[str] = frozenset()) -> list[Check]:
+    """All checks but those to skip."""
+    found = []
+    for name, check in CHECKS:
+        if name in skip:
+            continue
+        try:
+            found.append(Check(name, True, check(config)))
+        except HilError as error:
+            found.append(Check(name, False, f"{error.message} ({error.hint})" if error.hint else error.message))
+    return found
+
+
+def show(checks: list[Check], as_json: bool) -> int:
+    """Print, and give the exit code: 9 if a check failed."""
+    if as_json:
+        print(msgspec.json.encode({"ok": all(c.ok for c in checks), "checks": checks}).decode())
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:9} {check.detail}")
+    sys.stdout.flush()
+    return 0 if all(check.ok for check in checks) else EnvironmentFault.exit_code
