@@ -306,9 +306,8 @@ def test_a_private_key_is_nowhere_but_in_its_file(
     tls = msgspec.to_builtins(files)
     path = agent_file(tmp_path, Address("127.0.0.1", server.getsockname()[1]), reference_shards, tls=tls)
     process = start(path, supervisor)
+    seen = b"".join((Path("/proc") / str(process.pid) / name).read_bytes() for name in ("cmdline", "environ"))
     thread.join(WAIT_S)
-    proc = Path("/proc") / str(process.pid)
-    seen = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes() if proc.exists() else b""
     for one in taken:
         one.sendall(b"not TLS at all")
         one.close()
