@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from firmware_tools.identity import Authority, write_identity
+from firmware_tools.identity import Authority, make_command_key, write_identity
 from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.inbox import Inbox
 from hil_config.tls import identity_files
@@ -301,10 +302,11 @@ def test_a_private_key_is_nowhere_but_in_its_file(
     taken: list[socket.socket] = []
     thread = threading.Thread(target=lambda: taken.append(server.accept()[0]), daemon=True)
     thread.start()
-    import msgspec
-
-    tls = msgspec.to_builtins(files)
-    path = agent_file(tmp_path, Address("127.0.0.1", server.getsockname()[1]), reference_shards, tls=tls)
+    private, public = make_command_key()
+    secrets += [line for line in private.decode().splitlines() if line and "-----" not in line]
+    (tmp_path / "command.pem").write_bytes(public)
+    told = {"tls": msgspec.to_builtins(files), "command_key": str(tmp_path / "command.pem")}
+    path = agent_file(tmp_path, Address("127.0.0.1", server.getsockname()[1]), reference_shards, **told)
     process = start(path, supervisor)
     seen = b"".join((Path("/proc") / str(process.pid) / name).read_bytes() for name in ("cmdline", "environ"))
     thread.join(WAIT_S)
