@@ -15,6 +15,7 @@ NAMES = (
     "peer_decode",
     "flash",
     "telemetry",
+    "agent_idle",
     "routing",
     "orbits",
 )

@@ -15,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ground_controller.fleet.order_desk import OrderDesk
 from ground_controller.inbox import Arrival, Inbox
+from hil_config.clock_offset import Exchange, estimate
 from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError
 from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
 from hil_config.wire import messages as m
@@ -180,16 +181,13 @@ class MqttFleet:
 
     def clock_offset_ns(self, node: str, rounds: int = 8) -> tuple[int, int]:
         """(node's monotonic clock minus ours, uncertainty) in ns, from the quickest of `rounds` exchanges."""
-        best: tuple[int, int] | None = None
+        exchanges = []
         for _ in range(rounds):
-            sent = time.monotonic_ns()
+            sent_ns = time.monotonic_ns()
             reply = self.order((node,), {node: m.Ping()}, 5.0)[node]
-            back = time.monotonic_ns()
-            half = (back - sent) // 2
-            if best is None or half < best[1]:
-                best = (reply.mono_ns - sent - half, half)
-        assert best is not None
-        return best
+            back_ns = time.monotonic_ns()
+            exchanges.append(Exchange(sent_ns, reply.received_mono_ns or reply.mono_ns, reply.mono_ns, back_ns))
+        return estimate(exchanges)
 
     def publish(self, node: str, row: Topic, message: msgspec.Struct) -> None:
         """Send, signed where this bench signs. To a node whose clock is not known yet goes a ping instead: what is

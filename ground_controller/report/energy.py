@@ -14,11 +14,9 @@ import numpy as np
 
 from ground_controller.journal import Journal
 from ground_controller.telemetry.tables import ScenarioTime, quantities
+from hil_config.energy import integrate
 from hil_config.schema.profiles import load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
-
-GAP_PERIODS = 3.0
-LEAST_SAMPLES = 30
 
 
 class NodeEnergy(NamedTuple):
@@ -46,24 +44,16 @@ def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
         for mono_ns, watts in zip(body.mono_ns, body.columns.get("power_w", ()), strict=False):
             if watts is not None and 0.0 <= when.of(entry.node, mono_ns) <= campaign["orbit"]["duration_s"]:
                 series.setdefault(entry.node, []).append((mono_ns, watts))
-    return {node: _integrate(values, 1.0 / power.hz, idle[node]) for node, values in series.items()}
+    return {node: _integrate(values, power.hz, idle[node]) for node, values in series.items()}
 
 
-def _integrate(values: list[tuple[int, float]], period_s: float, idle_w: float) -> NodeEnergy:
-    if len(values) < LEAST_SAMPLES:
-        return NodeEnergy(None, None, len(values), f"only {len(values)} samples; {LEAST_SAMPLES} are needed")
+def _integrate(values: list[tuple[int, float]], hz: float, idle_w: float) -> NodeEnergy:
+    """From the first sample to the last; the rules are those of `hil_config.energy`."""
     ordered = sorted(values)
-    time_s = (np.array([t for t, _ in ordered]) - ordered[0][0]) / 1e9
-    watts = np.array([w for _, w in ordered])
-    gaps = np.diff(time_s)
-    widest = float(gaps.max())
-    if widest > GAP_PERIODS * period_s:
-        return NodeEnergy(
-            None,
-            None,
-            len(values),
-            f"a gap of {widest:.2f} s between samples; at most {GAP_PERIODS * period_s:.2f} s",
-        )
-    gross = float(np.trapezoid(watts, time_s))
-    net = gross - idle_w * float(time_s[-1])
-    return NodeEnergy(round(gross, 4), round(net, 4), len(values), f"{len(values)} samples over {time_s[-1]:.1f} s")
+    mono_ns = np.array([t for t, _ in ordered], np.int64)
+    found = integrate(mono_ns, np.array([w for _, w in ordered]), ordered[0][0], ordered[-1][0], hz)
+    if found.joules is None:
+        return NodeEnergy(None, None, len(values), found.reason)
+    net_j = found.joules - idle_w * found.seconds
+    note = f"{len(values)} samples over {found.seconds:.1f} s, sampling uncertainty {found.uncertainty_j:.2g} J"
+    return NodeEnergy(round(found.joules, 4), round(net_j, 4), len(values), note)

@@ -25,9 +25,9 @@ from ground_controller.client import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import NAME, Journal
 from ground_controller.preparation import platform_of
-from ground_controller.report.energy import GAP_PERIODS
 from ground_controller.telemetry.tables import ScenarioTime
 from ground_controller.twin import Twin
+from hil_config.energy import GAP_PERIODS
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
