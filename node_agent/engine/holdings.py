@@ -67,7 +67,8 @@ class Holdings:
         self._store.keep_only(set(self._shards(self._experts, self._trunk)))
 
     def _serve(self, experts: dict[tuple[int, int], Precision], trunk: frozenset[int]) -> None:
-        sessions = open_experts(self._store, tuple(ExpertHolding(*key, p) for key, p in experts.items()))
+        wanted = tuple(ExpertHolding(*key, p) for key, p in experts.items())
+        sessions = open_experts(self._store, wanted, self.bank.held)
         held = open_trunk(self._store, tuple(sorted(trunk)))
         self.bank.replace(sessions)
         self.trunk.replace(held)
