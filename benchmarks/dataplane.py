@@ -71,7 +71,7 @@ def _no_orbit(nodes: tuple[str, ...]) -> bytes:
     return encode_schedule(schedule_of(header, samples))
 
 
-def _serve(name: str, shards: str, threads: int, pipe: Connection) -> None:
+def _serve(name: str, shards: str, threads: int, pipe: Connection, port: int) -> None:
     """A node's process: told what to prepare, then serves until the pipe says stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store, crew = ShardStore(Path(shards), trunk_threads=threads), Crew()
@@ -93,7 +93,7 @@ def _serve(name: str, shards: str, threads: int, pipe: Connection) -> None:
             )
 
     listener = Listener(
-        crew, "127.0.0.1", 0, admit,
+        crew, "127.0.0.1", port, admit,
         lambda peer, frame, s: contexts[0].handle(peer, frame, s),  # noqa: PLW0108  # there is none yet
         lambda peer, reason: contexts[0].gone(peer, reason),  # noqa: PLW0108
     )  # fmt: skip
@@ -109,6 +109,9 @@ def _serve(name: str, shards: str, threads: int, pipe: Connection) -> None:
             pipe.send((list(steps), gateway.batches, gateway.batched_steps, time.process_time()))
             steps.clear()
             gateway.batches = gateway.batched_steps = 0
+        elif asked == "unreachable":
+            peers = contexts[0].peers
+            pipe.send([peer.name for peer in order.peers if peer.name != name and not peers.reachable(peer.name)])
     contexts[0].close()
     listener.close()
     crew.dismiss()
@@ -120,6 +123,7 @@ class Fleet:
     Args:
         threads: of the gateway's trunk sessions; hosts have one.
         precision: of the experts.
+        clients: more peers that may ask, by name.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Fleet:
         copies: int,
         threads: int,
         precision: Precision = "int4",
+        clients: dict[str, tuple[str, int]] | None = None,
     ) -> None:
         nodes = tuple(dict.fromkeys((*gateways, *hosts)))
         manifest: Manifest = read_manifest(shards)
@@ -142,17 +147,16 @@ class Fleet:
         self._crew = Crew()
         self._listener = Listener(self._crew, "127.0.0.1", 0, lambda hello: "", self._take, lambda peer, reason: None)
         self._crew.start("client", self._listener.work)
-        context = multiprocessing.get_context("spawn")
+        self._shards, self._threads = str(shards), threads
         self.processes: dict[str, Any] = {}
         self._pipes: dict[str, Connection] = {}
         for name in nodes:
-            near, far = context.Pipe()
-            process = context.Process(target=_serve, args=(name, str(shards), threads, far), daemon=True)
-            process.start()
-            self.processes[name], self._pipes[name] = process, near
-        ports = {name: pipe.recv() for name, pipe in self._pipes.items()}
-        peers = tuple(Peer(n, f"127.0.0.1:{p}") for n, p in {**ports, CLIENT: self._listener.address[1]}.items())
+            self._start(name, 0)
+        self.addresses: dict[str, tuple[str, int]] = {n: ("127.0.0.1", pipe.recv()) for n, pipe in self._pipes.items()}
+        known = {**self.addresses, CLIENT: self._listener.address, **(clients or {})}
+        peers = tuple(Peer(name, f"{host}:{port}") for name, (host, port) in known.items())
         schedule = _no_orbit(nodes)
+        self._orders: dict[str, bytes] = {}
         for name, pipe in self._pipes.items():
             held = tuple(
                 ExpertHolding(layer, e, precision)
@@ -166,15 +170,33 @@ class Fleet:
                 schedule=schedule, schedule_sha256=hashlib.sha256(schedule).hexdigest(), satellites={},
                 delay_scale=1.0, hidden_codec="fp32", expert_timeout_s=5.0, plan=self.plan,
             )  # fmt: skip
-            pipe.send_bytes(msgspec.json.encode(order))
-        for name, pipe in self._pipes.items():
-            if not pipe.poll(PREPARE_S):
-                raise SystemExit(f"error: node {name} did not get ready")
-            pipe.recv()
+            self._orders[name] = msgspec.json.encode(order)
+            pipe.send_bytes(self._orders[name])
+        for name in nodes:
+            self._await(name)
         hello = encode_frame(Hello(CLIENT, RUN, "client"))
         self._link = OutgoingLink(
-            self._gateway, ("127.0.0.1", ports[self._gateway]), hello, lambda: UNSHAPED, lambda name, reason: None
+            self._gateway, self.addresses[self._gateway], hello, lambda: UNSHAPED, lambda name, reason: None
         )
+
+    def _start(self, name: str, port: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        near, far = context.Pipe()
+        process = context.Process(target=_serve, args=(name, self._shards, self._threads, far, port), daemon=True)
+        process.start()
+        self.processes[name], self._pipes[name] = process, near
+
+    def _await(self, name: str) -> None:
+        if not self._pipes[name].poll(PREPARE_S):
+            raise SystemExit(f"error: node {name} did not get ready")
+        self._pipes[name].recv()
+
+    def revive(self, name: str) -> None:
+        """A killed node starts again at its old address with its old order."""
+        self._start(name, self.addresses[name][1])
+        self._pipes[name].recv()
+        self._pipes[name].send_bytes(self._orders[name])
+        self._await(name)
 
     def _take(self, peer: str, frame: Frame, received_s: float) -> None:
         with self._arrived:
@@ -209,6 +231,12 @@ class Fleet:
         """Decoded steps since the last call, batches, steps in them, and the process's CPU seconds so far."""
         self._pipes[node].send("steps")
         found: tuple[list[StepTime], int, int, float] = self._pipes[node].recv()
+        return found
+
+    def unreachable(self, node: str) -> list[str]:
+        """Peers this node holds for lost now."""
+        self._pipes[node].send("unreachable")
+        found: list[str] = self._pipes[node].recv()
         return found
 
     def kill(self, node: str) -> None:
