@@ -12,6 +12,7 @@ NAMES = (
     "gate",
     "experts",
     "decode",
+    "batching",
     "peer_decode",
     "flash",
     "telemetry",

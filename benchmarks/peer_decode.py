@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,28 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dataplane import Fleet, StepTime
-from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, write_gguf, write_shards
+from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, prepare_gguf, prepare_shards
 
 SERIES = 5
 TOKENS = 48
 THREADS = 2
 """Of llama.cpp, and of the gateway's trunk; each host has one."""
-
-
-def _folder(shape: Shape) -> Path:
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spacemoe-hil" / "bench"
-    return root / shape.name.replace(", ", "-").replace(" ", "-").lower()
-
-
-def prepare(shape: Shape) -> Path:
-    """Shards and GGUF file of a shape, written once and kept in the cache."""
-    folder = _folder(shape)
-    if not (folder / "done").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        write_shards(shape, folder / "shards")
-        write_gguf(shape, folder / "model.gguf")
-        (folder / "done").touch()
-    return folder
 
 
 def _llama(path: Path, tokens: int) -> list[float]:
@@ -106,11 +89,11 @@ def run() -> None:
         print("left out: the baseline is not installed; pip install -e '.[bench]' (llama.cpp is compiled)")
         return
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
-        folder = prepare(shape)
+        shards, gguf = prepare_shards(shape), prepare_gguf(shape)
         copies = 1 if shape is OLMOE_16 else 2
-        fleet = Fleet(folder / "shards", ("g",), ("h1", "h2"), copies, THREADS)
+        fleet = Fleet(shards, ("g",), ("h1", "h2"), copies, THREADS)
         try:
-            _compare(shape, fleet, folder / "model.gguf")
+            _compare(shape, fleet, gguf)
             if copies > 1:
                 _kill(shape, fleet)
         finally:

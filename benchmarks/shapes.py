@@ -8,6 +8,7 @@ are spread over all experts.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -156,3 +157,28 @@ def write_gguf(s: Shape, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _folder(shape: Shape) -> Path:
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spacemoe-hil" / "bench"
+    return root / shape.name.replace(", ", "-").replace(" ", "-").lower()
+
+
+def prepare_shards(shape: Shape) -> Path:
+    """The shards of a shape, written once and kept in the cache."""
+    folder = _folder(shape) / "shards"
+    if not (folder / m.MANIFEST_NAME).exists():  # written last
+        shutil.rmtree(folder, ignore_errors=True)
+        write_shards(shape, folder)
+    return folder
+
+
+def prepare_gguf(shape: Shape) -> Path:
+    """The GGUF file of a shape, written once and kept in the cache."""
+    path = _folder(shape) / "model.gguf"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        write_gguf(shape, part)
+        part.rename(path)
+    return path

@@ -140,6 +140,11 @@ class Peers:
             crew.start(f"link-{link.peer}", link.work)
         crew.start("heal", lambda: self._heal(crew))
 
+    @property
+    def codecs(self) -> frozenset[Codec]:
+        """In which hidden states leave this node."""
+        return frozenset(self._codecs.values())
+
     def state(self, peer: str) -> LinkState:
         """The scheduled state of the link to `peer` now; peers without a satellite have a plain link."""
         return self._scheduled(self.node, peer)

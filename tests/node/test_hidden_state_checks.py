@@ -124,11 +124,31 @@ def test_an_answer_beyond_calibration_is_never_counted(six: Bench) -> None:
     assert {peer for _, peer in events(six, "HostQuarantined")} == {"e"}
 
 
-def test_the_tolerance_separates_rounding_from_lies() -> None:
+@pytest.mark.parametrize("tolerance", sorted(set(TOLERANCE.values())))
+def test_the_tolerance_separates_rounding_from_lies(tolerance: float) -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((50, 128)).astype(np.float32)
-    assert not differ(rows, rows + rng.standard_normal(rows.shape).astype(np.float32) * np.float32(TOLERANCE / 2))
+    noise = rng.standard_normal(rows.shape).astype(np.float32) * np.float32(tolerance / 2)
+    assert not differ(rows, rows + noise, tolerance)
     for row in range(50):
         poisoned = rows.copy()
-        poisoned[row] *= 1.0 + 2 * TOLERANCE
-        assert differ(rows, poisoned)
+        poisoned[row] *= 1.0 + 2 * tolerance
+        assert differ(rows, poisoned, tolerance) == (tolerance < 0.5), (
+            "beyond 0.5 only a turned or missing sum is found"
+        )
+        poisoned[row] = -rows[row]
+        assert differ(rows, poisoned, tolerance)
+
+
+@pytest.mark.parametrize("codec", ["fp16", "int8", "int4"])
+def test_coarse_codecs_accuse_nobody(reference_shards: Path, codec: Any) -> None:
+    bench = Bench(reference_shards, codec=codec, copies=3)
+    try:
+        for name in "ab":
+            context(bench, name).gateway.auditor.share = 1.0
+        bench.generate([0, 10, 11, 12], 12)
+        auditors = [context(bench, name).gateway.auditor for name in "ab"]
+        assert bench.wait(lambda: sum(a.audits for a in auditors) >= 10 and not any(a.under_way for a in auditors))
+        assert not events(bench, "ReplyDisputed")
+    finally:
+        bench.close()
