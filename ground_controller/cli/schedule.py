@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ground_controller.cli.schedule_formats import export_command, import_command
+from ground_controller.cli.schedule_route import route_command
 from ground_controller.schedules import compile_orbit
 from hil_config.errors import DataFileError
 from hil_config.schema.load import default_path, load_campaign
@@ -29,6 +30,7 @@ def schedule() -> None:
 
 schedule.add_command(import_command)
 schedule.add_command(export_command)
+schedule.add_command(route_command)
 
 
 @schedule.command("build")

@@ -13,9 +13,11 @@ def sky_sources(orbit: Mapping[str, Any]) -> dict[str, str]:
     Args:
         orbit: the `orbit` section of a campaign, as the run keeps it.
     """
+    ephemeris = str(orbit.get("elements", "")).lower().endswith(".oem")
+    moved = f"ephemeris {Path(orbit['elements']).name}" if ephemeris else "SGP4"
     if not orbit.get("plan"):
-        return {"orbit, links, sunlight": "modelled(SGP4, line of sight, conical eclipse)"}
+        return {"orbit, links, sunlight": f"modelled({moved}, line of sight, conical eclipse)"}
     names = [Path(orbit[key]).name for key in ("plan_factual", "plan") if orbit.get(key)]
     stated = orbit.get("plan_sunlight")
-    sun = "SGP4, conical eclipse" if stated is None else f"stated by the campaign: {stated:g} of the disc"
+    sun = f"{moved}, conical eclipse" if stated is None else f"stated by the campaign: {stated:g} of the disc"
     return {"links": f"modelled(contact plan {', predicted by '.join(names)})", "sunlight": f"modelled({sun})"}
