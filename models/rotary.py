@@ -16,6 +16,8 @@ from models.config_file import Config
 from models.describe import Rotary
 
 TYPES = ("default", "linear", "yarn", "llama3", "longrope")
+FASTEST = 1e6
+"""Radians that a position may turn a pair of dimensions by; unscaled it is 1 for the fastest pair."""
 
 
 class Scaled(NamedTuple):
@@ -33,6 +35,8 @@ def read_rotary(config: Config, dims: int, theta: float, interleaved: bool = Fal
         table = Config(table.path, table.values | {"rope_type": table.values.get("type")}, table.inside)
     kind = table.text("rope_type", TYPES, "default")
     base = table.real("rope_theta", config.real("rope_theta", theta))
+    if base <= 1.0:
+        raise config.fail("rope_theta", base, "a number above 1")
     inverse = 1.0 / base ** (np.arange(0, dims, 2, dtype=np.float64) / dims)
     factor, scale, context = 1.0, 1.0, 0
     if kind == "linear":
@@ -45,6 +49,8 @@ def read_rotary(config: Config, dims: int, theta: float, interleaved: bool = Fal
             scale = _mscale(table.real("factor"), table.real("mscale_all_dim")) ** 2
     elif kind == "longrope":
         inverse, factor, context = _longrope(table, config, inverse)
+    if not inverse.max() <= FASTEST:
+        raise table.fail("factor", table.get("factor"), f"a scaling that leaves at most {FASTEST:g} radians a position")
     return Scaled(
         Rotary(tuple(float(f) for f in inverse.astype(np.float32)), base, factor, interleaved), scale, context
     )

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import lil_matrix
-
 from ground_controller.policies.options import within
 from ground_controller.policies.placing import (
     Copies,
@@ -82,6 +79,9 @@ class Milp:
 
     def _solve(self, problem: PlacementProblem, path: np.ndarray, by_name: list[int]) -> tuple[np.ndarray, float]:
         """Node (as a place in `by_name`) of each [layer, expert], and the objective."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
+        from scipy.sparse import lil_matrix
+
         p = np.array(problem.model.activation)
         layers, experts, nodes = *p.shape, len(by_name)
         count = layers * experts * nodes

@@ -55,6 +55,8 @@ def refused(folder: Path, *parts: str) -> None:
     ("key", "value", "wanted"),
     [
         ("model_type", "llama", "'qwen3_moe'"),
+        ("rope_theta", 1e-80, "a number above 1"),
+        ("rope_scaling", {"type": "linear", "factor": 1e-80}, "1e+06 radians a position"),
         ("hidden_size", "64", "whole number"),
         ("hidden_size", 0, "whole number"),
         ("hidden_size", True, "whole number"),
