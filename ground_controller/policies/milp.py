@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from ground_controller.policies.options import within
 from ground_controller.policies.placing import (
     Copies,
