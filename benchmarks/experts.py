@@ -122,7 +122,7 @@ def grouped(name: str, hidden: int, width: int) -> None:
         opened = [open_copy(*one) for one in shards]
         sessions = [session for session, _ in opened]
         stacked = stack([weights for _, weights in shards])
-        data = group_graph(stacked, precision, ExpertFunction(), PICKS)
+        data = group_graph(stacked, precision, ExpertFunction())
         group = ExpertGroup(*open_copy(data, stacked), tuple(range(GROUP)))
         cells = []
         for rows in (1, 8, 32):

@@ -18,7 +18,7 @@ PRECISIONS = click.Choice(["fp32", "fp16", "int8", "int4"])
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("config", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--boards", "boards", multiple=True, default=("raspberry-pi-5=8", "jetson-orin-nano=4"), show_default=True,
     metavar="PROFILE=COUNT", help="Boards of a profile; repeat for several kinds.",
@@ -30,18 +30,20 @@ PRECISIONS = click.Choice(["fp32", "fp16", "int8", "int4"])
 @click.option("--copies", type=int, default=1, show_default=True, help="Replicas of every expert.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def plan(
-    config: Path, boards: tuple[str, ...], precision: Precision, trunk_precision: Precision, gateways: int,
+    config: Path | None, boards: tuple[str, ...], precision: Precision, trunk_precision: Precision, gateways: int,
     positions: int, copies: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Print who would hold what of the model in CONFIG (a config.json or its folder). Sizes are computed, not measured.
+    """Print who would hold what of the model in CONFIG (a config.json or its folder; default: the reference model).
 
-    No weights are needed. Ends with exit code 2 if it does not fit.
+    Sizes are computed, not measured. No weights are needed. Ends with exit code 2 if it does not fit.
     """
     from models.config_file import read_json
     from models.families import describe
+    from models.locate import reference_checkpoint
     from models.shard_plan import plan_boards
 
-    path = config / "config.json" if config.is_dir() else config
+    given = config or reference_checkpoint()
+    path = given / "config.json" if given.is_dir() else given
     d = describe(path, read_json(path))
     found = plan_boards(d, _boards(boards), precision, trunk_precision, gateways, positions, copies)
     if as_json:

@@ -56,6 +56,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
     processor threads of a trunk step (an expert has one). `shard_budget_bytes`: of shard files open at once; 0 is
     no limit. `provider`: where sessions run; CUDA is taken only if it computes (`shards/providers.py`).
+    `grouping`: several experts in one session where that is faster (`shards/groups.py`).
     `command_key`: the controller's public key; with it only signed orders are taken. `frame_log`: folder for the
     delay of every single frame, or empty. `data_interface`: there the kernel's netem shapes, instead of the agent.
     """
@@ -84,6 +85,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cuda_arena_bytes: int = 2 << 30
     safety: SafetyLimits = SafetyLimits()
     log_level: str = "info"
+    grouping: bool = True
 
 
 def read_config(path: Path) -> AgentConfig:

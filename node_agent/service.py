@@ -51,7 +51,9 @@ class Agent:
         self._config = config
         self.boot_id = uuid.uuid4().hex[:12]
         self._providers = choose_providers(config.provider, config.cuda_arena_bytes)
-        self._store = ShardStore(Path(config.shards), config.trust, config.trunk_threads, self._providers)
+        self._store = ShardStore(
+            Path(config.shards), config.trust, config.trunk_threads, self._providers, config.grouping
+        )
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None

@@ -100,9 +100,9 @@ def generate(out: str, precision: Any) -> None:
     oracle = Oracle(Path(out), precision)
     opened = time.monotonic()
     prompt = [int(t) for t in np.random.default_rng(0).integers(0, oracle.card.vocabulary, 32)]
-    tokens, _ = oracle.generate_greedy(prompt, 16)
+    tokens, margins = oracle.generate_greedy(prompt, 16)
     assert len(tokens) == 16
-    assert len(set(tokens)) > 1
+    assert np.isfinite(margins).all()
     print(f"opened in {opened - start:.1f} s, 32 + 16 tokens in {time.monotonic() - opened:.1f} s")
 
 

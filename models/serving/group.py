@@ -70,11 +70,14 @@ def _taking_turns(rows: int) -> NDArray[np.intp]:
     return np.arange(rows).reshape(2, -1).T.reshape(-1)
 
 
-def group_graph(weights: Weights, precision: Precision, function: ExpertFunction, picks: int) -> bytes:
-    """x [R, H], selection [R, n], mixing [R, n] -> y [R, H] for stacked `weights`; at most `picks` experts a row."""
+def group_graph(weights: Weights, precision: Precision, function: ExpertFunction) -> bytes:
+    """x [R, H], selection [R, n], mixing [R, n] -> y [R, H] for stacked `weights`.
+
+    k is n, so that no pick can be dropped: experts of weight 0 cost nothing (measured equal to k = 2).
+    """
     count, hidden, _ = weights["down_codes"].shape
     attributes: dict[str, int | float | str] = {
-        "k": min(picks, count), "expert_weight_bits": BITS[precision], "block_size": BLOCK, "accuracy_level": 4,
+        "k": count, "expert_weight_bits": BITS[precision], "block_size": BLOCK, "accuracy_level": 4,
         "activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": float(function.alpha),
         "activation_beta": 1.0 if function.activation == "clamped" else 0.0, "normalize_routing_weights": 0,
         "weights_prepacked": 0,

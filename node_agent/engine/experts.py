@@ -111,12 +111,13 @@ def open_experts(
     """Verified sessions; ArtefactError if a shard is not what the manifest says. Groups of `before` that stay the
     same are taken over."""
     precision = {(h.layer, h.expert): h.precision for h in holdings}
-    families: dict[tuple[int, Precision], list[int]] = {}
+    routed = store.manifest.model.experts - store.manifest.model.routing.always_on
+    families: dict[tuple[int, Precision, bool], list[int]] = {}
     for (layer, expert), kind in precision.items():
-        families.setdefault((layer, kind), []).append(expert)
+        families.setdefault((layer, kind, expert < routed), []).append(expert)  # shared ones have a width of their own
     single: dict[tuple[int, int], Session] = {}
     grouped: dict[tuple[int, int], ExpertGroup] = {}
-    for (layer, kind), members in families.items():
+    for (layer, kind, _), members in families.items():
         experts = tuple(sorted(members))
         group = _kept(before, layer, kind, experts) or open_group(store, layer, kind, experts)
         for expert in experts:

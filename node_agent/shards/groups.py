@@ -26,6 +26,7 @@ from models.serving.group import (
 )
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
+from node_agent.shards.providers import ON_CPU
 from node_agent.shards.sessions import session_options
 from node_agent.shards.store import ShardStore
 
@@ -65,7 +66,7 @@ def open_group(
 
     ArtefactError only for shards that are not what the manifest says.
     """
-    if grouping_unsupported(version) or len(experts) < 2:
+    if grouping_unsupported(version) or len(experts) < 2 or not store.grouping or store.providers != ON_CPU:
         return None
     shards = [_weights(store, layer, precision, expert) for expert in experts]
     if not can_group(shards, precision):
@@ -85,7 +86,7 @@ def _weights(store: ShardStore, layer: int, precision: Precision, expert: int) -
 
 
 def _group(stacked: Weights, precision: Precision, card: ModelCard, experts: Sequence[int]) -> ExpertGroup | None:
-    graph = group_graph(stacked, precision, card.expert_function, card.routing.top_k)
+    graph = group_graph(stacked, precision, card.expert_function)
     held = [ort.OrtValue.ortvalue_from_numpy(value) for value in stacked.values()]
     options = session_options()
     options.add_external_initializers(list(stacked), held)

@@ -18,14 +18,21 @@ class ShardStore:
 
     Args:
         trunk_threads: threads of a trunk, embed or head session; an expert session has one.
+        grouping: whether experts may be grouped (`shards.groups`); False is the portable profile.
     """
 
     def __init__(
-        self, folder: Path, trust: Trust = NO_TRUST, trunk_threads: int = 1, providers: Providers = ON_CPU
+        self,
+        folder: Path,
+        trust: Trust = NO_TRUST,
+        trunk_threads: int = 1,
+        providers: Providers = ON_CPU,
+        grouping: bool = True,
     ) -> None:
         self.folder = folder
         self.trust = trust
         self.providers = providers
+        self.grouping = grouping
         self._trunk_threads = trunk_threads
         self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)

@@ -20,9 +20,9 @@ from tests.models.tiny_families import FAMILIES, save_model
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
 EXACT = 5e-5
 """Largest difference of a logit at fp32: the order of additions."""
-# Measured 1e-4 to 1e-3 (fp16), 0.02 to 0.04 (int8) and 0.1 to 0.4 (int4) nats on random weights, which are the worst
-# case: one flipped pick of a router moves a whole position.
-KL_LIMIT = {"fp32": 1e-9, "fp16": 0.02, "int8": 0.1, "int4": 0.8}
+# Measured at most 2e-4 (fp16), 4e-3 (int8) and 4e-2 (int4) nats on random weights, which are the worst case: one
+# flipped pick of a router moves a whole position.
+KL_LIMIT = {"fp32": 1e-9, "fp16": 2e-3, "int8": 2e-2, "int4": 0.15}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

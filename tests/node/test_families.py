@@ -21,11 +21,12 @@ MARGIN = 1e-4
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Bench]]:
-    """A transformers model, and two nodes that hold its shards; each expert on one of them."""
+    """A transformers model, and two nodes that hold its shards. Each expert is on both and rows are shared between
+    them: a host that a busy machine holds up is then answered for by the other, and no pick is changed."""
     folder = tmp_path_factory.mktemp(request.param)
     model = save_model(request.param, folder / "checkpoint")
     build_shards(folder / "checkpoint", folder / "shards", ("fp32",))
-    bench = Bench(folder / "shards", ("a", "b"), "fp32", copies=1, timeout_s=20.0)
+    bench = Bench(folder / "shards", ("a", "b"), "fp32", copies=2, timeout_s=20.0)
     yield model, bench
     bench.close()
 
@@ -57,10 +58,10 @@ def test_two_nodes_generate_the_tokens_of_transformers(pair: tuple[Any, Bench], 
     assert not bench.refusals
     assert margins.min() > MARGIN, "the seeds must leave no near-tie"
     for row, number in enumerate(requests):
+        assert not any(token.degraded for token in bench.of(number, 1))
         got = [token.token for token in bench.of(number, 1)]
         assert got == wanted[row].tolist()
         assert len(set(got)) >= 4, "a model that repeats one token would prove nothing"
-        assert not any(token.degraded for token in bench.of(number, 1))
 
 
 def test_recorded_scores_and_weights_give_the_recorded_picks_again(pair: tuple[Any, Bench]) -> None:

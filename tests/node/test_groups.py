@@ -11,10 +11,12 @@ import onnxruntime as ort
 import pytest
 
 from hil_config.wire.manifest import ExpertFunction, Precision, read_shard
+from hil_config.wire.messages import ExpertHolding
 from models.build import build_shards
 from models.serving.group import can_group, expert_output, group_graph, select_inputs, stack
 from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model
 from models.serving.shard_file import unpack
+from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
 from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
 from node_agent.shards.store import ShardStore
 
@@ -128,7 +130,7 @@ def test_clamped_experts_with_biases_group_too(precision: Precision, tmp_path: P
         shards.append(graph.weights)
     assert can_group(shards, precision)
     stacked = stack(shards)
-    data = group_graph(stacked, precision, function, 2)
+    data = group_graph(stacked, precision, function)
     held = [ort.OrtValue.ortvalue_from_numpy(value) for value in stacked.values()]
     options = ort.SessionOptions()
     options.add_external_initializers(list(stacked), held)
@@ -137,6 +139,32 @@ def test_clamped_experts_with_biases_group_too(precision: Precision, tmp_path: P
     picks, w = np.tile(np.array([[2, 0]], np.int16), (5, 1)), np.tile(np.array([[0.5, 0.25]], np.float32), (5, 1))
     wanted = 0.5 * expert_output(shards[2], x, function) + 0.25 * expert_output(shards[0], x, function)
     np.testing.assert_allclose(group.partial_sum(x, picks, w), wanted, rtol=0, atol=0.03 * np.abs(wanted).max())
+
+
+@needs_grouping
+def test_a_bank_groups_what_it_holds_and_gives_the_same_sums(store: ShardStore) -> None:
+    """Two precisions in one layer, a lone expert in another, more picks a row than the model's own top-k."""
+    held = [ExpertHolding(1, e, "int8" if e < 5 else "int4") for e in (0, 3, 4, 9, 15, 7)]
+    held.append(ExpertHolding(2, 6, "int8"))
+    bank = ExpertBank(store, tuple(held))
+    assert {g.experts for g in bank.held.grouped.values()} == {(0, 3, 4), (7, 9, 15)}
+    assert list(bank.held.single) == [(2, 6)]
+    portable = ShardStore(store.folder, grouping=False)
+    plain = ExpertBank(portable, tuple(held))
+    assert not plain.held.grouped and len(plain.held.single) == 7
+    rng = np.random.default_rng(0)
+    for rows in (1, 9):
+        x = rng.standard_normal((rows, store.manifest.model.hidden)).astype(np.float32)
+        picks = np.stack([rng.permutation([0, 3, 4, 9, 15, 7])[:5] for _ in range(rows)]).astype(np.int16)
+        picks[:, 4] = -1
+        w = rng.random(picks.shape).astype(np.float32)
+        got, wanted = bank.partial_sum(1, x, picks, w), plain.partial_sum(1, x, picks, w)
+        np.testing.assert_allclose(got.total, wanted.total, rtol=0, atol=TOLERANCE)
+        assert got.calls == wanted.calls == 4 * rows
+    with pytest.raises(NotHeld, match="layer 1 expert 2"):
+        bank.partial_sum(1, x, np.full((9, 1), 2, np.int16), np.ones((9, 1), np.float32))
+    again = open_experts(store, tuple(held[:3]), bank.held)
+    assert again.grouped[1, 0] is bank.held.grouped[1, 0], "an unchanged group is taken over"
 
 
 def test_experts_of_different_shape_or_part_filled_blocks_do_not_group(store: ShardStore) -> None:

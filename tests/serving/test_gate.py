@@ -155,3 +155,36 @@ def test_a_factor_of_the_wrong_length_does_not_fit() -> None:
     layer = msgspec.structs.replace(usual.layers[0], factor=(1.0,))
     with pytest.raises(RemoteProtocolError, match="does not fit"):
         check_plan(msgspec.structs.replace(usual, layers=(layer,)), 1, len(usual.layers[0].price))
+
+
+def run_separate(p: SelectionPlan, scores: np.ndarray, mixing: np.ndarray, always_on: int = 1, k: int = 3) -> Any:
+    gate = compile_layer(p, 0, np.array((True, True, True)))
+    rule = Routing(k, False, separate_weights=True, always_on=always_on)
+    return select(gate, scores, rule, row_fraction(1, 0, len(scores), 0), mixing)
+
+
+@given(st.integers(1, 30), st.integers(0, 10_000))
+def test_mixing_weights_of_their_own_are_taken_at_the_picks_of_the_scores(rows: int, seed: int) -> None:
+    scores, mixing = softmax(rows, seed), softmax(rows, seed + 1)
+    picks = run_separate(plan(k_min=3, k_max=3), scores, mixing, always_on=0)
+    wanted, weights = route(scores, Routing(3, False, separate_weights=True), mixing)
+    assert np.array_equal(picks.experts, wanted)
+    np.testing.assert_array_equal(picks.weights, weights)
+    np.testing.assert_allclose(picks.kept, 1.0, rtol=1e-6)
+
+
+def test_an_always_on_expert_comes_first_at_any_price_and_its_weight_covers_nothing() -> None:
+    scores = np.array([[0.4, 0.3, 0.2, 0.1, 0, 0, 0, 1e4]], np.float32)
+    mixing = np.array([[0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0.9]], np.float32)
+    dear = plan(k_min=1, k_max=4, coverage=0.5, threshold=0.0, price=(0.0,) * 7 + (1e9,), scale=0.0)
+    assert run_separate(dear, scores, mixing).experts[0, 0] == 7
+    cheap = run_separate(plan(k_min=1, k_max=4, coverage=0.5, threshold=0.0), scores, mixing)
+    assert cheap.experts[0].tolist() == [7, 0, 1, -1], "0.4 and 0.3 cover a half; 0.9 would have covered it alone"
+    np.testing.assert_allclose(cheap.kept, 1.6 / 1.6)
+
+
+def test_an_always_on_expert_that_nobody_serves_is_replaced_and_counted() -> None:
+    scores = np.array([[0.4, 0.3, 0.2, 0.1, 0, 0, 0, 1e4]], np.float32)
+    hosts = tuple((Share(0, 1.0),) for _ in range(7)) + ((),)
+    picks = run_separate(plan(k_min=3, k_max=3, hosts=hosts), scores, scores / 2)
+    assert picks.experts[0].tolist() == [0, 1, 2] and int(np.sum(picks.rerouted)) == 1
