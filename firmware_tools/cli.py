@@ -13,6 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from firmware_tools.bench_cli import release, reserve, virtual
+from firmware_tools.identity_cli import identity, init
 from hil_config.errors import EnvironmentFault, UsageError
 
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -21,6 +23,10 @@ JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON objec
 @click.group()
 def bench() -> None:
     """Look at a bench and at what this machine has."""
+
+
+for _command in (init, identity, reserve, release, virtual):
+    bench.add_command(_command)
 
 
 @bench.command()

@@ -23,6 +23,10 @@ OURS = ("hil_config", "models", "node_agent", "ground_controller", "firmware_too
 GROUPS: dict[str, tuple[str, str]] = {
     "bench": ("firmware_tools.cli:bench", "Look at a bench and at what this machine has."),
     "flash": ("firmware_tools.flash.cli:flash", "Write images to the disks of boards and prove them."),
+    "firstboot": ("firmware_tools.firstboot.cli:firstboot", "Prepare flashed cards for their first boot."),
+    "power": ("firmware_tools.power.cli:power", "Switch boards on and off, and prove it."),
+    "console": ("firmware_tools.console.cli:console", "Talk to a board over its serial line."),
+    "provision": ("firmware_tools.provision.cli:provision", "Enrol boards and see their agents come up."),
     "config": ("hil_config.schema.cli:config", "Check and describe bench and campaign files."),
     "models": ("models.cli:models", "Build, show and verify model shards."),
     "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),

@@ -38,6 +38,7 @@ class RemoteFile(io.RawIOBase):
         try:
             response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
+            error.close()
             raise LinkError(
                 f"{self.url}: the server answers {error.code} {error.reason}", "check the address"
             ) from error

@@ -1,0 +1,102 @@
+"""What the agents of a bench say about themselves at its broker: who is there, and since which boot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.tls import BROKER, check_accepted, client_context, explain, identity_files
+from hil_config.wire import topics
+from hil_config.wire.messages import Status, decode
+
+
+class BrokerWatch:
+    """Retained and live statuses by node, while it is open. Args: `identity`, folder of a bench; None: in the clear.
+
+    Raises:
+        LinkError: on entry, if the broker is not there or refuses us.
+    """
+
+    def __init__(self, bench: str, host: str, port: int, identity: Path | None) -> None:
+        self._bench, self._host, self._port = bench, host, port
+        self._changed = threading.Condition()
+        self.statuses: dict[str, Status] = {}
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._tls = None if identity is None else client_context(identity_files(identity / "monitor"), BROKER)
+        if self._tls is not None:
+            self._client.tls_set_context(self._tls)
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+
+    def __enter__(self) -> BrokerWatch:
+        place, hint = f"broker {self._host}:{self._port}", "start it: hil bench init prints how"
+        try:
+            if self._tls is not None:
+                check_accepted((self._host, self._port), self._tls)
+            self._client.connect(self._host, self._port, keepalive=10)
+        except LinkError as error:
+            raise LinkError(f"{place}: {error.message}", hint) from error
+        except OSError as error:
+            raise LinkError(f"{place}: {explain(error)}", hint) from error
+        self._client.loop_start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
+        if not reason.is_failure:
+            client.subscribe(topics.address(self._bench, "+", topics.STATUS), qos=1)
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        try:
+            status = decode(bytes(message.payload), Status)
+        except RemoteProtocolError:
+            return
+        with self._changed:
+            self.statuses[status.node] = status
+            self._changed.notify_all()
+
+    def known(self, node: str, timeout_s: float = 3.0) -> Status | None:
+        """What is retained about a node, or None if nothing has come within `timeout_s` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: node in self.statuses, timeout_s)
+            return self.statuses.get(node)
+
+    def wait(self, node: str, wanted: Callable[[Status | None], bool], timeout_s: float) -> Status | None:
+        """The node's status once `wanted` accepts it; LinkError after `timeout_s` seconds, with what there was."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not wanted(self.statuses.get(node)):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    last = self.statuses.get(node)
+                    said = f"last heard: {last.state}, boot {last.boot_id}" if last else "never heard of"
+                    raise LinkError(
+                        f"node {node}: not as wanted at the broker within {timeout_s:.0f} s ({said})",
+                        f"hil console {node}; on the board: /var/log/hil-agent.log",
+                    )
+                self._changed.wait(left_s)
+            return self.statuses.get(node)
+
+    def wait_online(self, node: str, timeout_s: float, not_boot: str = "") -> Status:
+        """Its status once it is there in another boot than `not_boot`."""
+        found = self.wait(node, lambda s: s is not None and s.state != "offline" and s.boot_id != not_boot, timeout_s)
+        assert found is not None
+        return found
+
+    def wait_offline(self, node: str, timeout_s: float) -> None:
+        """Until its last will has arrived."""
+        self.wait(node, lambda s: s is None or s.state == "offline", timeout_s)

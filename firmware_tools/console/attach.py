@@ -1,0 +1,94 @@
+"""Attach to a board's console; its owning process is started if there is none."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from firmware_tools.state import State
+from hil_config.errors import HardwareError
+
+START_S = 10.0
+
+
+def socket_path(board: str, state: State) -> Path:
+    """Short, since a Unix socket's path may have no more than 107 bytes."""
+    name = hashlib.sha256(f"{state.folder}/{board}".encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"hil-{os.getuid()}-{name}.console"
+
+
+def log_path(board: str, state: State) -> Path:
+    """Everything the console has said, a time before every line."""
+    return state.path("consoles", board, ".log")
+
+
+def open_console(board: str, url: str, baud: int, state: State) -> socket.socket:
+    """A connection to the console: what it said last comes first, then what it says.
+
+    Raises:
+        HardwareError: the owning process does not start.
+    """
+    with open(state.path("consoles", board, ".lock"), "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = _connected(socket_path(board, state))
+        return found or _started(board, url, baud, state)
+
+
+def close_console(board: str, state: State) -> None:
+    """End the owning process, if there is one."""
+    note = state.path("consoles", board, ".pid")
+    try:
+        number = int(note.read_text())
+        if str(socket_path(board, state)).encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+            os.kill(number, signal.SIGTERM)
+            deadline = time.monotonic() + START_S
+            pause = threading.Event()
+            while socket_path(board, state).exists() and time.monotonic() < deadline:
+                pause.wait(0.02)
+            try:
+                os.waitpid(number, 0)
+            except ChildProcessError:
+                pass  # another command had started it
+        note.unlink()
+    except (OSError, ValueError):
+        return
+
+
+def _connected(path: Path) -> socket.socket | None:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(str(path))
+        return sock
+    except OSError:
+        sock.close()
+        return None
+
+
+def _started(board: str, url: str, baud: int, state: State) -> socket.socket:
+    path, trouble = socket_path(board, state), state.path("consoles", board, ".err")
+    words = ["--url", url, "--baud", str(baud), "--socket", str(path), "--log", str(log_path(board, state))]
+    with open(trouble, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "firmware_tools.console.owner", *words],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    state.path("consoles", board, ".pid").write_text(str(process.pid))
+    pause = threading.Event()
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        found = _connected(path)
+        if found is not None:
+            process.returncode = 0  # it stays; `close_console` ends it
+            return found
+        pause.wait(0.02)
+    said = trouble.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+    raise HardwareError(f"board {board}: console {url} has no owner: {said[0]}", f"see {trouble}")

@@ -1,0 +1,58 @@
+"""`hil firstboot`: put what a board needs on its first boot onto its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import msgspec
+
+from firmware_tools.bench_file import BENCH_OPTION, boards_of
+from firmware_tools.firstboot.job import Extra, prepare
+from firmware_tools.flash.disk import System, find_disk
+from firmware_tools.flash.guard import check_target
+from firmware_tools.flash.job import disk_of
+from firmware_tools.fleet import on_all, worst
+from firmware_tools.reservation import check_free
+from firmware_tools.state import State
+
+FILE = click.Path(path_type=Path, exists=True)
+
+
+@click.command()
+@click.argument("boards", nargs=-1, required=True, metavar="BOARD...")
+@click.option("--shards", type=FILE, help="Folder of a signed model to take along.")
+@click.option("--trust", multiple=True, type=FILE, help="Public key (.pub) of whoever signs models.")
+@click.option("--ssh-key", type=FILE, help="Public SSH key of whoever may log in.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@BENCH_OPTION
+def firstboot(
+    boards: tuple[str, ...], shards: Path | None, trust: tuple[Path, ...], ssh_key: Path | None, as_json: bool,
+    bench_file: Path,
+) -> None:  # fmt: skip
+    """Write name, user, authority, one-time token and agent onto the boot partition of flashed cards."""
+    bench, chosen = boards_of(bench_file, boards)
+    state, by_name = State(bench_file), {board.name: board for board in chosen}
+    keys = tuple(path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in trust)
+    extra = Extra(str(shards or ""), keys, ssh_key.read_text(encoding="utf-8") if ssh_key else "")
+
+    def work(name: str) -> object:
+        board = by_name[name]
+        check_free(name, state)
+        disk_of(name, board.disk)
+        assert board.disk is not None
+        disk = find_disk(board.disk, System())
+        check_target(disk, int(board.disk.max_gb * 1e9), System())
+        with state.busy(name, "hil firstboot"):
+            return prepare(board, bench, disk.node, extra, state)
+
+    outcomes = on_all(list(by_name), work)
+    if as_json:
+        click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes)}))
+    for one in outcomes if not as_json else ():
+        if not one.error:
+            click.echo(f"{one.board}: first boot written and read back; put the card in and switch on")
+    error = worst(outcomes)
+    if error is not None:
+        raise error

@@ -1,0 +1,78 @@
+"""Files onto the boot (FAT) partition of an image or card with mtools: no mount, and no root for image files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from firmware_tools.flash.partitions import boot_partition, read_partitions
+from hil_config.errors import EnvironmentFault, HardwareError
+
+TIMEOUT_S = 120.0
+
+
+class BootPartition:
+    """The boot partition of `disk`, an image file or a block device. Args: `folder` on it that is ours.
+
+    Raises:
+        DataFileError: it has none. EnvironmentFault: mtools is not installed, or the disk cannot be opened.
+    """
+
+    def __init__(self, disk: str) -> None:
+        if not shutil.which("mcopy"):
+            raise EnvironmentFault("mtools is not installed", "apt install mtools")
+        try:
+            with open(disk, "rb", buffering=0) as file:
+                parts = read_partitions(lambda offset, length: os.pread(file.fileno(), length, offset))
+        except OSError as error:
+            raise EnvironmentFault(f"{disk}: cannot be read: {error.strerror}", "check its path and mode") from error
+        self.disk = disk
+        self._drive = f"{disk}@@{boot_partition(parts, disk).begin}"
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """What lies in a folder; empty where there is none."""
+        done = self._run("mdir", "-b", "-i", self._drive, f"::/{folder}", check=False)
+        lines = [line.strip().rstrip("/").rpartition("/")[2] for line in done.stdout.decode().splitlines()]
+        return tuple(line for line in lines if line) if done.returncode == 0 else ()
+
+    def read(self, name: str) -> bytes:
+        """One file."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            self._run("mcopy", "-n", "-i", self._drive, f"::/{name}", str(copy))
+            return copy.read_bytes()
+
+    def write(self, files: dict[str, bytes], folder: str = "") -> None:
+        """Write files, an own folder replaced as a whole, and read every byte back.
+
+        Raises:
+            HardwareError: what is read back differs.
+        """
+        place = f"{folder}/" if folder else ""
+        with tempfile.TemporaryDirectory() as name:
+            home = Path(name)
+            if folder:
+                self._run("mdeltree", "-i", self._drive, f"::/{folder}", check=False)
+                self._run("mmd", "-i", self._drive, f"::/{folder}")
+            for file, data in files.items():
+                (home / file).write_bytes(data)
+                self._run("mcopy", "-o", "-i", self._drive, str(home / file), f"::/{place}{file}")
+        with open(self.disk, "rb") as disk:
+            os.fsync(disk.fileno())
+            os.posix_fadvise(disk.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for file, data in files.items():
+            if self.read(f"{place}{file}") != data:
+                raise HardwareError(f"{self.disk}: {place}{file} reads back differently", "flash the card again")
+
+    def _run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C"}
+        done = subprocess.run(
+            words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+        if check and done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+            raise EnvironmentFault(f"{self.disk}: {words[0]}: {said[0]}", "is the card writable, and not full?")
+        return done

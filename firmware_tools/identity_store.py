@@ -1,0 +1,208 @@
+"""The folder that `hil bench init` makes: the authority, who has which certificate, who was revoked, open tokens.
+
+ca.pem ca.key.pem crl.pem       the authority; its key never leaves this folder
+broker/ ground/ monitor/        identities whose keys are made here (certificate, key, ca, crl)
+boards/NAME.pem                 certificates of boards; their keys are on the boards
+command.key.pem .pub.pem        the controller's key for orders
+issued.json                     every certificate, also the revoked ones
+tokens/NAME.json                SHA-256 of a one-time enrolment token, and when it ends
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from firmware_tools import identity as x509
+from firmware_tools.state import write_whole
+from hil_config.errors import ConfigError, SafetyRefusal, UsageError
+
+TOKEN_S = 7 * 86_400
+OWN = (x509.BROKER, x509.GROUND, x509.MONITOR)
+"""Parties whose keys are made on the ground."""
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """One certificate; `serial` in hexadecimal, `ends` in Unix seconds."""
+
+    name: str
+    serial: str
+    ends: float
+    revoked: bool = False
+    addresses: tuple[str, ...] = ()
+
+    def days_left(self, now_s: float) -> float:
+        return (self.ends - now_s) / 86_400
+
+
+class Register(msgspec.Struct, frozen=True):
+    """issued.json"""
+
+    bench: str
+    certificates: tuple[Issued, ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True):
+    """tokens/NAME.json"""
+
+    token: str
+    ends: float
+
+
+class IdentityStore:
+    """Args: `folder`, made by `create`.
+
+    Raises:
+        ConfigError: it is not there or not complete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._register = msgspec.json.decode((folder / "issued.json").read_bytes(), type=Register)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{folder}: is no identity folder: {error}", "make one: hil bench init") from error
+        self._authority = x509.Authority.read(folder)
+
+    @classmethod
+    def create(cls, folder: Path, bench: str, addresses: tuple[str, ...]) -> IdentityStore:
+        """A new authority with the certificates of broker, ground and monitor.
+
+        Raises:
+            SafetyRefusal: there is one already; a new authority would make every board's certificate worthless.
+        """
+        if (folder / "issued.json").exists():
+            raise SafetyRefusal(
+                f"{folder}: has an authority already; a new one would lock every enrolled board out",
+                "go on with it, or choose another folder",
+            )
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        x509.Authority.create(bench).write(folder)
+        private, public = x509.make_command_key()
+        x509.write_private(folder / x509.COMMAND_KEY_FILE, private)
+        x509.write_private(folder / x509.COMMAND_PUBLIC_FILE, public, 0o644)
+        write_whole(folder / "issued.json", msgspec.json.encode(Register(bench)))
+        store = cls(folder)
+        store.issue(x509.BROKER, addresses)
+        for name in (x509.GROUND, x509.MONITOR):
+            store.issue(name)
+        store._revocations()
+        return store
+
+    @property
+    def bench(self) -> str:
+        return self._register.bench
+
+    @property
+    def ca(self) -> bytes:
+        """The authority's certificate (PEM)."""
+        return self._authority.certificate
+
+    def rows(self) -> tuple[Issued, ...]:
+        """Every certificate that was not replaced, oldest first."""
+        return self._register.certificates
+
+    def valid(self, name: str) -> Issued | None:
+        """The certificate in force of a party, or None."""
+        found = [one for one in self._register.certificates if one.name == name and not one.revoked]
+        return found[-1] if found else None
+
+    def issue(self, name: str, addresses: tuple[str, ...] = (), days: float = x509.CERTIFICATE_DAYS) -> Issued:
+        """An identity of the ground side, key and all, in FOLDER/NAME.
+
+        Raises:
+            UsageError: a board's key is made on the board.
+        """
+        if name not in OWN:
+            raise UsageError(f"{name}: a board makes its own key", f"enrol it: hil provision {name}")
+        made = self._authority.issue(name, days, addresses)
+        x509.write_identity(self.folder / name, made)
+        return self._note(name, made.certificate, addresses)
+
+    def sign(self, name: str, request: bytes, days: float = x509.CERTIFICATE_DAYS) -> bytes:
+        """A board's certificate from its request; FOLDER/boards/NAME.pem keeps a copy."""
+        if name in OWN:
+            raise UsageError(f"{name}: is not a board", "choose another name for the board")
+        certificate = self._authority.sign(request, name, days)
+        x509.write_private(self.folder / "boards" / f"{name}.pem", certificate, 0o644)
+        self._note(name, certificate, ())
+        return certificate
+
+    def renew(self, name: str, days: float = x509.CERTIFICATE_DAYS) -> Issued:
+        """A new key and certificate for a party of the ground side; the old one is not revoked."""
+        old = self.valid(name)
+        if old is None:
+            raise ConfigError(f"{name}: has no certificate in force", "see: hil bench identity list")
+        return self.issue(name, old.addresses, days)
+
+    def revoke(self, name: str) -> tuple[Issued, ...]:
+        """Every certificate of `name` goes on the revocation list; the broker reads it when it is started again."""
+        if not any(one.name == name for one in self._register.certificates):
+            raise ConfigError(f"{name}: was never given a certificate", "see: hil bench identity list")
+        rows = tuple(
+            msgspec.structs.replace(one, revoked=True) if one.name == name else one
+            for one in self._register.certificates
+        )
+        self._keep(rows)
+        self._revocations()
+        return tuple(one for one in rows if one.name == name)
+
+    def make_token(self, name: str) -> str:
+        """A new one-time token for a board's enrolment; an older one ends."""
+        token = secrets.token_urlsafe(24)
+        folder = self.folder / "tokens"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        kept = Token(token, time.time() + TOKEN_S)
+        write_whole(folder / f"{name}.json", msgspec.json.encode(kept))
+        return token
+
+    def enrol(self, name: str, proof: str, request: bytes) -> bytes:
+        """The certificate for a board's request, if it knows the token it was given; the token is then spent.
+
+        Args:
+            proof: SHA-256 (hex) of token, request, token: it crosses a console that is logged, the token does not.
+
+        Raises:
+            SafetyRefusal: no token is open, it is another one, or it has ended.
+        """
+        path = self.folder / "tokens" / f"{name}.json"
+        again = f"write a new one onto its card: hil firstboot {name}"
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=Token)
+        except (OSError, ValueError) as error:
+            raise SafetyRefusal(f"board {name}: no enrolment token is open, or it was used before", again) from error
+        if time.time() > kept.ends:
+            raise SafetyRefusal(f"board {name}: its enrolment token ended on {_day(kept.ends)}", again)
+        wanted = hashlib.sha256(kept.token.encode() + request + kept.token.encode()).hexdigest()
+        if not hmac.compare_digest(wanted.encode(), proof.encode()):
+            raise SafetyRefusal(f"board {name}: does not know the enrolment token that was given to it", again)
+        certificate = self.sign(name, request)
+        path.unlink()
+        return certificate
+
+    def _note(self, name: str, certificate: bytes, addresses: tuple[str, ...]) -> Issued:
+        read = x509.read_certificate(certificate)
+        issued = Issued(name, f"{read.serial:x}", read.not_after.timestamp(), False, addresses)
+        self._keep((*self._register.certificates, issued))
+        return issued
+
+    def _keep(self, rows: tuple[Issued, ...]) -> None:
+        self._register = Register(self.bench, rows)
+        write_whole(self.folder / "issued.json", msgspec.json.format(msgspec.json.encode(self._register)))
+
+    def _revocations(self) -> None:
+        serials = tuple(int(one.serial, 16) for one in self._register.certificates if one.revoked)
+        listed = self._authority.revocations(serials, x509.CA_DAYS)
+        for folder in (self.folder, *(self.folder / name for name in OWN)):
+            x509.write_private(folder / x509.CRL_FILE, listed, 0o644)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d")

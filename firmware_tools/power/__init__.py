@@ -1,0 +1,1 @@
+"""Power switches, one small file each, and the proof that off is off."""

@@ -1,0 +1,114 @@
+"""Switch one board and prove it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from firmware_tools.broker_watch import BrokerWatch
+from firmware_tools.console.attach import open_console
+from firmware_tools.power.proof import Evidence, Proof, conclude, console_witness, port_witness
+from firmware_tools.power.registry import backend, switch_of
+from firmware_tools.power.spec import Switch
+from firmware_tools.reservation import check_free
+from firmware_tools.state import State
+from hil_config.errors import HilError, LinkError
+
+if TYPE_CHECKING:
+    from hil_config.schema.bench import Bench, Board
+
+OFF_S = 3.0
+"""How long a cycle stays off: capacitors of a board's supply empty in about a second."""
+
+WILL_S, BACK_S = 30.0, 240.0
+Action = Literal["on", "off", "cycle", "status"]
+
+
+def prepare_switch(board: Board, bench: Bench, state: State) -> Switch:
+    """The board's switch; for a virtual board its machine is written down first, where any command finds it."""
+    switch = switch_of(board)
+    if switch.via != "virtual":
+        return switch
+    from firmware_tools.virtual.machine import machine_of
+
+    path = state.path("virtual", board.name)
+    if switch.at:
+        return switch
+    kept = state.write("virtual", board.name, machine_of(bench, board, state))
+    assert kept == path
+    return msgspec.structs.replace(switch, at=str(path))
+
+
+def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable[[str], None]) -> Proof:
+    """Do it.
+
+    Raises:
+        HardwareError: the switch fails, or the board lives after off. SafetyRefusal: somebody else holds the board.
+    """
+    switch = prepare_switch(board, bench, state)
+    module = backend(switch)
+    if action == "status":
+        said = module.status(switch)
+        return Proof(board.name, {True: "on", False: "off", None: "unknown"}[said], (), False)
+    check_free(board.name, state)
+    with state.busy(board.name, f"hil power {action}"), ExitStack() as stack:
+        watch = _watch(bench, stack)
+        before = ""
+        if watch is not None and action in ("off", "cycle"):
+            status = watch.known(board.name)
+            before = status.boot_id if status is not None and status.state != "offline" else ""
+        if action == "on":
+            module.switch(switch, True)
+            return Proof(board.name, "on", (), False)
+        module.switch(switch, False)
+        tell(f"{board.name}: switched off, proving it")
+        proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
+        if action == "off":
+            return proof
+        threading.Event().wait(OFF_S)
+        module.switch(switch, True)
+        boot = ""
+        if watch is not None and before:
+            tell(f"{board.name}: on again, waiting for another boot than {before}")
+            boot = watch.wait_online(board.name, BACK_S, before).boot_id
+        return msgspec.structs.replace(proof, switched="cycle", boot_id=boot, proved=proof.proved or bool(boot))
+
+
+def _watch(bench: Bench, stack: ExitStack) -> BrokerWatch | None:
+    """The broker, if there is one that can be reached; without it there is a witness less."""
+    if bench.identity is None or not bench.broker.port:
+        return None
+    try:
+        watch = BrokerWatch(bench.bench, bench.broker.host, bench.broker.port, Path(bench.identity))
+        stack.enter_context(watch)
+        return watch
+    except HilError:
+        return None
+
+
+def _witnesses(
+    board: Board, watch: BrokerWatch | None, before: str, state: State, stack: ExitStack
+) -> tuple[Callable[[], Evidence], ...]:
+    found: list[Callable[[], Evidence]] = []
+    console, ssh = board.console, board.ssh
+    if console is not None:
+        sock = stack.enter_context(open_console(board.name, console.port, console.baud, state))
+        found.append(lambda: console_witness(sock))
+    if watch is not None and before:
+        found.append(lambda: _will(watch, board.name))
+    if ssh is not None:
+        found.append(lambda: port_witness("ssh", ssh.host, ssh.port))
+    return tuple(found)
+
+
+def _will(watch: BrokerWatch, node: str) -> Evidence:
+    try:
+        watch.wait_offline(node, WILL_S)
+    except LinkError as error:
+        return Evidence("broker", "alive", error.message)
+    return Evidence("broker", "silent", "the agent's last will has arrived")

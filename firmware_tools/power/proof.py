@@ -1,0 +1,93 @@
+"""Off is proved, not believed: hubs and plugs report "off" while the board still lives.
+
+Evidence: the console says nothing although it is asked, the agent's last will arrives at the broker, the board's data
+and shell ports do not answer. After on: something is heard again, and the agent comes back with another boot id.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from hil_config.errors import HardwareError
+
+SILENT_S = 2.0
+ASK_S = 0.3
+Verdict = Literal["silent", "alive", "no way to tell"]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What one witness saw."""
+
+    witness: str
+    verdict: Verdict
+    detail: str = ""
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """`proved` only if somebody could tell and nobody saw life."""
+
+    board: str
+    switched: str
+    evidence: tuple[Evidence, ...]
+    proved: bool
+    boot_id: str = ""
+
+
+def console_witness(console: socket.socket, window_s: float = SILENT_S) -> Evidence:
+    """Ask with carriage returns; a living board echoes or prints.
+
+    What was in the line before is read away first.
+    """
+    console.settimeout(ASK_S)
+    _drain(console)
+    heard, deadline = 0, time.monotonic() + window_s
+    while time.monotonic() < deadline:
+        try:
+            console.sendall(b"\r")
+            heard += len(console.recv(4096))
+        except TimeoutError:
+            continue
+        except OSError as error:
+            return Evidence("console", "no way to tell", str(error))
+    detail = f"{heard} bytes within {window_s:g} s" if heard else f"nothing within {window_s:g} s though asked"
+    return Evidence("console", "alive" if heard else "silent", detail)
+
+
+def _drain(console: socket.socket) -> None:
+    deadline = time.monotonic() + 1.0
+    try:
+        while console.recv(65_536) and time.monotonic() < deadline:
+            continue
+    except TimeoutError:
+        return
+
+
+def port_witness(name: str, host: str, port: int) -> Evidence:
+    """Whether something on the board still takes connections."""
+    try:
+        socket.create_connection((host, port), 1.0).close()
+    except OSError as error:
+        return Evidence(name, "silent", f"{host}:{port}: {error.strerror or error}")
+    return Evidence(name, "alive", f"{host}:{port} takes connections")
+
+
+def conclude(board: str, witnesses: tuple[Callable[[], Evidence], ...]) -> Proof:
+    """Ask every witness.
+
+    Raises:
+        HardwareError: one of them saw the board alive.
+    """
+    evidence = tuple(ask() for ask in witnesses)
+    alive = [one for one in evidence if one.verdict == "alive"]
+    if alive:
+        seen = "; ".join(f"{one.witness}: {one.detail}" for one in alive)
+        raise HardwareError(
+            f"board {board}: its switch says off, but it lives ({seen})",
+            "is it the right outlet? USB hubs often keep VBUS up, and a serial adapter can feed a board",
+        )
+    return Proof(board, "off", evidence, any(one.verdict == "silent" for one in evidence))

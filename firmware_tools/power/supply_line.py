@@ -1,0 +1,29 @@
+"""A laboratory supply on a serial line: one question, one answer."""
+
+from __future__ import annotations
+
+from firmware_tools.power.spec import Switch
+from hil_config.errors import HardwareError
+
+TIMEOUT_S = 2.0
+
+
+def ask(spec: Switch, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0) -> bytes:
+    """Send orders, then a question, and read its answer: `length` bytes, or a line if 0."""
+    import serial
+
+    try:
+        with serial.serial_for_url(spec.at, baudrate=baud, timeout=TIMEOUT_S, write_timeout=TIMEOUT_S) as line:
+            for order in orders:
+                line.write(f"{order}{end}".encode())
+                line.flush()
+            line.reset_input_buffer()
+            line.write(f"{question}{end}".encode())
+            answer: bytes = line.read(length) if length else line.read_until(b"\n")
+    except (OSError, serial.SerialException) as error:
+        raise HardwareError(f"board {spec.board}: supply at {spec.at}: {error}", "check cable and port name") from error
+    if not answer:
+        raise HardwareError(
+            f"board {spec.board}: supply at {spec.at} does not answer {question}", "check its baud rate"
+        )
+    return answer

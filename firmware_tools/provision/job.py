@@ -1,0 +1,146 @@
+"""Provision one board: reach it, look, set its clock, enrol it, see it come to the broker. Safe to repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from firmware_tools.broker_watch import BrokerWatch
+from firmware_tools.firstboot.payload import HOME
+from firmware_tools.identity import WARN_DAYS, read_certificate
+from firmware_tools.identity_store import IdentityStore
+from firmware_tools.provision.shell import Shell
+from firmware_tools.state import State, utc_now
+from hil_config.errors import ConfigError, HardwareError
+
+CLOCK_S = 30.0
+_PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----")
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the board has. `days_left` of its certificate, None without one that fits."""
+
+    name: str
+    first_boot: str
+    slot: str
+    clock_error_s: float
+    days_left: float | None
+    has_request: bool
+
+
+class Provisioned(msgspec.Struct, frozen=True):
+    """Receipt; `changed` is empty if everything was in order."""
+
+    kind: str
+    board: str
+    found: Found
+    changed: tuple[str, ...]
+    boot_id: str
+    certificate_serial: str
+    ended: str
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds for each step; emulated boards are tens of times slower than real ones."""
+
+    shell_s: float = 180.0
+    command_s: float = 60.0
+    online_s: float = 120.0
+
+
+def look(shell: Shell, name: str, store: IdentityStore, limits: Timeouts) -> Found:
+    """Read only."""
+    read = "cat /etc/hil/firstboot.done 2>/dev/null; echo =; readlink /opt/hil/current; echo =; date +%s; echo =; "
+    _, out = shell.run(
+        f"{read}cat {HOME}/certificate.pem 2>/dev/null; echo =; ls {HOME}/request.pem 2>/dev/null; echo =",
+        limits.command_s,
+    )
+    parts = [part.strip() for part in out.split("\n=")]
+    if len(parts) < 5:
+        raise HardwareError(f"board {name}: its answer cannot be read: {out[-200:]!r}", f"hil console {name}")
+    clock = re.search(r"(\d{6,})\s*$", parts[2])
+    error_s = float(clock[1]) - time.time() if clock else 0.0
+    return Found(
+        name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], round(error_s, 1), _days_left(parts[3], name, store),
+        "request.pem" in parts[4],
+    )  # fmt: skip
+
+
+def _last(text: str) -> str:
+    return text.splitlines()[-1].lstrip("=").strip() if text else ""
+
+
+def _days_left(text: str, name: str, store: IdentityStore) -> float | None:
+    match = _PEM.search(text)
+    if match is None:
+        return None
+    try:
+        read = read_certificate(match[0].encode())
+    except ConfigError:
+        return None
+    mine = store.valid(name)
+    if read.name != name or mine is None or f"{read.serial:x}" != mine.serial:
+        return None
+    return read.days_left()
+
+
+def provision(
+    name: str, shell: Shell, store: IdentityStore, watch: BrokerWatch | None, state: State, limits: Timeouts,
+    tell: Callable[[str], None],
+) -> tuple[Provisioned, Path]:  # fmt: skip
+    """Bring a board that has had its first boot into service.
+
+    Args:
+        watch: the bench's broker; without it the agent is not waited for.
+
+    Raises:
+        HardwareError: the board does not do its part; says at which step. SafetyRefusal: its token is not ours.
+    """
+    found = look(shell, name, store, limits)
+    if not found.first_boot:
+        raise HardwareError(
+            f"board {name}: has had no first boot of ours", f"write it onto its card: hil firstboot {name}"
+        )
+    changed: list[str] = []
+    if abs(found.clock_error_s) > CLOCK_S:
+        shell.must(f"date -u -s @{int(time.time())}", "setting the clock", limits.command_s)
+        changed.append(f"clock set, it was {found.clock_error_s:+.0f} s")
+        tell("clock set")
+    if found.days_left is None or found.days_left < WARN_DAYS:
+        _enrol(name, shell, store, limits, found.days_left is None)
+        changed.append("enrolled" if found.days_left is None else "certificate renewed")
+        tell(changed[-1])
+    boot_id = ""
+    if watch is not None:
+        tell("waiting for the agent at the broker")
+        boot_id = watch.wait_online(name, limits.online_s).boot_id
+    now = store.valid(name)
+    receipt = Provisioned("provision", name, found, tuple(changed), boot_id, now.serial if now else "", utc_now())
+    return receipt, state.receipt(name, "provision", receipt)
+
+
+def _enrol(name: str, shell: Shell, store: IdentityStore, limits: Timeouts, first: bool) -> None:
+    """The request comes from the board, the certificate goes back; the key stays where it was made."""
+    out = shell.must(f"cat {HOME}/request.pem", "reading its certificate request", limits.command_s)
+    match = _PEM.search(out)
+    if match is None:
+        raise HardwareError(f"board {name}: its certificate request cannot be read", "run the command again")
+    request = match[0].encode() + b"\n"
+    if first:
+        token = "/etc/hil/token"
+        out = shell.must(f"cat {token} {HOME}/request.pem {token} | sha256sum", "proving its token", limits.command_s)
+        proof = re.search(r"\b[0-9a-f]{64}\b", out)
+        certificate = store.enrol(name, proof[0] if proof else "", request)
+    else:
+        certificate = store.sign(name, request)
+    shell.put(f"{HOME}/certificate.pem", certificate)
+    listed = (store.folder / "crl.pem").read_bytes()
+    shell.put(f"{HOME}/crl.pem", listed, "644")
+    shell.must("rm -f /etc/hil/token", "removing its spent token", limits.command_s)
+    digest = hashlib.sha256(certificate).hexdigest()
+    shell.must(f"sha256sum {HOME}/certificate.pem | grep -q {digest}", "checking its certificate", limits.command_s)

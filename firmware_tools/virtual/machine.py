@@ -1,0 +1,189 @@
+"""One emulated board: what QEMU is told, whether it runs, on and off.
+
+The guest reaches the bench's broker and the other boards' data ports on this machine, and nothing else
+(`restrict=on` with one forwarding each); its own data port is forwarded from loopback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from firmware_tools.state import State
+from firmware_tools.virtual import qmp, recipe
+from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
+
+GUEST_ADDRESS, GUEST_DATA_PORT = "10.0.2.15", 7070
+BROKER_ADDRESS, BROKER_PORT = "10.0.2.100", 8883
+FIRST_PEER = 101
+START_S, END_S = 20.0, 10.0
+
+
+class Forward(msgspec.Struct, frozen=True):
+    """What the guest calls `guest` is `port` on this machine."""
+
+    guest: str
+    port: int
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Everything that is needed to start it; kept beside the bench file so that any command can."""
+
+    name: str
+    disk: str
+    kernel: str
+    initrd: str
+    console_port: int
+    data_port: int
+    forwards: tuple[Forward, ...]
+    folder: str
+
+    @property
+    def qmp_socket(self) -> Path:
+        """Short, since a Unix socket's path may have no more than 107 bytes."""
+        name = hashlib.sha256(f"{self.folder}/{self.name}".encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"hil-{os.getuid()}-{name}.qmp"
+
+    @property
+    def pid_file(self) -> Path:
+        return Path(self.folder) / f"{self.name}.pid"
+
+    @property
+    def console_log(self) -> Path:
+        return Path(self.folder) / f"{self.name}.console.raw"
+
+
+def peer_address(index: int) -> tuple[str, int]:
+    """Under which a guest reaches the data port of the bench's board number `index` (from 0)."""
+    return f"10.0.2.{FIRST_PEER + index}", GUEST_DATA_PORT
+
+
+def machine_of(bench: object, board: object, state: State) -> Machine:
+    """The machine that a bench file's virtual board is; kernel and initial file system come from the build's cache.
+
+    Raises:
+        ConfigError: the board's console or disk is not what a virtual board has. EnvironmentFault: nothing was built.
+    """
+    from firmware_tools.virtual.build import cached
+
+    name, console, disk = getattr(board, "name"), getattr(board, "console"), getattr(board, "disk")  # noqa: B009
+    if disk is None or disk.file is None:
+        raise ConfigError(f"board {name} is virtual and has no disk.file", "add `disk: {file: NAME.img, size_gb: 0.8}`")
+    if console is None or not console.port.startswith("socket://127.0.0.1:"):
+        raise ConfigError(
+            f"board {name} is virtual and has no console on loopback",
+            "add `console: {port: socket://127.0.0.1:PORT}` with a free port",
+        )
+    built = cached()
+    if built is None:
+        raise EnvironmentFault(f"board {name}: no virtual board was built here", "hil bench virtual build")
+    forwards = [Forward(f"{BROKER_ADDRESS}:{BROKER_PORT}", getattr(bench, "broker").port)]  # noqa: B009
+    for index, other in enumerate(getattr(bench, "boards")):  # noqa: B009
+        if other.name != name and other.data_port:
+            address, port = peer_address(index)
+            forwards.append(Forward(f"{address}:{port}", other.data_port))
+    return Machine(
+        name, disk.file, built.kernel, built.initrd, int(console.port.rpartition(":")[2]), getattr(board, "data_port"),  # noqa: B009
+        tuple(one for one in forwards if one.port), str(state.path("virtual", name).parent),
+    )  # fmt: skip
+
+
+def command(machine: Machine) -> list[str]:
+    """QEMU's command line."""
+    emulator = shutil.which("qemu-system-aarch64")
+    if emulator is None:
+        raise EnvironmentFault("qemu-system-aarch64 is not installed", "apt install qemu-system-arm")
+    relay = f"{sys.executable} -m firmware_tools.virtual.relay 127.0.0.1"
+    net = ["user,id=n0,restrict=on", *(f"guestfwd=tcp:{one.guest}-cmd:{relay} {one.port}" for one in machine.forwards)]
+    if machine.data_port:
+        net.append(f"hostfwd=tcp:127.0.0.1:{machine.data_port}-{GUEST_ADDRESS}:{GUEST_DATA_PORT}")
+    serial = hashlib.sha256(machine.name.encode()).hexdigest()[:12].upper()
+    return [
+        emulator, "-name", machine.name, "-M", "virt", "-cpu", "cortex-a76", "-smp", "1", "-m", str(recipe.MEMORY_MIB),
+        "-nographic", "-nodefaults", "-no-user-config",
+        "-kernel", machine.kernel, "-initrd", machine.initrd, "-append", "console=ttyAMA0 quiet panic=-1",
+        "-drive", f"file={machine.disk},format=raw,if=none,id=d0,cache=writeback",
+        "-device", f"nvme,drive=d0,serial=HIL{serial}",
+        "-netdev", ",".join(net), "-device", "virtio-net-pci,netdev=n0,romfile=",
+        "-chardev", f"socket,id=con,host=127.0.0.1,port={machine.console_port},server=on,wait=off,"
+                    f"logfile={machine.console_log},logappend=on",
+        "-serial", "chardev:con", "-qmp", f"unix:{machine.qmp_socket},server=on,wait=off",
+        "-pidfile", str(machine.pid_file),
+    ]  # fmt: skip
+
+
+def process_of(machine: Machine) -> int | None:
+    """Process id of the running emulator, or None."""
+    try:
+        number = int(machine.pid_file.read_text())
+        words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return number if str(machine.pid_file).encode() in words else None
+
+
+def start(machine: Machine) -> None:
+    """Switch on; nothing happens if it runs.
+
+    Raises:
+        HardwareError: it ended at once, with what QEMU said.
+    """
+    if process_of(machine) is not None:
+        return
+    if not Path(machine.disk).exists():
+        raise HardwareError(
+            f"board {machine.name}: {machine.disk} is not there", f"hil flash {machine.name} --image ..."
+        )
+    machine.qmp_socket.unlink(missing_ok=True)
+    log = Path(machine.folder) / f"{machine.name}.qemu.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command(machine), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    pause = threading.Event()
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+            raise HardwareError(f"board {machine.name}: the emulator ended at once: {said[0]}", f"see {log}")
+        if process_of(machine) is not None and machine.qmp_socket.exists():
+            # Nobody waits for it: it goes on when this command ends. Its end is seen through /proc.
+            process.returncode = 0
+            return
+        pause.wait(0.02)
+    process.kill()
+    process.wait()
+    raise HardwareError(f"board {machine.name}: the emulator did not start within {START_S:.0f} s", f"see {log}")
+
+
+def stop(machine: Machine) -> None:
+    """Cut the power: no shutdown, nothing is written any more."""
+    number = process_of(machine)
+    if number is None:
+        return
+    qmp.order(machine.qmp_socket, "quit")
+    pause = threading.Event()
+    deadline = time.monotonic() + END_S
+    while process_of(machine) is not None:
+        try:  # if this process started it, somebody must take its exit code
+            os.waitpid(number, os.WNOHANG)
+        except ChildProcessError:
+            pass
+        if time.monotonic() > deadline:
+            raise HardwareError(f"board {machine.name}: the emulator does not end", f"kill {number}")
+        pause.wait(0.02)
+    machine.pid_file.unlink(missing_ok=True)
+
+
+def reset(machine: Machine) -> None:
+    """The reset button."""
+    qmp.order(machine.qmp_socket, "system_reset")

@@ -1,0 +1,249 @@
+"""Each kind of power switch against a real counterpart: HTTP servers, ptys, programs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import stat
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from firmware_tools.power.registry import BACKENDS, backend
+from firmware_tools.power.spec import Switch
+from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
+
+
+class Plug:
+    """A plug's HTTP interface as its maker documents it."""
+
+    def __init__(self, kind: str) -> None:
+        self.on, self.stuck, self.password, plug = False, False, "", self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                plug.answer(self, getattr(plug, kind))
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def answer(self, handler: BaseHTTPRequestHandler, act: Callable[[str, dict[str, list[str]]], Any]) -> None:
+        wanted = "Basic " + base64.b64encode(f"admin:{self.password}".encode()).decode()
+        if self.password and handler.headers.get("Authorization") != wanted and act.__name__ == "shelly":
+            handler.send_response(401)
+            handler.send_header("WWW-Authenticate", 'Basic realm="plug"')
+            handler.end_headers()
+            return
+        parts = urlsplit(handler.path)
+        body = json.dumps(act(parts.path, parse_qs(parts.query))).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    def _set(self, on: bool) -> None:
+        if not self.stuck:
+            self.on = on
+
+    def shelly(self, path: str, query: dict[str, list[str]]) -> Any:
+        if path == "/rpc/Switch.Set":
+            was = self.on
+            self._set(query["on"] == ["true"])
+            return {"was_on": was}
+        assert path == "/rpc/Switch.GetStatus" and query["id"] == ["0"]
+        return {"id": 0, "source": "HTTP_in", "output": self.on, "apower": 4.2}
+
+    def tasmota(self, path: str, query: dict[str, list[str]]) -> Any:
+        assert path == "/cm"
+        if self.password and query.get("password") != [self.password]:
+            return {"WARNING": "Need user=<username>&password=<password>"}
+        words = query["cmnd"][0].split()
+        assert words[0] == "Power2"
+        if len(words) == 2:
+            self._set(words[1] == "On")
+        return {"POWER2": "ON" if self.on else "OFF"}
+
+
+@pytest.fixture
+def plug(request: pytest.FixtureRequest) -> Iterator[Plug]:
+    one = Plug(request.param)
+    thread = threading.Thread(target=one.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield one
+    one.server.shutdown()
+    one.server.server_close()
+    thread.join()
+
+
+def both_ways(spec: Switch, is_on: Callable[[], bool]) -> None:
+    module = backend(spec)
+    for on in (True, False, True, True, False):
+        module.switch(spec, on)
+        assert (is_on(), module.status(spec)) == (on, on)
+
+
+@pytest.mark.parametrize(("plug", "channel"), [("shelly", None), ("tasmota", 2)], indirect=["plug"])
+def test_plugs(plug: Plug, channel: int | None, tmp_path: Path) -> None:
+    via = "shelly" if channel is None else "tasmota"
+    both_ways(Switch("alpha", via, plug.url, channel), lambda: plug.on)
+    plug.password = "secret-word"
+    secret = tmp_path / "password"
+    secret.write_text("secret-word\n")
+    both_ways(Switch("alpha", via, plug.url, channel, password_file=str(secret)), lambda: plug.on)
+    with pytest.raises(HardwareError) as caught:
+        backend(Switch("alpha", via, plug.url, channel)).switch(Switch("alpha", via, plug.url, channel), True)
+    assert "secret-word" not in str(caught.value)
+    plug.password, plug.stuck = "", True
+    with pytest.raises(HardwareError, match="did not switch"):
+        backend(Switch("alpha", via, plug.url, channel)).switch(Switch("alpha", via, plug.url, channel), True)
+
+
+@pytest.mark.parametrize("via", ["shelly", "tasmota"])
+def test_no_plug_there(via: str) -> None:
+    spec = Switch("alpha", via, "http://127.0.0.1:9")
+    with pytest.raises(HardwareError, match=r"board alpha: plug at http://127\.0\.0\.1:9"):
+        backend(spec).status(spec)
+    secret = Switch("alpha", via, "http://127.0.0.1:9", password_file="/nonexistent/password")
+    with pytest.raises(ConfigError):
+        backend(spec).status(secret)
+
+
+class Supply:
+    """A laboratory supply behind a pty, speaking one of two languages."""
+
+    def __init__(self, language: str) -> None:
+        self.on, self.silent, self.heard = False, False, b""
+        self._near, self._far = pty.openpty()
+        tty.setraw(self._far)
+        self.port = os.ttyname(self._far)
+        self._work = getattr(self, language)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                data = os.read(self._near, 256)
+            except OSError:
+                return
+            if data == b"\0END":
+                return
+            self.heard += data
+            self._work()
+
+    def korad(self) -> None:
+        for word, on in ((b"OUT1", True), (b"OUT0", False)):
+            if word in self.heard:
+                self.on = on
+                self.heard = self.heard.replace(word, b"")
+        if b"STATUS?" in self.heard and not self.silent:
+            self.heard = b""
+            os.write(self._near, bytes([0x51 if self.on else 0x11]))
+
+    def scpi(self) -> None:
+        *lines, self.heard = self.heard.split(b"\n")
+        for line in lines:
+            if line in (b"OUTP ON", b"OUTP OFF"):
+                self.on = line == b"OUTP ON"
+            elif line == b"OUTP?" and not self.silent:
+                os.write(self._near, b"1\n" if self.on else b"0\n")
+
+    def close(self) -> None:
+        os.write(self._far, b"\0END")
+        self._thread.join()
+        os.close(self._near)
+        os.close(self._far)
+
+
+@pytest.mark.parametrize("language", ["korad", "scpi"])
+def test_supplies(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    supply = Supply(language)
+    try:
+        spec = Switch("alpha", language, supply.port, volts=5.1, amps=3.0)
+        both_ways(spec, lambda: supply.on)
+        monkeypatch.setattr("firmware_tools.power.supply_line.TIMEOUT_S", 0.2)
+        supply.silent = True
+        with pytest.raises(HardwareError, match="does not answer"):
+            backend(spec).status(spec)
+    finally:
+        supply.close()
+    gone = Switch("alpha", language, "/dev/no-such-port")
+    with pytest.raises(HardwareError, match="no-such-port"):
+        backend(gone).status(gone)
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+UHUBCTL = """\
+state="$(dirname "$0")/state"
+while [ $# -gt 0 ]; do case "$1" in -a) echo "$2" >"$state";; esac; shift; done
+echo "Current status for hub 1-1 [2109:3431 USB2.0 Hub, USB 2.10, 4 ports, ppps]"
+if [ "$(cat "$state" 2>/dev/null)" = on ]; then echo "  Port 2: 0503 power highspeed enable connect"
+else echo "  Port 2: 0000 off"; fi
+"""
+
+
+def test_uhubctl_as_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "uhubctl", UHUBCTL)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    spec = Switch("alpha", "uhubctl", "1-1", 2)
+    both_ways(spec, lambda: (tmp_path / "state").read_text().strip() == "on")
+    with pytest.raises(HardwareError, match="no port 3"):
+        backend(spec).status(Switch("alpha", "uhubctl", "1-1", 3))
+
+
+def test_any_program(tmp_path: Path) -> None:
+    set_it = program(tmp_path, "relay", f'echo "$1" >{tmp_path}/state\n')
+    ask = program(tmp_path, "ask", f"cat {tmp_path}/state\n")
+    spec = Switch("alpha", "command", on_command=(str(set_it), "on"), off_command=(str(set_it), "off"),
+                  status_command=(str(ask),))  # fmt: skip
+    both_ways(spec, lambda: (tmp_path / "state").read_text().strip() == "on")
+    broken = program(tmp_path, "broken", "echo relay is not there >&2; exit 3\n")
+    with pytest.raises(HardwareError, match="ended with 3 and said relay is not there"):
+        backend(spec).switch(Switch("alpha", "command", on_command=(str(broken),)), True)
+    with pytest.raises(EnvironmentFault, match="not installed"):
+        backend(spec).switch(Switch("alpha", "command", on_command=("no-such-program-here",)), True)
+    (tmp_path / "state").write_text("perhaps")
+    with pytest.raises(HardwareError, match="wanted on or off"):
+        backend(spec).status(spec)
+
+
+GPIOSET = """\
+echo "$@" >>"$(dirname "$0")/calls"
+exec sleep 0
+"""
+
+
+def test_gpio_sets_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "gpioset", GPIOSET)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spec = Switch("alpha", "gpio", "gpiochip0", 17, active_low=True)
+    for on in (True, False):
+        backend(spec).switch(spec, on)
+        assert backend(spec).status(spec) is on
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == [f"--daemonize --chip gpiochip0 17={level}" for level in ("inactive", "active")]
+
+
+def test_every_name_has_its_two_functions() -> None:
+    for name in BACKENDS:
+        module = backend(Switch("alpha", name))
+        assert callable(module.switch)
+        assert callable(module.status)

@@ -1,0 +1,118 @@
+"""Off is proved by what can be seen, never by what the switch says."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import threading
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from firmware_tools.console.attach import close_console, log_path, open_console
+from firmware_tools.power import proof
+from firmware_tools.state import State
+from hil_config.door import run
+
+
+class Board:
+    """A board behind a pty: while it has power it echoes and prints a prompt."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self._near, self._far = pty.openpty()
+        tty.setraw(self._far)
+        self.port = os.ttyname(self._far)
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while b"\0END" not in (data := os.read(self._near, 256)):
+            if self.alive:
+                os.write(self._near, data + b"\nlogin: ")
+
+    def close(self) -> None:
+        os.write(self._far, b"\0END")
+        self._thread.join()
+        os.close(self._near)
+        os.close(self._far)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    one = Board()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def bench_file(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(proof, "SILENT_S", 0.5)
+    switch = tmp_path / "switch"
+    switch.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/said\n')
+    switch.chmod(0o755)
+    file = tmp_path / "bench.yaml"
+    words = (
+        f'on_command: ["{switch}", "on"], off_command: ["{switch}", "off"], status_command: [cat, "{tmp_path}/said"]'
+    )
+    file.write_text(
+        f"bench: lab\nboards:\n  - name: alpha\n    profile: raspberry-pi-5\n    kind: raspberry-pi\n"
+        f"    console: {{port: {board.port}}}\n    power: {{via: command, {words}}}\n"
+        f"  - {{name: bravo, profile: raspberry-pi-5, power: {{via: command, {words}}}}}\n"
+    )
+    yield file
+    close_console("alpha", State(file))
+
+
+def test_a_board_that_lives_on_is_not_off(bench_file: Path, board: Board, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["power", "alpha", "off", "--bench", str(bench_file)]) == 6
+    assert "its switch says off, but it lives (console:" in capsys.readouterr().err
+    board.alive = False
+    assert run(["power", "alpha", "off", "--bench", str(bench_file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["boards"][0]["result"]
+    assert found["proved"] is True and found["evidence"][0]["verdict"] == "silent"
+    assert run(["power", "alpha", "status", "--bench", str(bench_file)]) == 0
+    assert capsys.readouterr().out == "alpha: off\n"
+
+
+def test_without_a_witness_it_says_so(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["power", "bravo", "off", "--bench", str(bench_file)]) == 0
+    assert "NOT proved" in capsys.readouterr().out
+
+
+def test_what_is_held_by_somebody_else(
+    bench_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--bench", str(bench_file)]
+    monkeypatch.setattr("firmware_tools.reservation.me", lambda: "ada@lab")
+    assert run(["bench", "reserve", "bravo", "--reason", "thermal run", *words]) == 0
+    assert run(["power", "bravo", "on", *words]) == 0
+    monkeypatch.setattr("firmware_tools.reservation.me", lambda: "bob@lab")
+    assert run(["power", "bravo", "on", *words]) == 11
+    assert "ada@lab holds it until" in capsys.readouterr().err
+    assert run(["bench", "release", "bravo", *words]) == 11
+    assert run(["bench", "release", "bravo", "--force", *words]) == 0
+    assert run(["power", "bravo", "on", *words]) == 0
+    monkeypatch.setattr("firmware_tools.reservation.me", lambda: "ada@lab")
+    assert run(["bench", "reserve", "bravo", *words]) == 0
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    monkeypatch.setattr("firmware_tools.reservation.me", lambda: "bob@lab")
+    assert run(["power", "bravo", "on", *words]) == 0, "it has expired"
+
+
+def test_the_console_is_read_all_the_time_and_logged(bench_file: Path, board: Board) -> None:
+    state = State(bench_file)
+    with open_console("alpha", board.port, 115_200, state) as first:
+        first.sendall(b"x\r")
+        heard = b""
+        while b"login: " not in heard:
+            heard += first.recv(100)
+    with open_console("alpha", board.port, 115_200, state) as second:
+        second.settimeout(5.0)
+        assert b"login: " in second.recv(1000), "who comes later sees what was printed before"
+    close_console("alpha", state)
+    assert "login:" in log_path("alpha", state).read_text()
+    assert log_path("alpha", state).stat().st_mode & 0o077 == 0

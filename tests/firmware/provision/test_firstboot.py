@@ -1,0 +1,140 @@
+"""First boot: the payload goes onto an image's boot partition, the board's script takes it over, secrets leave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from firmware_tools import identity as x509
+from firmware_tools.firstboot.agent_package import agent_tar
+from firmware_tools.firstboot.crypt_hash import sha512_crypt
+from firmware_tools.firstboot.inject import BootPartition
+from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
+from firmware_tools.identity_store import IdentityStore
+from firmware_tools.virtual.recipe import FIRSTBOOT
+from hil_config.errors import DataFileError, EnvironmentFault, SafetyRefusal, UsageError
+
+SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+NEEDED = ("sfdisk", "mkfs.vfat", "mcopy", "openssl")
+MISSING = [name for name in NEEDED if not shutil.which(name, path=SEARCH)]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+TOKEN = "one-time-token-of-a-test"
+
+
+def settings(ca: bytes = b"PEM", **changes: object) -> Settings:
+    values: dict[str, object] = {
+        "node": "alpha", "bench": "lab", "place": Place("10.0.0.1", 8883, "10.0.0.2", 7070), "power_model": {},
+        "ca": ca, "token": TOKEN, "password_hash": sha512_crypt("geheim"), "authorized_keys": "ssh-ed25519 AAAA x\n",
+    }  # fmt: skip
+    return Settings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path, fat = tmp_path / "card.img", tmp_path / "boot.fat"
+    with open(path, "wb") as file:
+        file.truncate(80 << 20)
+    environment = {**os.environ, "PATH": SEARCH}
+    table = "label: dos\nstart=2048, size=131072, type=c\nstart=133120, type=83\n"
+    subprocess.run(["sfdisk", "-q", str(path)], input=table, text=True, env=environment, check=True)
+    with open(fat, "wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.vfat", "-F", "32", "-s", "1", str(fat)], env=environment, check=True, capture_output=True)
+    with open(path, "r+b") as file:
+        file.seek(2048 * 512)
+        file.write(fat.read_bytes())
+    return path
+
+
+def test_files_go_onto_the_boot_partition_and_replace_older_ones(image: Path) -> None:
+    boot = BootPartition(str(image))
+    boot.write({"stale": b"1"}, FOLDER)
+    files = payload(settings(), agent_tar())
+    boot.write(files, FOLDER)
+    assert set(boot.names(FOLDER)) == set(files)
+    assert boot.read(f"{FOLDER}/firstboot.env").startswith(b"NODE=alpha\nBENCH=lab\n")
+
+
+def test_an_image_without_a_boot_partition(tmp_path: Path) -> None:
+    path = tmp_path / "raw.img"
+    path.write_bytes(bytes(1 << 20))
+    with pytest.raises(DataFileError, match="no FAT partition"):
+        BootPartition(str(path))
+
+
+def test_values_that_would_break_the_file_of_lines() -> None:
+    for name in ("a\nTOKEN=x", "a=b", "it's"):
+        with pytest.raises(UsageError):
+            payload(settings(node=name), b"")
+
+
+class Root:
+    """A board's root file system and boot partition as folders; the script runs on this machine's sh."""
+
+    def __init__(self, home: Path, files: dict[str, bytes]) -> None:
+        self.home, self.boot = home / "root", home / "boot"
+        (self.boot / FOLDER).mkdir(parents=True)
+        for folder in ("etc", "home", "opt", "var/lib"):
+            (self.home / folder).mkdir(parents=True)
+        (self.home / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+        (self.home / "etc/shadow").write_text("root:!:19000:0:99999:7:::\n")
+        for name, data in files.items():
+            (self.boot / FOLDER / name).write_bytes(data)
+
+    def run(self) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(FIRSTBOOT), str(self.boot)], env={**os.environ, "HIL_ROOT": str(self.home)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def read(self, path: str) -> bytes:
+        return (self.home / path).read_bytes()
+
+
+def test_the_board_takes_everything_over_and_secrets_leave(tmp_path: Path) -> None:
+    store = IdentityStore.create(tmp_path / "identity", "lab", ())
+    root = Root(tmp_path, payload(settings(store.ca, token=store.make_token("alpha")), agent_tar()))
+    inode = (root.boot / FOLDER / "token").stat().st_ino
+    done = root.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert inode and not (root.boot / FOLDER).exists()
+    assert root.read("etc/hostname") == b"alpha\n"
+    assert (root.home / "opt/hil/current/node_agent/cli.py").exists()
+    assert b"hil:$6$" in root.read("etc/shadow")
+    assert (root.home / "home/hil/.ssh/authorized_keys").exists()
+    for path in ("etc/hil/identity/key.pem", "etc/hil/token", "etc/hil/agent.json"):
+        assert (root.home / path).stat().st_mode & 0o077 == 0, path
+    request, token = root.read("etc/hil/identity/request.pem"), root.read("etc/hil/token")
+    for wrong in ("", "0" * 64):
+        with pytest.raises(SafetyRefusal, match="does not know"):
+            store.enrol("alpha", wrong, request)
+    proof = hashlib.sha256(token + request + token).hexdigest()
+    with pytest.raises(SafetyRefusal, match="no enrolment token"):
+        store.enrol("bravo", proof, request)
+    certificate = x509.read_certificate(store.enrol("alpha", proof, request))
+    assert certificate.name == "alpha" and certificate.days_left() > 80
+    with pytest.raises(SafetyRefusal, match="used before"):
+        store.enrol("alpha", proof, request)
+    key = root.read("etc/hil/identity/key.pem")
+    assert root.run().returncode == 0, "a second boot finds nothing to do"
+    assert root.read("etc/hil/identity/key.pem") == key
+
+
+def test_a_damaged_payload_changes_nothing(tmp_path: Path) -> None:
+    files = payload(settings(), agent_tar())
+    files["agent.tar"] = files["agent.tar"][:-100]
+    root = Root(tmp_path, files)
+    done = root.run()
+    assert done.returncode == 1 and "FAILED at checksums" in done.stdout
+    assert not (root.home / "etc/hil").exists()
+
+
+def test_mtools_must_be_there(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(EnvironmentFault, match="mtools is not installed"):
+        BootPartition(str(image))
