@@ -78,13 +78,20 @@ def _tell(sentence: str) -> None:
 
 @bench.command()
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder that runs will be kept in.")
+@click.option("--bench", "bench_file", type=click.Path(path_type=Path), help="Look at the boards of this bench, too.")
 @JSON_FLAG
 @click.pass_context
-def doctor(context: click.Context, runs: Path, as_json: bool) -> None:
+def doctor(context: click.Context, runs: Path, bench_file: Path | None, as_json: bool) -> None:
     """Say what this machine has of what a bench needs, and what to type for the rest."""
     from firmware_tools.doctor import examine
 
     checks = examine(runs)
+    if bench_file is not None:
+        from firmware_tools.doctor_boards import examine_boards
+        from firmware_tools.state import State
+        from hil_config.schema.load import load_bench
+
+        checks += examine_boards(load_bench(bench_file), State(bench_file))
     sound = all(check.ok for check in checks)
     if as_json:
         click.echo(json.dumps({"ok": sound, "checks": msgspec.to_builtins(checks)}))

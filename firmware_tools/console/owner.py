@@ -19,7 +19,7 @@ from typing import Any
 
 KEPT = 64 << 10
 AGAIN_S = 0.1
-IDLE_S = 1.0
+IDLE_S, OPEN_S = 1.0, 2.0
 
 
 class Log:
@@ -52,7 +52,7 @@ class Line:
     def __init__(self, url: str, baud: int, out: int) -> None:
         self._url, self._baud, self._out = url, baud, out
         self._port: Any = None
-        self.stopping = threading.Event()
+        self.stopping, self.opened = threading.Event(), threading.Event()
 
     def work(self) -> None:
         import serial
@@ -62,6 +62,7 @@ class Line:
                 options: dict[str, Any] = {} if self._url.startswith(("socket:", "rfc2217:")) else {"exclusive": True}
                 with serial.serial_for_url(self._url, baudrate=self._baud, timeout=0.2, **options) as port:
                     self._port = port
+                    self.opened.set()
                     while not self.stopping.is_set():
                         data = port.read(1)
                         if data:
@@ -88,6 +89,7 @@ def serve(url: str, baud: int, log: Log, listener: socket.socket) -> None:
     line = Line(url, baud, outside)
     thread = threading.Thread(target=line.work, name="console line")
     thread.start()
+    line.opened.wait(OPEN_S)  # whoever attaches at once shall not speak into a line that is not open yet
     clients: list[socket.socket] = []
     kept = b""
     try:

@@ -10,6 +10,7 @@ import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.firstboot.job import Extra, prepare
+from firmware_tools.flash.device import Target
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
 from firmware_tools.flash.job import disk_of
@@ -45,6 +46,8 @@ def firstboot(
         disk = find_disk(board.disk, System())
         check_target(disk, int(board.disk.max_gb * 1e9), System())
         with state.busy(name, "hil firstboot"):
+            if Path(disk.node).exists():
+                Target(disk).close()  # refused if somebody uses it, such as a board that is on
             return prepare(board, bench, disk.node, extra, state)
 
     outcomes = on_all(list(by_name), work)

@@ -12,8 +12,9 @@ from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
 from firmware_tools.identity import COMMAND_PUBLIC_FILE
 from firmware_tools.identity_store import IdentityStore
+from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
-from hil_config.errors import ConfigError, DataFileError
+from hil_config.errors import ConfigError
 
 if TYPE_CHECKING:
     from hil_config.schema.bench import Bench, Board
@@ -82,12 +83,6 @@ def _hash(board: Board) -> str:
     """crypt(3) string of the console's password."""
     if board.console is None or board.console.password_file is None:
         return ""
-    try:
-        password = Path(board.console.password_file).read_text(encoding="utf-8").splitlines()[0]
-    except (OSError, IndexError) as error:
-        raise DataFileError(
-            f"{board.console.password_file}: no password in it", "write it into its first line, mode 0600"
-        ) from error
     from firmware_tools.firstboot.crypt_hash import sha512_crypt
 
-    return sha512_crypt(password)
+    return sha512_crypt(first_line(board.console.password_file))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from hil_config.errors import ConfigError
+from firmware_tools.secret_file import first_line
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -28,12 +27,7 @@ class Switch(msgspec.Struct, frozen=True):
 
     def password(self) -> str:
         """First line of the password file; empty if there is none."""
-        if self.password_file is None:
-            return ""
-        try:
-            return Path(self.password_file).read_text(encoding="utf-8").splitlines()[0]
-        except (OSError, IndexError) as error:
-            raise ConfigError(f"{self.password_file}: no password in it", "write it into its first line") from error
+        return first_line(self.password_file)
 
 
 class Backend(Protocol):

@@ -55,15 +55,14 @@ def _one(board: Board, bench: Bench, check: bool, wait: bool, timeout_s: float, 
     from firmware_tools.provision.job import Timeouts, look, provision
     from firmware_tools.provision.shell import Shell
     from firmware_tools.reservation import check_free
+    from firmware_tools.secret_file import first_line
 
     if board.console is None or bench.identity is None:
         raise ConfigError(
             f"board {board.name}: wants `console`, and the bench `identity`", "add them to the bench file"
         )
     check_free(board.name, state)
-    password = ""
-    if board.console.password_file is not None:
-        password = Path(board.console.password_file).read_text(encoding="utf-8").splitlines()[0]
+    password = first_line(board.console.password_file)
     store, limits = IdentityStore(Path(bench.identity)), Timeouts(shell_s=timeout_s)
     with state.busy(board.name, "hil provision"), ExitStack() as stack:
         sock = stack.enter_context(open_console(board.name, board.console.port, board.console.baud, state))

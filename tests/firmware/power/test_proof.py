@@ -106,6 +106,7 @@ def test_what_is_held_by_somebody_else(
 def test_the_console_is_read_all_the_time_and_logged(bench_file: Path, board: Board) -> None:
     state = State(bench_file)
     with open_console("alpha", board.port, 115_200, state) as first:
+        first.settimeout(10.0)
         first.sendall(b"x\r")
         heard = b""
         while b"login: " not in heard:

@@ -216,6 +216,11 @@ def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: 
     token = json.loads((desk.identity / "tokens" / "orin.json").read_text())["token"]
 
     desk.hil("power", "orin", "on")
+    for words in (
+        ["firstboot", "orin"],
+        ["flash", "orin", "--image", desk.image, "--yes", str(desk.home / "orin.img")],
+    ):
+        assert run([*words, "--bench", str(desk.bench_file)]) == 11, "its disk is in use"
     desk.hil("provision", "orin")
     first = _receipts(desk, "provision")[0]
     assert "enrolled" in first["changed"] and first["boot_id"]
