@@ -61,3 +61,38 @@ def build(as_json: bool) -> None:
         click.echo(json.dumps(msgspec.to_builtins(built)))
     else:
         click.echo(built.image)
+
+
+@click.command("imager-list")
+@click.argument("image", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--url", required=True, help="Where the image is published.")
+@click.option("--icon", required=True, help="Address of a picture, 40 x 40.")
+@click.option("--date", "release_date", required=True, help="YYYY-MM-DD.")
+@click.option("--name", default="SpaceMoE-HIL board", show_default=True)
+@click.option("--description", default="A board of the testbed", show_default=True)
+@click.option("--init-format", default="none", show_default=True, help="none, systemd, cloudinit or cloudinit-rpi.")
+@click.option("--device", "devices", multiple=True, help="Tag of a board, such as pi5-64bit.")
+def imager_list(
+    image: Path, url: str, icon: str, release_date: str, name: str, description: str, init_format: str,
+    devices: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Print a list for Raspberry Pi Imager (`rpi-imager --repo FILE`) with one image in it."""
+    from firmware_tools.imager_list import entry
+
+    one = entry(image, url, name, description, icon, release_date, init_format, devices)
+    click.echo(json.dumps({"os_list": [one]}, indent=2))
+
+
+@click.command()
+@AS_JSON
+def recovery(as_json: bool) -> None:
+    """NVIDIA modules on USB and what they wait for. Not tried on hardware."""
+    from firmware_tools.jetson_recovery import modules
+
+    found = modules()
+    if as_json:
+        click.echo(json.dumps({"modules": msgspec.to_builtins(found)}))
+    for one in found if not as_json else ():
+        click.echo(f"{one.port:10} 0955:{one.product} {one.name:18} {one.state}  {one.serial}")
+    if not found and not as_json:
+        click.echo("no NVIDIA module on USB")
