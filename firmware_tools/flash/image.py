@@ -119,12 +119,17 @@ class Image:
         return cast(RemoteFile, file).size if self.remote else os.fstat(file.fileno()).st_size
 
     @contextmanager
-    def stream(self) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
-        """(the image's bytes, SHA-256 of the published file once all was read). Damage is an ArtefactError."""
+    def stream(self, published: bool = True) -> Iterator[tuple[IO[bytes], Callable[[], str]]]:
+        """(the image's bytes, SHA-256 of the published file once all was read). Damage is an ArtefactError.
+
+        Args:
+            published: False for who knows that hash already; it then comes out wrong.
+        """
         raw = self._opened()
         hashed = _Hashed(raw)
         try:
-            with _unpacked(self.packing, io.BufferedReader(hashed, BLOCK)) as content:
+            source = hashed if published else cast(io.RawIOBase, raw)
+            with io.BufferedReader(source, BLOCK) as whole, _unpacked(self.packing, cast(IO[bytes], whole)) as content:
                 yield content, hashed.rest
         except _BROKEN as error:
             word = str(error) or "ends too early"
@@ -195,7 +200,7 @@ def fill(content: IO[bytes], buffer: memoryview) -> int:
 
 
 @contextmanager
-def _unpacked(packing: str, file: io.BufferedReader) -> Iterator[IO[bytes]]:
+def _unpacked(packing: str, file: IO[bytes]) -> Iterator[IO[bytes]]:
     if packing == "xz":
         with lzma.open(file, "rb") as content:
             yield cast(IO[bytes], content)
@@ -214,7 +219,7 @@ def _unpacked(packing: str, file: io.BufferedReader) -> Iterator[IO[bytes]]:
             with archive.open(members[0]) as content:
                 yield content
     else:
-        yield cast(IO[bytes], file)
+        yield file
 
 
 def check_sha256(image: Image, facts: Facts, wanted: str) -> None:

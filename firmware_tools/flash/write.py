@@ -216,7 +216,7 @@ def _fill(job: _Job, free: Any, full: Any, found: list[str]) -> None:
     whole = None if job.facts else hashlib.sha256()
     ranges = job.block_map.ranges if job.block_map else None
     skip = ranges is not None and not job.image.packing and not job.image.remote and all(r.sha256 for r in ranges)
-    with job.image.stream() as (content, published):
+    with job.image.stream(published=job.facts is None) as (content, published):
         if ranges is not None and skip:
             for one in ranges:
                 _fill_range(job, content, one, free, full)
