@@ -25,7 +25,6 @@ from ground_controller.client import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import NAME, Journal
 from ground_controller.preparation import platform_of
-from ground_controller.telemetry.tables import ScenarioTime
 from ground_controller.twin import Twin
 from hil_config.energy import GAP_PERIODS
 from hil_config.schema.campaign import Campaign
@@ -322,19 +321,14 @@ def test_no_expert_row_goes_to_a_node_that_is_out_of_service(run: Finished, jour
     out = [d.tick for d in decisions if not next(n for n in d.nodes if n.node == LEAVING).in_service]
     assert out, f"{LEAVING} never went out of service"
     assert out[0] > 0
-    when = ScenarioTime(opened)
     card_layers = len(decisions[0].plan.layers)
     after = 0
-    for node, evidence in _evidence(opened):
+    for _, evidence in _evidence(opened):
         decision = by_version.get(evidence.plan_version)
         if decision is None:
             assert evidence.plan_version == 0  # the plan nodes were prepared with, before the first tick
             continue
         check_plan(decision.plan, card_layers, len(decision.plan.layers[0].price))
-        began_s = when.of(node, evidence.mono_ns) - evidence.total_us / 1e6 * 10.0
-        current = int(began_s // 5.0)
-        if evidence.layers[0].layer == 0:
-            assert decision.tick >= current - 1, "the plan is more than one control period old"
         after += decision.tick >= out[0]
         for layer in evidence.layers:
             for host in np.unique(np.frombuffer(layer.hosts, "<i2")):
