@@ -17,6 +17,7 @@ from hil_config.errors import EXIT_UNEXPECTED
 from node_agent.notify import notify, watchdog_s
 
 PERIOD_S = 1.0
+ASLEEP_S = 2.0
 
 
 class Heart(NamedTuple):
@@ -47,8 +48,12 @@ class Watchdog:
 
     def work(self, wait: Callable[[float], bool]) -> None:
         """Watch until `wait(seconds)` returns True."""
+        looked_s = time.monotonic()
         while not wait(self._period_s):
-            cause = silent(self._hearts, time.monotonic())
+            before_s, looked_s = looked_s, time.monotonic()
+            if looked_s - before_s > self._period_s + ASLEEP_S:
+                continue  # the whole process stood still (SIGSTOP, a debugger): the others get a moment to beat
+            cause = silent(self._hearts, looked_s)
             if cause:
                 print(f"hil-agent: watchdog: {cause}", file=sys.stderr, flush=True)
                 self._last_will()

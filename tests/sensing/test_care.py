@@ -25,7 +25,7 @@ from node_agent.power_modes import cpufreq, fan, nvpmodel
 from node_agent.power_modes.duty import DutyLimit
 from node_agent.power_modes.settings import Settings, find_actuators
 from node_agent.safety import BLIND_S, HOLD_S, Guard, Seen, Verdict
-from node_agent.watchdog import Heart, silent
+from node_agent.watchdog import Heart, Watchdog, silent
 from tests.sensing import boards
 
 LIMITS = SafetyLimits(die_stop_c=84.0, die_resume_c=76.0, silence_s=60.0)
@@ -287,6 +287,26 @@ def test_watchdog_names_the_thread_that_is_silent() -> None:
     hearts = [Heart("sampler-0", lambda: 99.0, 20.0), Heart("evidence", lambda: 75.0, 20.0)]
     assert silent(hearts, 95.0) == ""
     assert silent(hearts, 100.0) == "evidence has not moved for 25.0 s; at most 20 s are allowed"
+
+
+def test_a_process_that_was_stopped_as_a_whole_gets_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, beat = [0.0], [0.0]
+    ended: list[int] = []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "_exit", ended.append)
+    steps = iter([1.0, 100.0, 1.0, 1.0])
+
+    def wait(seconds: float) -> bool:
+        step = next(steps, None)
+        if step is None:
+            return True
+        now[0] += step
+        if step == 1.0:
+            beat[0] = now[0]  # the others beat as soon as they run again
+        return False
+
+    Watchdog([Heart("sampler-0", lambda: beat[0], 20.0)], lambda: None).work(wait)
+    assert ended == []
 
 
 def test_a_hanging_thread_ends_the_process_and_puts_the_board_back(tmp_path: Path) -> None:
