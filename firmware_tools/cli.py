@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from firmware_tools.bench_cli import imager_list, recovery, release, reserve, virtual
+from firmware_tools.bench_cli import identify, imager_list, recovery, release, reserve, virtual
 from firmware_tools.identity_cli import identity, init
 from hil_config.errors import EnvironmentFault, UsageError
 
@@ -25,7 +25,7 @@ def bench() -> None:
     """Look at a bench and at what this machine has."""
 
 
-for _command in (init, identity, reserve, release, virtual, imager_list, recovery):
+for _command in (init, identity, reserve, release, virtual, identify, imager_list, recovery):
     bench.add_command(_command)
 
 

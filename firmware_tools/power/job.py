@@ -57,7 +57,7 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
         return Proof(board.name, {True: "on", False: "off", None: "unknown"}[said], (), False)
     check_free(board.name, state)
     with state.busy(board.name, f"hil power {action}"), ExitStack() as stack:
-        watch = _watch(bench, stack)
+        watch = watch_of(bench, stack)
         before = ""
         if watch is not None and action in ("off", "cycle"):
             status = watch.known(board.name)
@@ -79,7 +79,7 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
         return msgspec.structs.replace(proof, switched="cycle", boot_id=boot, proved=proof.proved or bool(boot))
 
 
-def _watch(bench: Bench, stack: ExitStack) -> BrokerWatch | None:
+def watch_of(bench: Bench, stack: ExitStack) -> BrokerWatch | None:
     """The broker, if there is one that can be reached; without it there is a witness less."""
     if bench.identity is None or not bench.broker.port:
         return None

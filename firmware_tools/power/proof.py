@@ -38,13 +38,14 @@ class Proof(msgspec.Struct, frozen=True):
     boot_id: str = ""
 
 
-def console_witness(console: socket.socket, window_s: float = SILENT_S) -> Evidence:
+def console_witness(console: socket.socket) -> Evidence:
     """Ask with carriage returns; a living board echoes or prints.
 
     What was in the line before is read away first.
     """
     console.settimeout(ASK_S)
     _drain(console)
+    window_s = SILENT_S
     heard, deadline = 0, time.monotonic() + window_s
     while time.monotonic() < deadline:
         try:
