@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -33,7 +34,9 @@ from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
-from models.build import build_shards
+from models.allocation import AllocationFile, read_allocation
+from models.build import PRECISIONS, build_shards, model_card
+from models.checkpoint import read_checkpoint
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 
@@ -65,6 +68,7 @@ class Prepared:
     prompts: tuple[Prompt, ...]
     tokenizer: Tokenizer
     evaluation: EvaluationSet | None = None
+    allocation: AllocationFile | None = None
 
 
 def profiles_hash(profiles: tuple[BoardProfile, ...]) -> str:
@@ -132,15 +136,33 @@ def _place(
     return policy.place(problem)
 
 
+def _allocation(campaign: Campaign, checkpoint: Path) -> AllocationFile | None:
+    """The precision of every expert, if the campaign names a file of them."""
+    if campaign.model.allocation == "none":
+        return None
+    return read_allocation(Path(campaign.model.allocation), model_card(read_checkpoint(checkpoint)))
+
+
+def without_dropped(placement: Placement, allocation: AllocationFile) -> Placement:
+    """Nobody holds an expert that the allocation drops: the gate then takes the next one, as after a loss."""
+    holders = tuple(
+        tuple(held if allocation.of(layer, expert) is not None else () for expert, held in enumerate(row))
+        for layer, row in enumerate(placement.holders)
+    )
+    return dataclasses.replace(placement, holders=holders)
+
+
 def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str], None] | None = None) -> Prepared:
     """Load, build, compile and place; every error of the inputs is raised here."""
     profiles = tuple(load_profile(board.profile) for board in bench.boards)
     policy = selection_policy(campaign.policies.selection.name, campaign.policies.selection.options)
     schedules = compile_orbit(campaign)
     checkpoint = reference_checkpoint() if campaign.model.checkpoint == "reference" else Path(campaign.model.checkpoint)
-    precision = campaign.model.precision
-    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{precision}"
-    manifest = build_shards(checkpoint, shards, (precision,), progress)
+    allocation = _allocation(campaign, checkpoint)
+    wanted = {campaign.model.precision, *(allocation.precisions() if allocation else ())}
+    precisions = tuple(p for p in PRECISIONS if p in wanted)
+    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{'-'.join(precisions)}"
+    manifest = build_shards(checkpoint, shards, precisions, progress)
     longest = manifest.model.context - LEAST_PROMPT
     if campaign.workload.max_new_tokens > longest:
         raise ConfigError(
@@ -155,6 +177,8 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     asked = evaluation_path(campaign.workload.evaluation)
     evaluation = load_evaluation(asked, tokenizer, manifest.model, campaign.seed) if asked else None
     placement = _place(bench, campaign, profiles, manifest, schedules.predicted)
+    if allocation is not None:
+        placement = without_dropped(placement, allocation)
     twin = _twin(campaign)
     start = campaign.twin.start
     limits = Limits(**campaign.twin.limits.model_dump())
@@ -172,5 +196,5 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,
         shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedules.factual,
         schedule_bytes=encode_schedule(schedules.factual), placement=placement, policy=policy, setting=setting,
-        prompts=prompts, tokenizer=tokenizer, evaluation=evaluation,
+        prompts=prompts, tokenizer=tokenizer, evaluation=evaluation, allocation=allocation,
     )  # fmt: skip

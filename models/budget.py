@@ -75,8 +75,11 @@ def options(
 
 
 def byte_weights(importance: Importance) -> dict[str, list[list[float]]]:
-    """Bytes of each shard."""
-    return {c.precision: [[float(c.bytes)] * len(row) for row in importance.activation] for c in importance.precisions}
+    """Bytes of each shard, rounded up to PAGE so that the programme over them is exact."""
+    return {
+        c.precision: [[float(-(-c.bytes // PAGE) * PAGE)] * len(row) for row in importance.activation]
+        for c in importance.precisions
+    }
 
 
 def energy_weights(importance: Importance, joules_per_call: Mapping[str, float]) -> dict[str, list[list[float]]]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from hil_config.errors import UsageError
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, Precision, Shard, manifest_hash, read_manifest, read_shard
+from models.adapt_cli import delta, evaluate
 from models.importance_cli import budget, calibrate, print_importance, summary
 from models.parity_cli import compared
 from models.plan_cli import PRECISIONS, plan
@@ -31,6 +32,8 @@ def models() -> None:
 
 models.add_command(budget)
 models.add_command(calibrate)
+models.add_command(delta)
+models.add_command(evaluate)
 models.add_command(keygen)
 models.add_command(plan)
 models.add_command(sign)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from hil_config.errors import DataFileError
@@ -122,6 +124,14 @@ def marks(evaluation: Evaluation, done: Sequence[tuple[Item, Sequence[float]]]) 
         {domain: sum(values) / len(values) for domain, values in right.items()},
         sum(count.values()), sum(map(len, right.values())),
     )  # fmt: skip
+
+
+def log_probabilities(logits: npt.NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
+    """Log-probability of each of `tokens` [T] but the first, from logits [T - 1, V] of those before it."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    picked = shifted[np.arange(len(shifted)), np.array(tokens[1:], dtype=np.int64)]
+    return [float(value) for value in picked - np.log(np.exp(shifted).sum(axis=1))]
 
 
 def overall(marks: Marks) -> tuple[float, float | None]:

@@ -55,7 +55,9 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     file = write_importance_file(folder, encode_importance(found))
     files = (*(other for other in manifest.files if other.name != file.name), file)
     (folder / (MANIFEST_NAME + SIGNATURE_SUFFIX)).unlink(missing_ok=True)
-    write_durably(folder / MANIFEST_NAME, encode_manifest(msgspec.structs.replace(manifest, files=files)))
+    # Policies of before this file read the card: it says the same.
+    card = msgspec.structs.replace(card, activation=found.activation, importance=found.contribution)
+    write_durably(folder / MANIFEST_NAME, encode_manifest(msgspec.structs.replace(manifest, files=files, model=card)))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **summary(found)}))
     else:

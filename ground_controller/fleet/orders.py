@@ -6,6 +6,7 @@ from ground_controller.client import NAME
 from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.manifest import Precision
 from hil_config.wire.messages import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
@@ -13,9 +14,13 @@ from hil_config.wire.schedule_file import schedule_hash
 
 def held_experts(prepared: Prepared, node: int) -> tuple[ExpertHolding, ...]:
     """The experts the placement gives to a node."""
-    precision = prepared.campaign.model.precision
+    allocation, precision = prepared.allocation, prepared.campaign.model.precision
+
+    def of(layer: int, expert: int) -> Precision:
+        return (allocation.of(layer, expert) if allocation else None) or precision
+
     return tuple(
-        ExpertHolding(layer, expert, precision)
+        ExpertHolding(layer, expert, of(layer, expert))
         for layer, row in enumerate(prepared.placement.holders)
         for expert, holders in enumerate(row)
         if node in holders

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from ground_controller.evaluation import EvaluationSet, TextScored, load_evaluation
 from ground_controller.journal import Journal
@@ -17,7 +16,7 @@ from ground_controller.preparation import cache_folder
 from hil_config.errors import HilError
 from hil_config.wire.manifest import ModelCard
 from models.build import build_shards
-from models.evaluate import Item, Marks, marks, overall
+from models.evaluate import Item, Marks, log_probabilities, marks, overall
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.oracle import Oracle
@@ -74,15 +73,10 @@ def _full(checkpoint: Path, wanted: EvaluationSet, asked: list[Item]) -> Marks:
     folder = cache_folder() / "models" / f"{checkpoint.resolve().name}-fp32"
     build_shards(checkpoint, folder, ("fp32",))
     oracle = Oracle(folder, "fp32")
-    return marks(wanted.evaluation, [(item, logprobs(oracle, item.tokens)) for item in asked])
-
-
-def logprobs(oracle: Oracle, tokens: tuple[int, ...]) -> list[float]:
-    """Log-probability of each token but the first."""
-    logits = oracle.prefill(list(tokens[:-1]))[1].astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    picked = logits[np.arange(len(logits)), np.array(tokens[1:])] - np.log(np.exp(logits).sum(axis=1))
-    return [float(value) for value in picked]
+    return marks(
+        wanted.evaluation,
+        [(item, log_probabilities(oracle.prefill(item.tokens[:-1])[1], item.tokens)) for item in asked],
+    )
 
 
 def _nothing(note: str) -> EvaluationResult:

@@ -29,7 +29,13 @@ class Model(Strict):
     """The language model and how it is cut and copied."""
 
     checkpoint: Text = Field(default="reference", description="`reference`, or the folder of a checkpoint.")
-    precision: Literal["int8", "fp32"] = Field(default="int8", description="Precision of the expert shards.")
+    precision: Literal["fp32", "fp16", "int8", "int4"] = Field(
+        default="int8", description="Precision of the expert shards."
+    )
+    allocation: Text = Field(
+        default="none",
+        description="`none`, or a file of `hil models budget`: a precision for every expert, or none at all.",
+    )
     trunk_slices: Count = Field(default=2, description="Layer ranges of the trunk, each on a gateway of its own.")
     replicas: Count = Field(default=2, description="Boards that hold each expert.")
     hidden_codec: Literal["fp32", "fp16", "int8", "int4"] = Field(

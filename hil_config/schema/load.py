@@ -22,6 +22,7 @@ DEFAULTS = Path(__file__).parent.parent / "defaults"
 
 FILE_KEYS: tuple[tuple[str, str, str], ...] = (
     ("model", "checkpoint", "reference"),
+    ("model", "allocation", "none"),
     ("orbit", "elements", "demo"),
     ("orbit", "schedule", ""),
     ("orbit", "plan", ""),

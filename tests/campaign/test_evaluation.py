@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from ground_controller.core import Decision
 from ground_controller.evaluation import FIRST_REQUEST, TextScored
 from ground_controller.journal import Journal
 from models.evaluate import read_evaluation
 from models.locate import reference_checkpoint
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 if TYPE_CHECKING:
     from tests.campaign.conftest import Starter
@@ -60,3 +65,25 @@ def test_without_an_evaluation_the_report_says_nothing_of_it(starter: Starter) -
     assert done.code == 0, done.errors
     assert done.metrics["evaluation"] is None
     assert "<h2>Evaluation</h2>" not in (done.folder / "report.html").read_text()
+
+
+def test_a_campaign_serves_the_precisions_a_budget_chose(starter: Starter, tmp_path: Path, command: Command) -> None:
+    """Budget, allocation, campaign: dropped experts are on no board, the others at the precision chosen."""
+    shards, allocation = tmp_path / "shards", tmp_path / "allocation.json"
+    assert command("models", "build", "--out", str(shards)).returncode == 0
+    chosen = command("models", "budget", str(shards), "--bytes", "2MB", "--out", str(allocation), "--json")
+    assert chosen.returncode == 0, chosen.stderr
+    table = json.loads(chosen.stdout)["precision"]
+    dropped = {(layer, e) for layer, row in enumerate(table) for e, name in enumerate(row) if name == "drop"}
+    assert dropped and {name for row in table for name in row} > {"drop"}
+    done = starter.start("spent", orbit__duration_s=60, model__allocation=str(allocation)).wait()
+    assert done.code == 0, done.errors
+    assert done.metrics["tokens"] > 20 and done.replay()["mismatches"] == 0
+    journal = Journal.read(done.folder)
+    try:
+        plans = [msgspec.json.decode(entry.body, type=Decision).plan for entry in journal.entries("decision")]
+        for plan in plans:
+            for layer, entry in enumerate(plan.layers):
+                assert all(not entry.hosts[e] for at, e in dropped if at == layer)
+    finally:
+        journal.close()

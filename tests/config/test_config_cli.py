@@ -39,7 +39,7 @@ def test_check_tells_the_mistakes_of_all_files(tmp_path: Path, capsys: pytest.Ca
     assert captured.out == ""
     lines = captured.err.splitlines()
     assert lines[0].startswith(f"error: {other}:1:1: neither a bench file")
-    assert lines[1].startswith(f"{campaign}:18:5: orbit.satellites: found 4 entries, wanted 2: one per board")
+    assert lines[1].startswith(f"{campaign}:19:5: orbit.satellites: found 4 entries, wanted 2: one per board")
     assert lines[2].startswith("  hint: ")
 
 

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hil_config.errors import DataFileError, UsageError
 from hil_config.wire.delta import Delta, DeltaHeader, Factors, Place, decode_delta
 from hil_config.wire.manifest import read_manifest
+from hil_config.wire.minisign import verify
 from models.adapt import AdaptedProbe, cut, merge, pack, read_factors
+from models.cli import models
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.probe import mean, nats
+from models.sign import read_public_key
 
 DATA = Path(__file__).parent / "data"
 ADAPTATION = reference_checkpoint().parent / "adaptation"
@@ -103,3 +107,30 @@ def test_the_shipped_delta_lowers_an_unseen_domain_and_the_merge_beats_both_halv
     assert loss(merge(deltas)) < min(losses) < before - 0.9
     probe.delta = None
     assert mean(nats(probe, texts)) == before, "without the delta: the same, bit for bit"
+
+
+def test_the_commands_from_factors_to_a_signed_merged_delta(reference_shards: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(models, ["keygen", "--out", str(tmp_path / "lab")]).exit_code == 0
+    key, files = ["--key", str(tmp_path / "lab.key")], []
+    for half in (0, 1):
+        out = tmp_path / f"half{half}.delta"
+        base = ["delta", "pack", str(DATA / f"satire_half{half}.npz"), "--model", str(reference_shards)]
+        packed = run(models, [*base, "--name", "satire", "--tokens", "60000", "--out", str(out), *key, "--json"])
+        assert packed.exit_code == 0 and json.loads(packed.output)["signed"] is True
+        files.append(str(out))
+    merged = tmp_path / "merged.delta"
+    done = run(models, ["delta", "merge", *files, "--seq", "2", "--out", str(merged), *key])
+    assert done.exit_code == 0, done.output
+    public = read_public_key(tmp_path / "lab.pub")
+    text = merged.with_name("merged.delta.minisig").read_text()
+    assert verify((public,), merged.read_bytes(), text, "merged") == "delta satire sequence 2"
+    shown = json.loads(run(models, ["delta", "show", str(merged), "--json"]).output)
+    assert (shown["seq"], shown["experts"], shown["tokens"]) == (2, 64, 120000)
+    base = ["delta", "try", str(reference_shards), str(merged), "--text", str(ADAPTATION / "heldout.json"), "--json"]
+    tried = json.loads(run(models, base).output)["perplexity"]["satire"]
+    assert tried["after"] < tried["before"] / 2
+    asked = {"texts": {"x": ["In the beginning was the word."]}, "cloze": []}
+    (tmp_path / "set.json").write_text(json.dumps(asked))
+    marks = run(models, ["evaluate", str(reference_shards), "--set", str(tmp_path / "set.json"), "--json"])
+    assert marks.exit_code == 0 and json.loads(marks.output)["perplexity"]["x"] > 1

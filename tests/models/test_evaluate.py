@@ -10,20 +10,12 @@ import numpy as np
 import pytest
 
 from hil_config.errors import DataFileError
-from models.evaluate import Evaluation, Item, Question, items, marks, overall, read_evaluation
+from models.evaluate import Evaluation, Item, Question, items, log_probabilities, marks, overall, read_evaluation
 from models.heldout import read_heldout, read_tokenizer
 from models.locate import reference_checkpoint
 from models.probe import Probe, Setting
 
 CHECKPOINT = reference_checkpoint()
-
-
-def log_probabilities(probe: Probe, tokens: tuple[int, ...]) -> list[float]:
-    logits = probe.prefill(list(tokens[:-1]))[1].astype(np.float64)
-    logits -= np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True)) + logits.max(
-        axis=1, keepdims=True
-    )
-    return [float(v) for v in logits[np.arange(len(logits)), np.array(tokens[1:])]]
 
 
 def test_marks_by_hand() -> None:
@@ -64,12 +56,16 @@ def test_the_reference_model_is_far_above_chance_and_losing_experts_costs(refere
     evaluation = read_evaluation(CHECKPOINT / "evaluation.json")
     chosen = items(evaluation, read_tokenizer(CHECKPOINT), probe.card.end_of_text, probe.card.context)
     asked = [item for item in chosen if item.question >= 0]
-    full = marks(evaluation, [(item, log_probabilities(probe, item.tokens)) for item in asked])
+    full = marks(
+        evaluation, [(item, log_probabilities(probe.prefill(item.tokens[:-1])[1], item.tokens)) for item in asked]
+    )
     assert full.questions == len(evaluation.cloze) >= 60
     accuracy = np.mean(list(full.accuracy.values()))
     assert accuracy > 0.6, "chance is 0.25"
     probe.setting = Setting(lost=frozenset((0, e) for e in range(16)))
-    less = marks(evaluation, [(item, log_probabilities(probe, item.tokens)) for item in asked])
+    less = marks(
+        evaluation, [(item, log_probabilities(probe.prefill(item.tokens[:-1])[1], item.tokens)) for item in asked]
+    )
     assert np.mean(list(less.accuracy.values())) < accuracy
 
 

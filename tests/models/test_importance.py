@@ -168,7 +168,12 @@ def test_the_commands_from_calibration_to_allocation_and_page(reference: Path, t
     chosen = run(models, ["budget", str(folder), "--bytes", "4MB", "--out", str(out), "--json"])
     assert chosen.exit_code == 0, chosen.output
     report = json.loads(out.read_text())
-    assert report["weight"] <= 4e6 and sum(report["counts"].values()) == 64 and set(report["counts"]) >= {"int4"}
+    assert (
+        report["weight"] <= 4e6
+        and report["gap"] == 0
+        and sum(report["counts"].values()) == 64
+        and set(report["counts"]) >= {"int4"}
+    )
     least = run(models, ["budget", str(folder), "--bytes", "1kB", "--keep-all"])
     assert least.exit_code != 0 and "the cheapest allocation needs" in str(least.exception)
     joules = [
