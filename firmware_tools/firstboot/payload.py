@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +15,8 @@ from hil_config.errors import UsageError
 FOLDER = "hil"
 """On the boot partition."""
 
-SECRETS = ("token", "password.hash")
-"""Overwritten and removed by the board when it has taken them over."""
+SCRIPT = Path(__file__).with_name("hil-firstboot.sh")
+"""Goes along, for images that do not bring it: `sh hil/hil-firstboot.sh BOOT`."""
 
 HOME = "/etc/hil/identity"
 
@@ -77,6 +78,7 @@ def payload(settings: Settings, agent: bytes, shards: bytes = b"") -> dict[str, 
         "agent.json": json.dumps(agent_config(settings), indent=2).encode() + b"\n",
         "ca.pem": settings.ca,
         "agent.tar": agent,
+        SCRIPT.name: SCRIPT.read_bytes(),
     }
     optional = {
         "token": settings.token.encode(), "password.hash": settings.password_hash.encode(),

@@ -86,9 +86,15 @@ class Root:
         for name, data in files.items():
             (self.boot / FOLDER / name).write_bytes(data)
 
+    @property
+    def script(self) -> Path:
+        """The copy on the card while it is there; an image's own later."""
+        own = self.boot / FOLDER / FIRSTBOOT.name
+        return own if own.exists() else FIRSTBOOT
+
     def run(self) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", str(FIRSTBOOT), str(self.boot)], env={**os.environ, "HIL_ROOT": str(self.home)},
+            ["sh", str(self.script), str(self.boot)], env={**os.environ, "HIL_ROOT": str(self.home)},
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
