@@ -192,7 +192,7 @@ class Gateway:
         """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""
         names = work.pinned.plan.nodes
         alive = np.array([self._caller.peers.reachable(name) for name in names])
-        never, shunned = self._caller.hosts.barred()
+        never, shunned = self._caller.hosts.barred(time.monotonic())
         if not never and not shunned:
             return alive
         alive &= np.array([name not in never for name in names])

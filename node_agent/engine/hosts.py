@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ class HostRecord:
 
     def __init__(self) -> None:
         self._seen: deque[float] = deque(maxlen=_WINDOW)
-        self._p95_s = 0.0
+        self.p95_s = 0.0
         self._strikes = 0
         self._while_s = SHUN_S[0]
         self.shunned_until_s = 0.0
@@ -31,7 +30,7 @@ class HostRecord:
         self._seen.append(beyond_s)
         self._strikes = 0
         if len(self._seen) < _WINDOW or not len(self._seen) % _FIRST:
-            self._p95_s = sorted(self._seen)[int(0.95 * (len(self._seen) - 1))]
+            self.p95_s = sorted(self._seen)[int(0.95 * (len(self._seen) - 1))]
 
     def missed(self, now_s: float) -> bool:
         """A deadline passed without a reply. True when that makes it shunned."""
@@ -43,11 +42,17 @@ class HostRecord:
         self._while_s = min(SHUN_S[1], 2.0 * self._while_s)
         return True
 
-    def patience_s(self, scheduled_s: float, most_s: float) -> float:
-        """How long to wait for a reply before somebody else is asked too."""
-        if len(self._seen) < _FIRST:
+    @property
+    def known(self) -> bool:
+        """Has it answered often enough to be judged by that?"""
+        return len(self._seen) >= _FIRST
+
+    def patience_s(self, scheduled_s: float, most_s: float, usual_s: float) -> float:
+        """How long to wait for a reply before somebody else is asked too: by its own p95, or by `usual_s`, that of
+        the hosts in the middle, if that is less. A host that is always slow must not be waited for as long."""
+        if not self.known:
             return most_s / 4
-        return min(most_s / 2, scheduled_s + max(_FLOOR_S, 3.0 * self._p95_s))
+        return min(most_s / 2, scheduled_s + max(_FLOOR_S, 3.0 * min(self.p95_s, usual_s)))
 
 
 class HostBook:
@@ -67,6 +72,7 @@ class HostBook:
         self._tell = tell
         self._records: dict[str, HostRecord] = {}
         self._shy = False
+        self._usual_s = float("inf")
 
     def _of(self, host: str) -> HostRecord:
         record = self._records.get(host)
@@ -75,10 +81,15 @@ class HostBook:
         return record
 
     def patience_s(self, host: str) -> float:
-        return self._of(host).patience_s(self._round_trip_s(host), self._most_s)
+        return self._of(host).patience_s(self._round_trip_s(host), self._most_s, self._usual_s)
 
     def answered(self, host: str, round_trip_s: float) -> None:
-        self._of(host).answered(max(0.0, round_trip_s - self._round_trip_s(host)))
+        record = self._of(host)
+        before_s = record.p95_s
+        record.answered(max(0.0, round_trip_s - self._round_trip_s(host)))
+        if record.p95_s != before_s:
+            known = [r.p95_s for r in self._records.values() if r.known]
+            self._usual_s = sorted(known)[len(known) // 2] if len(known) > 2 else float("inf")
 
     def missed(self, host: str, now_s: float) -> None:
         record = self._of(host)
@@ -94,11 +105,10 @@ class HostBook:
             self._shy = True
             self._tell("HostQuarantined", host, reason)
 
-    def barred(self) -> tuple[frozenset[str], frozenset[str]]:
+    def barred(self, now_s: float) -> tuple[frozenset[str], frozenset[str]]:
         """(hosts never to ask, hosts better left alone now)."""
         if not self._shy:
             return frozenset(), frozenset()
-        now_s = time.monotonic()
         never = frozenset(h for h, r in self._records.items() if r.quarantined)
         shunned = frozenset(h for h, r in self._records.items() if r.shunned_until_s > now_s)
         return never, shunned - never
