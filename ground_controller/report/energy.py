@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from ground_controller.journal import Journal
-from ground_controller.telemetry.tables import ScenarioTime, quantities
+from ground_controller.telemetry.sources import quantities
+from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.energy import integrate
 from hil_config.schema.profiles import load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
@@ -31,7 +32,7 @@ class NodeEnergy(NamedTuple):
 def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
     """Energy between scenario second 0 and the last one, per node with power samples."""
     power = quantities(journal).get("power_w")
-    if power is None:
+    if not power:
         return {}
     when = ScenarioTime(journal)
     bench = msgspec.json.decode(journal.meta("bench"))
@@ -44,7 +45,7 @@ def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
         for mono_ns, watts in zip(body.mono_ns, body.columns.get("power_w", ()), strict=False):
             if watts is not None and 0.0 <= when.of(entry.node, mono_ns) <= campaign["orbit"]["duration_s"]:
                 series.setdefault(entry.node, []).append((mono_ns, watts))
-    return {node: _integrate(values, power.hz, idle[node]) for node, values in series.items()}
+    return {node: _integrate(values, power[node].hz, idle[node]) for node, values in series.items() if node in power}
 
 
 def _integrate(values: list[tuple[int, float]], hz: float, idle_w: float) -> NodeEnergy:

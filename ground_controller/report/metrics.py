@@ -18,6 +18,7 @@ from ground_controller.report.energy import NodeEnergy, node_energy
 from ground_controller.report.evaluation import EvaluationResult, evaluation
 from ground_controller.report.sky_sources import sky_sources
 from ground_controller.telemetry import tables
+from ground_controller.telemetry.sources import by_provenance, quantities
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
 
@@ -186,7 +187,12 @@ class _Measurement:
 
     def sources(self) -> dict[str, str]:
         """Each reported quantity with where it came from."""
-        found = {name: str(q.provenance) for name, q in sorted(tables.quantities(self.journal).items())}
+        found = {
+            name if len(groups) == 1 else f"{name} of {', '.join(nodes)}": str(provenance)
+            for name, by_node in sorted(quantities(self.journal).items())
+            for groups in [by_provenance(by_node)]
+            for provenance, nodes in groups.items()
+        }
         return {
             **found,
             "token and frame times": "measured(monotonic clocks of client and gateways)",
@@ -212,7 +218,7 @@ class _Measurement:
         ]
         if self.campaign["workload"].get("evaluation", "none") != "none":
             absent.append("the share of the energy that went into scoring the evaluation set (it is in the totals)")
-        if "temperature_c" not in tables.quantities(self.journal):
+        if "temperature_c" not in quantities(self.journal):
             absent.append("die temperature (no thermal zone on these nodes)")
         if self.campaign["orbit"]["rate"] != 1:
             absent.append("anything about die temperature in mission time: the orbit ran accelerated")

@@ -11,6 +11,7 @@ import numpy as np
 from ground_controller.client import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import Entry, Journal
+from ground_controller.telemetry.sources import by_provenance, combined, quantities
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
 
@@ -52,15 +53,6 @@ class ScenarioTime:
         return (mono_ns - self._offsets[node][0] - self._anchor_ns) / 1e9 * self._rate
 
 
-def quantities(journal: Journal) -> dict[str, m.Quantity]:
-    """What the nodes say of their columns, from their status messages."""
-    found: dict[str, m.Quantity] = {}
-    for entry in journal.entries("status"):
-        for quantity in m.decode(entry.body, m.Status).quantities:
-            found.setdefault(quantity.name, quantity)
-    return found
-
-
 def samples(journal: Journal) -> Table:
     """One row a sample: the columns are the quantities the nodes described."""
     known = quantities(journal)
@@ -70,7 +62,10 @@ def samples(journal: Journal) -> Table:
         Column("boot_id", "text", "", _RECORD),
         Column("mono_ns", "int", "ns", measured("node's monotonic clock")),
         Column("scenario_s", "float", "s", measured("node's monotonic clock, offset and anchor")),
-        *(Column(q.name, "float", q.unit, q.provenance) for q in known.values()),
+        *(
+            Column(name, "float", next(iter(nodes.values())).unit, combined(by_provenance(nodes).items()))
+            for name, nodes in known.items()
+        ),
     )
 
     def rows() -> Iterator[Row]:
@@ -87,7 +82,7 @@ def samples(journal: Journal) -> Table:
 def satellites(journal: Journal) -> Table:
     """One row a tick and node: what the policy saw, and the twin's sums since the start."""
     power = quantities(journal).get("power_w")
-    power_by = power.provenance if power else modelled("nothing reported")
+    power_by = combined(by_provenance(power).items()) if power else modelled("nothing reported")
     columns = (
         Column("tick", "int", "", _RECORD),
         Column("scenario_s", "float", "s", _RECORD),

@@ -6,7 +6,7 @@ the node keeps it on disk until the controller's `Watermark` says that it is com
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from hil_config.wire.provenance import Provenance
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 8 << 20
+MAX_INT64 = (1 << 63) - 1
+"""Largest number that the journal can hold."""
 
 _T = TypeVar("_T")
 
@@ -163,7 +165,7 @@ class Record(_Message, frozen=True):
 
     node: str
     boot_id: str
-    seq: int
+    seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
     mono_ns: int
     wall_ns: int
     body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | Gap

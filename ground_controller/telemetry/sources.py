@@ -1,0 +1,38 @@
+"""What nodes say of the columns they report. One column may be measured on one board and modelled on another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ground_controller.journal import Journal
+from hil_config.wire import messages as m
+from hil_config.wire.provenance import Provenance
+
+_STRENGTH = ("fake", "modelled", "measured")
+
+
+def quantities(journal: Journal) -> dict[str, dict[str, m.Quantity]]:
+    """By column, then by node, from the first status that described it there."""
+    found: dict[str, dict[str, m.Quantity]] = {}
+    for entry in journal.entries("status"):
+        for quantity in m.decode(entry.body, m.Status).quantities:
+            found.setdefault(quantity.name, {}).setdefault(entry.node, quantity)
+    return found
+
+
+def by_provenance(nodes: dict[str, m.Quantity]) -> dict[Provenance, tuple[str, ...]]:
+    """Which nodes report a column with which provenance, the weakest first."""
+    groups: dict[Provenance, list[str]] = {}
+    for node, quantity in nodes.items():
+        groups.setdefault(quantity.provenance, []).append(node)
+    ordered = sorted(groups.items(), key=lambda item: (_STRENGTH.index(item[0].kind), item[0].by))
+    return {provenance: tuple(sorted(names)) for provenance, names in ordered}
+
+
+def combined(found: Iterable[tuple[Provenance, tuple[str, ...]]]) -> Provenance:
+    """One provenance for a column of several nodes: that of all, or the weakest kind with each node's own beside it."""
+    groups = list(found)
+    if len(groups) == 1:
+        return groups[0][0]
+    told = "; ".join(f"{', '.join(names)}: {provenance}" for provenance, names in groups)
+    return Provenance(groups[0][0].kind, f"differs by node, {told}")
