@@ -248,11 +248,11 @@ def test_a_taken_data_port(files: Files, taken_port: int) -> None:
 def test_an_unknown_policy(files: Files) -> None:
     error, hint = _refused(files.run("--policy", "nearest"), 3)
     assert "'nearest'" in error
-    assert "lyapunov, topk" in hint
+    assert "lyapunov, myopic_solar" in hint
     files.replace(files.campaign, "name: lyapunov ", "name: lyapunow ")
     error, hint = _refused(files.run(), 3)
     assert "'lyapunow'" in error
-    assert "lyapunov, topk" in hint
+    assert "lyapunov, myopic_solar" in hint
     assert not files.out.exists()
 
 
