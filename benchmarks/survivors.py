@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.dataplane import RUN, Fleet
-from ground_controller.client import AttemptBegan, Client, TokenArrived
+from ground_controller.client import Client
+from ground_controller.client_events import AttemptBegan, TokenArrived
 from hil_config.wire.manifest import Precision
 
 GATEWAYS, HOSTS = ("g1", "g2"), ("h1", "h2", "h3")

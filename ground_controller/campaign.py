@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ground_controller.client import NAME as CLIENT
-from ground_controller.client import Client, RequestBegan, RequestEnded
+from ground_controller.client import Client
+from ground_controller.client_events import RequestBegan, RequestEnded
 from ground_controller.clock_keeper import ClockChecked, ClockKeeper
 from ground_controller.core import Core, Decision
 from ground_controller.evaluation import FIRST_REQUEST
 from ground_controller.fleet.identity import BenchIdentity
 from ground_controller.fleet.leftovers import collect
-from ground_controller.fleet.local import Broker, LocalAgents, check_port_free, free_port
+from ground_controller.fleet.local import Broker, LocalAgents
 from ground_controller.fleet.mqtt import MqttFleet, NotOnline
 from ground_controller.fleet.orders import prepare_orders
+from ground_controller.fleet.places import StandingBroker, check_places, open_broker
 from ground_controller.fleet.signing import ephemeral_trust
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
@@ -28,8 +30,7 @@ from ground_controller.routes import choose_route
 from ground_controller.steering import Steering
 from ground_controller.workload import Workload
 from hil_config.clock import PacedClock
-from hil_config.errors import ConfigError, InvalidRunError
-from hil_config.schema.bench import Bench
+from hil_config.errors import InvalidRunError
 from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
 from hil_config.wire import topics
@@ -38,6 +39,7 @@ from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
 ONLINE_S = 30.0
+AWAY_ONLINE_S = 120.0
 PREPARE_S = 60.0
 FINISH_S = 5.0
 DRAIN_S = 15.0
@@ -79,26 +81,11 @@ class _Outlet:
         self._fleet.publish(mark.node, topics.WATERMARK, mark)
 
 
-def _check_ports(bench: Bench) -> None:
-    """EnvironmentFault if a port that the bench file names is taken, ConfigError for what no run can start yet."""
-    for board in bench.boards:
-        if board.kind != "local":
-            raise ConfigError(
-                f"board {board.name} is {board.kind}: a run starts processes of this machine only",
-                "write `kind: local`; its profile still bills the process like that board",
-            )
-    if bench.broker.port:
-        check_port_free(bench.broker.host, bench.broker.port, "broker")
-    for board in bench.boards:
-        if board.data_port:
-            check_port_free(board.address, board.data_port, f"board {board.name}: data")
-
-
 class Run:
     """A run from start to close. Use `run_campaign`."""
 
     def __init__(self, prepared: Prepared, folder: Path, show: Callable[[Progress], None]) -> None:
-        _check_ports(prepared.bench)  # before the first file is written
+        check_places(prepared.bench)  # before the first file is written
         self._p = prepared
         self._folder = folder
         self._show = show
@@ -109,9 +96,10 @@ class Run:
         self._journal = Journal.create(folder)
         self._core = Core(prepared.setting, prepared.policy, self._epoch, prepared.campaign.control.plan_ttl_s)
         self._agents = LocalAgents(folder)
+        self._local = tuple(board.name for board in prepared.bench.boards if board.kind == "local")
         identity = prepared.bench.identity
-        self._identity = None if identity is None else BenchIdentity(Path(identity), self._nodes)
-        self._broker: Broker | None = None
+        self._identity = None if identity is None else BenchIdentity(Path(identity), self._local)
+        self._broker: Broker | StandingBroker | None = None
         self._fleet: MqttFleet | None = None
         self._client: Client | None = None
         self._keeper: ClockKeeper | None = None
@@ -134,16 +122,14 @@ class Run:
 
     def start(self) -> tuple[MqttFleet, Client, Loop]:
         """Broker, agents, shards, links and clock."""
-        broker = self._p.bench.broker
         identity = self._identity
-        self._broker = Broker(
-            self._folder, broker.port or free_port(), self._write_pids, broker.host,
-            None if identity is None else (self._p.bench.bench, identity.folder),
-        )  # fmt: skip
+        folder = None if identity is None else identity.folder
+        self._broker = open_broker(self._p.bench, self._folder, folder, self._write_pids)
         self._write_meta()
         trust = ephemeral_trust(self._folder, self._p.shards)
-        for index in range(len(self._nodes)):
-            self._start_agent(index, trust)
+        for index, node in enumerate(self._nodes):
+            if node in self._local:
+                self._start_agent(index, trust)
         self._write_pids()
         fleet = self._fleet = MqttFleet(
             self._p.bench.bench, self._epoch, self._inbox,
@@ -157,7 +143,7 @@ class Run:
         client = self._client = Client(
             self._name, split, lambda avoid: choose_route(self._core.view, avoid), self._record,
             self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
-            None if identity is None else identity.tls, offers,
+            None if identity is None else identity.tls, offers, self._broker.host,
         )  # fmt: skip
         first = Core(self._p.setting, self._p.policy, self._epoch, self._p.campaign.control.plan_ttl_s)
         plan = first.advance(-1, 0.0, []).plan
@@ -169,7 +155,7 @@ class Run:
 
     def _write_pids(self) -> None:
         if self._broker is not None:
-            self._agents.write_pids(self._folder / "pids.json", self._broker.process.pid)
+            self._agents.write_pids(self._folder / "pids.json", self._broker.pid)
 
     def _write_meta(self) -> None:
         p = self._p
@@ -204,7 +190,8 @@ class Run:
         self._agents.start(board.name, config)
 
     def _wait_online(self, fleet: MqttFleet) -> None:
-        deadline = time.monotonic() + ONLINE_S
+        # Agents that are services of their boards come back to a new broker by themselves, in their own time.
+        deadline = time.monotonic() + (ONLINE_S if len(self._local) == len(self._nodes) else AWAY_ONLINE_S)
         while True:
             self._agents.check()
             left_s = deadline - time.monotonic()
@@ -319,7 +306,8 @@ class Run:
         self._journal.set_meta("ended_utc", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self._journal.set_meta("inbox_overflow", str(self._inbox.overflowed))
         for node in alive:
-            fleet.tell(node, m.Shutdown())
+            if node in self._local:
+                fleet.tell(node, m.Shutdown())
         if self._inbox.overflowed:
             raise InvalidRunError(
                 f"{self._folder}: {self._inbox.overflowed} arrivals did not fit the inbox; the run is not valid",

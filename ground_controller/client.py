@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from ground_controller.client_events import AttemptBegan, TokenArrived
 from ground_controller.evaluation import TextScored
 from hil_config.errors import LinkError, RemoteProtocolError
 from hil_config.seal import KeyRing
@@ -36,44 +37,6 @@ from hil_config.wire.frames import (
 
 NAME = "ground"
 Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
-
-
-class TokenArrived(msgspec.Struct, frozen=True):
-    """One token at the client. `since_us`: since the token before it, or since the request began (the first)."""
-
-    request: int
-    attempt: int
-    position: int
-    token: int
-    logprob: float
-    margin: float
-    degraded: tuple[str, ...]
-    first: bool
-    since_us: float
-
-
-class RequestBegan(msgspec.Struct, frozen=True):
-    request: int
-    domain: str
-    prompt: str
-    prompt_tokens: tuple[int, ...]
-
-
-class AttemptBegan(msgspec.Struct, frozen=True):
-    """`reason` is empty for the first attempt; `waited_us` since the last sign of progress."""
-
-    request: int
-    attempt: int
-    gateways: tuple[str, ...]
-    reason: str
-    waited_us: float
-
-
-class RequestEnded(msgspec.Struct, frozen=True):
-    request: int
-    tokens: tuple[int, ...]
-    text: str
-    reason: str
 
 
 @dataclass
@@ -102,6 +65,7 @@ class Client:
     record: takes every event (TokenArrived, AttemptBegan) before anything follows from it.
     tls: with it both directions are mutual TLS and frames are sealed; None runs in the clear.
     offers: what each node said about how to seal for it.
+    host: this machine's address for the nodes.
     """
 
     def __init__(
@@ -114,6 +78,7 @@ class Client:
         token_timeout_s: float,
         tls: TlsFiles | None = None,
         offers: dict[str, bytes] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._dial = None if tls is None else client_context(tls)
         self._listen = None if tls is None else server_context(tls)
@@ -135,7 +100,7 @@ class Client:
         self._ended: list[tuple[Request, str]] = []
         self._out: dict[str, socket.socket] = {}
         self._in: set[socket.socket] = set()
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._server = socket.create_server((host, 0), backlog=64)
         self.address: tuple[str, int] = self._server.getsockname()[:2]
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._accept, name="client-accept", daemon=True)]

@@ -25,7 +25,8 @@ class BenchIdentity:
         self.tls: TlsFiles = identity_files(folder / "ground")
         self._local = Path(tempfile.mkdtemp(prefix="hil-identity-"))
         try:
-            run_tool("bench", "local-identity", "--identity", str(folder), "--out", str(self._local), *nodes)
+            if nodes:
+                run_tool("bench", "local-identity", "--identity", str(folder), "--out", str(self._local), *nodes)
         except BaseException:
             self.close()
             raise

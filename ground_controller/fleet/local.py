@@ -102,6 +102,10 @@ class Broker:
                 return
             self._restarted()
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
     def stop(self) -> None:
         self._closing.set()
         self.process.terminate()
@@ -133,8 +137,9 @@ class LocalAgents:
                 start_new_session=True,
             )
 
-    def write_pids(self, path: Path, broker: int) -> None:
-        pids = {"broker": broker, **{node: p.pid for node, p in self.processes.items()}}
+    def write_pids(self, path: Path, broker: int | None) -> None:
+        pids = {node: p.pid for node, p in self.processes.items()}
+        pids |= {} if broker is None else {"broker": broker}
         path.write_text(json.dumps(pids, indent=1) + "\n")
 
     def check(self) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from ground_controller.client import RequestBegan, RequestEnded
+from ground_controller.client_events import RequestBegan, RequestEnded
 from ground_controller.journal import Journal
 from hil_config.errors import ArtefactError
 from models.oracle import Oracle

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from ground_controller.client import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
+from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import Entry, Journal
 from ground_controller.telemetry.sources import by_provenance, combined, quantities

@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from ground_controller.client import RequestBegan, RequestEnded, TokenArrived
+from ground_controller.client_events import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import NAME, Journal
 from ground_controller.preparation import platform_of
