@@ -69,6 +69,7 @@ class Prepared:
     tokenizer: Tokenizer
     evaluation: EvaluationSet | None = None
     allocation: AllocationFile | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def profiles_hash(profiles: tuple[BoardProfile, ...]) -> str:
@@ -197,4 +198,5 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         shards=shards, manifest=manifest, manifest_sha256=manifest_hash(manifest), schedule=schedules.factual,
         schedule_bytes=encode_schedule(schedules.factual), placement=placement, policy=policy, setting=setting,
         prompts=prompts, tokenizer=tokenizer, evaluation=evaluation, allocation=allocation,
+        warnings=schedules.warnings,
     )  # fmt: skip

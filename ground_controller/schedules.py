@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ground_controller.formats.element_file import read_element_file
+from ground_controller.formats.element_file import is_ephemeris, read_element_file
 from ground_controller.formats.oem import read_oem
 from ground_controller.orbit.compile import MAX_AGE_DAYS, compile_factual, compile_schedule
 from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements
@@ -18,7 +18,7 @@ from ground_controller.orbit.propagate import left_out
 from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.walker import WalkerShell
 from ground_controller.plan_schedules import schedules_of_plans
-from hil_config.errors import ConfigError, DataFileError
+from hil_config.errors import ConfigError, DataFileError, UsageError
 from hil_config.schema.campaign import Campaign, Orbit
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
 
@@ -66,18 +66,10 @@ def compile_orbit(campaign: Campaign) -> Schedules:
 
 
 def _from_elements(orbit: Orbit) -> Schedules:
-    config = schedule_config(orbit)
-    path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
-    described = {name for shell in config.shells for name in shell.names}
-    described |= {station.name for station in config.stations}
-    names = [name for name in config.satellites if name not in described]
-    if path.suffix.lower() == ".oem":
+    config, names, path = _described(orbit)
+    if is_ephemeris(path.name):
         return _from_ephemerides(config, names, path)
-    if config.relay == "constellation" and not (config.shells and not names):
-        read_element_file(path, names)  # says which name is close to a wrong one
-        elements = read_element_file(path)
-    else:
-        elements = read_element_file(path, names) if names else ()
+    elements = _elements(config, names, path)
     source = path.name if elements else "Walker shells"
     warnings = _warnings(config, elements, path)
     predicted = compile_schedule(config, elements, source)
@@ -85,6 +77,35 @@ def _from_elements(orbit: Orbit) -> Schedules:
         return Schedules(predicted, predicted, warnings)
     digest = schedule_hash(encode_schedule(predicted))
     return Schedules(predicted, compile_factual(config, elements, source, predicted, digest), warnings)
+
+
+def orbit_sources(orbit: Orbit) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
+    """What is compiled, its element sets, and warnings. Raises as `compile_orbit`; UsageError for an ephemeris."""
+    config, names, path = _described(orbit)
+    if is_ephemeris(path.name) and (names or config.relay == "constellation"):
+        raise UsageError(
+            f"{path}: an ephemeris holds states, no elements", "give element sets or Walker shells at orbit.elements"
+        )
+    elements = () if is_ephemeris(path.name) else _elements(config, names, path)
+    return config, elements, _warnings(config, elements, path)
+
+
+def _described(orbit: Orbit) -> tuple[ScheduleConfig, list[str], Path]:
+    """What to compile, which mapped satellites its file must have, and the file."""
+    config = schedule_config(orbit)
+    path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
+    described = {name for shell in config.shells for name in shell.names}
+    described |= {station.name for station in config.stations}
+    names = [name for name in config.satellites if name not in described]
+    return config, names, path
+
+
+def _elements(config: ScheduleConfig, names: Sequence[str], path: Path) -> tuple[Elements, ...]:
+    """All of the file's sets where all relay, those of `names` elsewhere."""
+    if config.relay == "constellation" and not (config.shells and not names):
+        read_element_file(path, names)  # says which name is close to a wrong one
+        return read_element_file(path)
+    return read_element_file(path, names) if names else ()
 
 
 def _from_ephemerides(config: ScheduleConfig, names: Sequence[str], path: Path) -> Schedules:
@@ -103,9 +124,10 @@ def _from_ephemerides(config: ScheduleConfig, names: Sequence[str], path: Path) 
 
 
 def _warnings(config: ScheduleConfig, elements: Sequence[Elements], path: Path) -> tuple[str, ...]:
-    """What is odd about the satellites that only relay: left out, or with elements from another time."""
+    """What is odd: rounded elements, and satellites that only relay left out or with elements from another time."""
+    rounded = tuple(one.warning for one in elements if one.warning)
     if config.relay != "constellation" or not elements:
-        return ()
+        return rounded
     epoch = parse_instant(config.epoch_utc)
     lost = left_out([one for one in elements if one.name not in config.satellites], epoch, (0.0, config.duration_s))
     told = [f"{path}: {name} left out: {reason}" for name, reason in lost.items()]
@@ -116,7 +138,7 @@ def _warnings(config: ScheduleConfig, elements: Sequence[Elements], path: Path) 
             f"{path}:{first.line}: elements of {first.name!r} are of {first.epoch:%Y-%m-%d}, more than"
             f" {MAX_AGE_DAYS:.0f} days from the epoch; so are those of {len(old) - 1} more"
         )
-    return tuple(told)
+    return (*rounded, *told)
 
 
 def _read(orbit: Orbit, path: Path) -> LinkSchedule:

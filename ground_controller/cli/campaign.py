@@ -49,7 +49,10 @@ def _prepare(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepa
     if policy is not None:
         intent = intent.with_selection(policy)
     with _bar("preparing model and orbit") as show:
-        return prepare(bench, intent, show)
+        prepared = prepare(bench, intent, show)
+    for warning in prepared.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return prepared
 
 
 def _new_folder(out: Path | None, name: str, policy: str) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
 
+from ground_controller.cli.schedule_files import write_file, write_folder
+from ground_controller.cli.schedule_state import export_state
 from ground_controller.formats.hdtn import RATE_UNITS
 from ground_controller.formats.plan import ContactPlan, Imported
 from ground_controller.formats.registry import FORMATS, read_node_map, read_plan, renamed, write_plan
@@ -49,17 +50,26 @@ def import_command(
 
 
 @click.command("export")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--format", "name", type=click.Choice([n for n, one in FORMATS.items() if one.write]), required=True)
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option("--campaign", "campaign_file", type=click.Path(path_type=Path), help="Hypatia: whose constellation.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file or folder to write.")
 @click.option("--round", "rounded", is_flag=True, help="ION, HDTN: times inward, delays up, rates down to whole units.")
 @click.option("--epoch-utc", help="NetSatBench: the instant of second 0, where the plan does not say it.")
 @click.option("--node-map", type=click.Path(path_type=Path), help="CSV `name,number`: names become numbers.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def export_command(
-    path: Path, name: str, out: Path, rounded: bool, epoch_utc: str | None, node_map: Path | None, as_json: bool
-) -> None:
-    """Write a plan (CSV) in the format of others."""
+    path: Path | None, name: str, campaign_file: Path | None, out: Path, rounded: bool, epoch_utc: str | None,
+    node_map: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Write a plan (CSV) in the format of others; for Hypatia a campaign's or a schedule file's constellation."""
+    if name == "hypatia":
+        if rounded or epoch_utc or node_map:
+            raise UsageError("--round, --epoch-utc and --node-map mean nothing for hypatia", "leave them out")
+        export_state(path, campaign_file, out, as_json)
+        return
+    if path is None or campaign_file is not None:
+        raise UsageError(f"{name} is made from a contact plan", "give the path of a plan (CSV), without --campaign")
     found = read_plan(path, "csv", {"lenient": True})
     plan = renamed(found.plan, read_node_map(node_map), str(node_map)) if node_map else found.plan
     content = write_plan(plan, name, {"rounded": rounded, "epoch_utc": epoch_utc})
@@ -68,40 +78,6 @@ def export_command(
     else:
         write_folder(out, content)
     _tell(Imported(plan, found.warnings), out, as_json)
-
-
-def write_file(out: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = out.with_name(out.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(
-            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
-        ) from error
-
-
-def write_folder(out: Path, files: dict[str, str]) -> None:
-    """Write a folder that must not be there yet, or be empty."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: is there already", "give a folder that does not exist yet")
-    part = out.with_name(out.name + ".part")
-    try:
-        part.mkdir(parents=True)
-        for name, text in files.items():
-            write_file(part / name, text)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise UsageError(
-            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
-        ) from error
 
 
 def _tell(found: Imported, out: Path | None, as_json: bool) -> None:

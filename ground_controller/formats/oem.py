@@ -1,4 +1,4 @@
-"""Orbit ephemeris messages (CCSDS 502.0-B), key-value notation: states to interpolate between.
+"""Orbit ephemeris messages (CCSDS 502.0-B), key-value notation or XML: states to interpolate between.
 
 Positions are km and velocities km/s by the standard. Frames TEME, EME2000 (J2000), GCRF and ICRF are understood and
 given in TEME of date; time systems UTC, and since 2017 TAI, TT, TDB and GPS. Everything else is refused by its name.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ground_controller.formats.instants import LEAP_SECONDS_KNOWN_FROM, SCALES_MINUS_UTC_S, ccsds_instant
 from ground_controller.formats.interpolate import hermite_polynomial, lagrange_polynomial
+from ground_controller.formats.oem_xml import OemPart, oem_xml_parts
 from ground_controller.formats.text import number, read_text, refuse
 from ground_controller.orbit.frames import j2000_to_teme
 from ground_controller.orbit.instant import TERRESTRIAL_MINUS_UTC_S, julian_date
@@ -108,22 +109,32 @@ def read_oem(path: Path) -> tuple[OemTrack, ...]:
 
 
 def parse_oem(text: str, source: str) -> tuple[OemTrack, ...]:
-    """The objects of an OEM text, in the order in which they appear. Covariances are skipped."""
+    """The objects of an OEM text, in the order in which they appear. Covariances are skipped. XML begins with <."""
+    warnings: list[str] = []
+    found: dict[str, list[Segment]] = {}
+    for one in oem_xml_parts(text, source, _KNOWN) if text.lstrip().startswith("<") else _parts(text, source):
+        _add(one.meta, one.rows, found, warnings, source)
+    if not found:
+        refuse(source, 0, "the file holds no states", _HINT)
+    return tuple(OemTrack(name, source, tuple(segments), tuple(warnings)) for name, segments in found.items())
+
+
+def _parts(text: str, source: str) -> list[OemPart]:
+    """Segments of key-value notation."""
     lines = [(number, raw.strip()) for number, raw in enumerate(text.splitlines(), start=1)]
     lines = [(line, raw) for line, raw in lines if raw and not raw.startswith("COMMENT")]
     if not lines or not lines[0][1].replace(" ", "").startswith("CCSDS_OEM_VERS="):
         refuse(source, lines[0][0] if lines else 1, "an OEM begins with CCSDS_OEM_VERS =", _HINT)
     meta: dict[str, tuple[str, int]] = {}
     rows: list[tuple[int, list[str]]] = []
-    found: dict[str, list[Segment]] = {}
-    warnings: list[str] = []
+    found: list[OemPart] = []
     where = "header"
     for line, raw in [*lines, (0, "META_START")]:
         if raw == "META_START":
             if where not in {"header", "data"}:
                 refuse(source, line, f"META_START inside {where}", _HINT)
             if rows or meta:
-                _add(meta, rows, found, warnings, source)
+                found.append(OemPart(meta, rows))
             meta, rows, where = {}, [], "meta"
         elif raw == "META_STOP" and where == "meta":
             where = "data"
@@ -138,9 +149,7 @@ def parse_oem(text: str, source: str) -> tuple[OemTrack, ...]:
             meta[key] = (value, line)
         elif where == "data":
             rows.append((line, raw.split()))
-    if not found:
-        refuse(source, 0, "the file holds no states", _HINT)
-    return tuple(OemTrack(name, source, tuple(segments), tuple(warnings)) for name, segments in found.items())
+    return found
 
 
 def _add(

@@ -2,12 +2,14 @@
 
 A two-line set holds the epoch to 1e-8 days (0.43 ms, 3.3 m along a low orbit), angles to 0.0001 degrees and the mean
 motion to 1e-8 revolutions a day. Public OMMs are made from such sets and come through exactly; of finer ones the last
-digits are lost, and the caller is told. Catalogue numbers above 339999 do not fit and are kept in the name alone.
+digits are lost, and from `TOLD_FROM_M` on the set says so in its `warning`. Catalogue numbers above 339999 do not fit
+and are kept in the name alone.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -26,6 +28,10 @@ _WANTED = {"CENTER_NAME": ("EARTH",), "REF_FRAME": ("TEME",), "TIME_SYSTEM": ("U
 _UNITS = {"MEAN_MOTION": "rev/day", "INCLINATION": "deg", "RA_OF_ASC_NODE": "deg", "ARG_OF_PERICENTER": "deg",
           "MEAN_ANOMALY": "deg", "MEAN_MOTION_DOT": "rev/day**2", "MEAN_MOTION_DDOT": "rev/day**3",
           "BSTAR": "1/er"}  # fmt: skip
+TOLD_FROM_M = 10.0
+"""Rounding that can move a satellite by less within a day is not worth a line: SGP4 itself errs by a kilometre."""
+
+_EARTH_MU_KM3_S2 = 398_600.8
 _ALPHA5 = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _INTERNATIONAL = re.compile(r"(\d{2})?(\d{2})-?(\d{3})([A-Z]{0,3})")
 
@@ -39,7 +45,7 @@ class Field(NamedTuple):
 
 
 class OmmSets(NamedTuple):
-    """Element sets in the order of the file, and what was lost on the way."""
+    """Element sets in the order of the file, and the warnings of those that lost something on the way."""
 
     elements: tuple[Elements, ...]
     warnings: tuple[str, ...]
@@ -94,6 +100,8 @@ def parse_omm_xml(text: str, source: str) -> OmmSets:
     """Sets of an XML text: one `omm`, or several in an `ndm`."""
     found: list[tuple[int, dict[str, Field]]] = []
     for leaf in parse_leaves(text, source, _HINT):
+        if "oem" in leaf.path:
+            refuse(source, leaf.line, "this is an OEM (states), not an OMM (elements)", "let its name end in .oem.xml")
         if "body" not in leaf.path:
             continue
         if not found or leaf.name in found[-1][1]:
@@ -105,16 +113,24 @@ def parse_omm_xml(text: str, source: str) -> OmmSets:
 def _sets(found: list[tuple[int, dict[str, Field]]], source: str) -> OmmSets:
     if not found:
         refuse(source, 0, "the file holds no element set", _HINT)
-    elements, warnings = [], []
-    for line, fields in found:
-        one, lost = _set(fields, source, line)
-        elements.append(one)
-        if lost:
-            warnings.append(f"{source}:{line}: {one.name}: finer than an element set can hold: {', '.join(lost)}")
-    return OmmSets(tuple(elements), tuple(warnings))
+    elements = tuple(_set(fields, source, line) for line, fields in found)
+    return OmmSets(elements, tuple(one.warning for one in elements if one.warning))
 
 
-def _set(fields: dict[str, Field], source: str, line: int) -> tuple[Elements, list[str]]:
+def _told(lost: dict[str, float], motion: float, where: str) -> str:
+    """What rounding costs, or nothing. `lost`: errors by key in the unit of the key (EPOCH: s)."""
+    rad_s = motion * 2.0 * math.pi / 86_400.0
+    radius_m = (_EARTH_MU_KM3_S2 / rad_s**2) ** (1.0 / 3.0) * 1e3
+    metres = {"EPOCH": rad_s * radius_m, "ECCENTRICITY": 2.0 * radius_m, "MEAN_MOTION": 2.0 * math.pi * radius_m}
+    total = sum(error * metres.get(key, math.radians(radius_m)) for key, error in lost.items())
+    if total < TOLD_FROM_M:
+        return ""
+    return (
+        f"{where}: finer than two lines can hold: {', '.join(lost)}; rounding moves it by up to {total:.0f} m in a day"
+    )
+
+
+def _set(fields: dict[str, Field], source: str, line: int) -> Elements:
     for key, wanted in _WANTED.items():
         if key in fields and fields[key].text.upper() not in wanted:
             refuse(source, fields[key].line, f"{key} is {fields[key].text[:40]!r}, supported: {', '.join(wanted)}",
@@ -122,7 +138,7 @@ def _set(fields: dict[str, Field], source: str, line: int) -> tuple[Elements, li
     for key, units in _UNITS.items():
         if key in fields and fields[key].units not in {"", units}:
             refuse(source, fields[key].line, f"{key} is in {fields[key].units[:20]!r}, wanted {units}", _HINT)
-    lost: list[str] = []
+    lost: dict[str, float] = {}
     year, day = _epoch(fields, source, line, lost)
     catalogue, name = _identity(fields, source, line)
     one = (
@@ -149,7 +165,7 @@ def _set(fields: dict[str, Field], source: str, line: int) -> tuple[Elements, li
     if any(len(text) != LINE_LENGTH for text in lines):
         refuse(source, line, "a value does not fit into an element set", _HINT)
     (found,) = parse_elements("\n".join(lines), f"{source}:{line}: as two lines")
-    return Elements(name, found.line1, found.line2, line), lost
+    return Elements(name, found.line1, found.line2, line, _told(lost, motion, f"{source}:{line}: {name}"))
 
 
 def _text(fields: dict[str, Field], key: str, default: str) -> str:
@@ -171,12 +187,13 @@ def _count(fields: dict[str, Field], key: str, source: str, line: int) -> int:
     return int(value)
 
 
-def _note(lost: list[str], key: str, value: float, decimals: int) -> None:
-    if abs(value - round(value, decimals)) > 1e-12:
-        lost.append(key)
+def _note(lost: dict[str, float], key: str, value: float, decimals: int) -> None:
+    error = abs(value - round(value, decimals))
+    if error > 1e-12:
+        lost[key] = error
 
 
-def _angle(fields: dict[str, Field], key: str, most: float, source: str, line: int, lost: list[str]) -> str:
+def _angle(fields: dict[str, Field], key: str, most: float, source: str, line: int, lost: dict[str, float]) -> str:
     value = _value(fields, key, source, line)
     if not 0.0 <= value <= most:
         refuse(source, line, f"{key} is {value:g} degrees, wanted 0 to {most:g}", _HINT)
@@ -184,7 +201,7 @@ def _angle(fields: dict[str, Field], key: str, most: float, source: str, line: i
     return f"{value:8.4f}"
 
 
-def _epoch(fields: dict[str, Field], source: str, line: int, lost: list[str]) -> tuple[int, float]:
+def _epoch(fields: dict[str, Field], source: str, line: int, lost: dict[str, float]) -> tuple[int, float]:
     """Two digits of the year, and the day of the year from 1, to 1e-8 days."""
     text = _text(fields, "EPOCH", "")
     instant = ccsds_instant(text)
@@ -192,8 +209,9 @@ def _epoch(fields: dict[str, Field], source: str, line: int, lost: list[str]) ->
         refuse(source, line, f"EPOCH is {text[:40]!r}, wanted an instant from 1957 to 2056", _HINT)
     start = datetime(instant.year, 1, 1, tzinfo=timezone.utc)
     day = round((instant - start) / timedelta(days=1), 8)
-    if abs(start + timedelta(days=day) - instant) > timedelta(microseconds=1):
-        lost.append("EPOCH")
+    error = abs(start + timedelta(days=day) - instant)
+    if error > timedelta(microseconds=1):
+        lost["EPOCH"] = error.total_seconds()
     return instant.year % 100, day + 1.0
 
 

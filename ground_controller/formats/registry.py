@@ -76,7 +76,10 @@ def write_plan(plan: ContactPlan, name: str, options: Mapping[str, object]) -> s
     """The text of a plan, or texts by file name. Raises as `read_plan`."""
     form = find_format(name)
     if form.write is None:
-        raise UsageError(f"a contact plan cannot be exported to {name}: it does not say the orbits", "see the how-to")
+        raise UsageError(
+            f"a contact plan cannot be exported to {name}: it does not say the orbits",
+            "hil schedule export --format hypatia --campaign FILE",
+        )
     return form.write(plan, **_fitting(name, options, form.write_options, "exported to"))
 
 

@@ -30,7 +30,7 @@ from hil_config.errors import ConfigError
 from hil_config.wire.schedule_changes import Samples, schedule_of
 from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader
 
-__all__ = ["MAX_AGE_DAYS", "ScheduleConfig", "compile_factual", "compile_schedule"]
+__all__ = ["MAX_AGE_DAYS", "ScheduleConfig", "compile_factual", "compile_schedule", "constellation_of"]
 
 MAX_AGE_DAYS = 30.0
 """Elements further than this from the epoch are refused: SGP4 then errs by hundreds of kilometres."""
@@ -112,6 +112,14 @@ def compile_factual(
     header = _header(scene, reduction, source, "factual")
     header = msgspec.structs.replace(header, predicted_sha256=predicted_sha256)
     return schedule_of(header, replace(samples, fault=changed))
+
+
+def constellation_of(config: ScheduleConfig, elements: Sequence[Elements]) -> Constellation:
+    """The satellites that a schedule of `config` is compiled from; the mapped ones of `elements` are first.
+
+    Raises as `compile_schedule`.
+    """
+    return _scene(config, elements).constellation
 
 
 def _scene(config: ScheduleConfig, elements: Sequence[Elements], tracks: Sequence[Track] = ()) -> _Scene:

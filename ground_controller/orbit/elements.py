@@ -58,13 +58,15 @@ _LINE_2: tuple[_Field, ...] = (
 class Elements:
     """One satellite's element set: its name and both lines, each of 69 characters, already checked.
 
-    `line`: where its line 1 stands in its file, 0 if it was in none.
+    `line`: where its line 1 stands in its file, 0 if it was in none. `warning`: what its file said and the two
+    lines do not.
     """
 
     name: str
     line1: str
     line2: str
     line: int = field(default=0, compare=False)
+    warning: str = field(default="", compare=False)
 
     @property
     def epoch(self) -> datetime:

@@ -14,13 +14,9 @@ Int = NDArray[np.int32]
 
 
 def tree_plain(
-    first: NDArray[np.int64], target: Int, link: Int, weight: Float,
-    wanted: NDArray[np.bool_], count: int, distance: Float, previous: Int, hops: Int,
-) -> None:  # fmt: skip
-    """One tree from the nodes whose `distance` is finite; fills the last three, -1 in `previous` and `hops` before.
-
-    It stops when `count` of the `wanted` nodes are settled (-1: never).
-    """
+    first: NDArray[np.int64], target: Int, link: Int, weight: Float, distance: Float, previous: Int, hops: Int
+) -> None:
+    """One tree from the nodes whose `distance` is finite; fills the last three, -1 in `previous` and `hops` before."""
     rows, goals, links = first.tolist(), target.tolist(), link.tolist()
     best: list[float] = distance.tolist()
     settled = [False] * (len(rows) - 1)
@@ -30,12 +26,11 @@ def tree_plain(
         if there < np.inf:
             hops[node] = 0
             heappush(queue, (there, node))
-    while queue and count != 0:
+    while queue:
         here, node = heappop(queue)
         if settled[node]:
             continue
         settled[node] = True
-        count -= bool(wanted[node])
         for entry in range(rows[node], rows[node + 1]):
             reached, goal = here + costs[links[entry]], goals[entry]
             if reached < best[goal]:
@@ -46,9 +41,8 @@ def tree_plain(
 
 @compiled
 def tree_compiled(
-    first: NDArray[np.int64], target: Int, link: Int, weight: Float,
-    wanted: NDArray[np.bool_], count: int, distance: Float, previous: Int, hops: Int,
-) -> None:  # fmt: skip
+    first: NDArray[np.int64], target: Int, link: Int, weight: Float, distance: Float, previous: Int, hops: Int
+) -> None:
     """As `tree_plain`, with a binary heap that knows each node's place, so that it holds a node once."""
     heap = np.empty(first.size, np.int32)
     place = np.full(first.size, -1, np.int32)  # -1: never in the heap; -2: settled
@@ -65,7 +59,7 @@ def tree_compiled(
                 break
             heap[at], place[above], at = above, at, parent
         heap[at], place[root] = root, at
-    while size > 0 and count != 0:
+    while size > 0:
         node = heap[0]
         place[node] = -2
         size -= 1
@@ -85,8 +79,6 @@ def tree_compiled(
                 else:
                     break
             heap[at], place[moved] = moved, at
-        if wanted[node]:
-            count -= 1
         here = distance[node]
         for entry in range(first[node], first[node + 1]):
             goal, reached = target[entry], here + weight[link[entry]]
@@ -105,104 +97,16 @@ def tree_compiled(
                 heap[at], place[goal] = goal, at
 
 
-def walk(
-    first: NDArray[np.int64], target: Int, link: Int, delay: Float, rate: Float,
-    previous: Int, number: Int, start: int, goal: int,
-) -> tuple[float, int, int]:  # fmt: skip
-    """(slowest rate, first end met after `start`, last end met before `goal`) of one path of a finished tree."""
-    slowest, node = np.inf, goal
-    there, back = number[goal], -1
-    while node != start:
-        before, taken = previous[node], -1
-        for entry in range(first[before], first[before + 1]):  # of parallel links the search took the fastest
-            if target[entry] == node and (taken < 0 or delay[link[entry]] < delay[link[taken]]):
-                taken = entry
-        slowest = min(slowest, rate[link[taken]])
-        node = before
-        if number[node] >= 0:
-            if back < 0:
-                back = number[node]
-            if node != start:
-                there = number[node]
-    return slowest, there, back
-
-
 def seeded_plain(
     first: NDArray[np.int64], target: Int, link: Int, weight: Float, distance: Float, previous: Int, hops: Int
 ) -> None:
     for k in range(distance.shape[0]):
-        none = np.zeros(distance.shape[1], np.bool_)
-        tree_plain(first, target, link, weight, none, -1, distance[k], previous[k], hops[k])
+        tree_plain(first, target, link, weight, distance[k], previous[k], hops[k])
 
 
 @compiled
 def seeded_compiled(
     first: NDArray[np.int64], target: Int, link: Int, weight: Float, distance: Float, previous: Int, hops: Int
 ) -> None:
-    none = np.zeros(distance.shape[1], np.bool_)
     for k in range(distance.shape[0]):
-        tree_compiled(first, target, link, weight, none, -1, distance[k], previous[k], hops[k])
-
-
-walk_compiled = compiled(walk)
-
-
-def between_plain(
-    first: NDArray[np.int64], target: Int, link: Int, symmetric: bool, delay: Float, rate: Float,
-    ends: NDArray[np.int64], out_delay: Float, out_rate: Float, out_hops: Int, out_via: Int,
-) -> None:  # fmt: skip
-    number = np.full(first.size - 1, -1, np.int32)
-    number[ends] = np.arange(ends.size)
-    for t in range(delay.shape[0]):
-        wanted = number >= 0
-        for i, start in enumerate(ends):
-            distance, previous = np.full(number.size, np.inf), np.full(number.size, -1, np.int32)
-            hops = np.full(number.size, -1, np.int32)
-            distance[start] = 0.0
-            tree_plain(first, target, link, delay[t], wanted, int(wanted.sum()), distance, previous, hops)
-            out_delay[t, i, i], out_rate[t, i, i], out_hops[t, i, i], out_via[t, i, i] = 0.0, np.inf, 0, i
-            for j in range(i + 1 if symmetric else 0, ends.size):
-                if j == i or distance[ends[j]] == np.inf:
-                    continue
-                slowest, there, back = walk(
-                    first, target, link, delay[t], rate[t], previous, number, start, ends[j]
-                )  # fmt: skip
-                for a, b, via in ((i, j, there), (j, i, back))[: 2 if symmetric else 1]:
-                    out_delay[t, a, b], out_rate[t, a, b] = distance[ends[j]], slowest
-                    out_hops[t, a, b], out_via[t, a, b] = hops[ends[j]], via
-            wanted[start] = wanted[start] and not symmetric  # its pairs are done
-
-
-@compiled
-def between_compiled(
-    first: NDArray[np.int64], target: Int, link: Int, symmetric: bool, delay: Float, rate: Float,
-    ends: NDArray[np.int64], out_delay: Float, out_rate: Float, out_hops: Int, out_via: Int,
-) -> None:  # fmt: skip
-    """As `between_plain`."""
-    number = np.full(first.size - 1, -1, np.int32)
-    for k in range(ends.size):
-        number[ends[k]] = k
-    distance, previous = np.empty(number.size), np.empty(number.size, np.int32)
-    hops, wanted = np.empty(number.size, np.int32), np.empty(number.size, np.bool_)
-    for t in range(delay.shape[0]):
-        wanted[:] = number >= 0
-        for i in range(ends.size):
-            start = ends[i]
-            distance[:], previous[:], hops[:] = np.inf, -1, -1
-            distance[start] = 0.0
-            tree_compiled(first, target, link, delay[t], wanted, wanted.sum(), distance, previous, hops)
-            out_delay[t, i, i], out_rate[t, i, i], out_hops[t, i, i], out_via[t, i, i] = 0.0, np.inf, 0, i
-            for j in range(i + 1 if symmetric else 0, ends.size):
-                goal = ends[j]
-                if j == i or distance[goal] == np.inf:
-                    continue
-                slowest, there, back = walk_compiled(
-                    first, target, link, delay[t], rate[t], previous, number, start, goal
-                )  # fmt: skip
-                out_delay[t, i, j], out_rate[t, i, j] = distance[goal], slowest
-                out_hops[t, i, j], out_via[t, i, j] = hops[goal], there
-                if symmetric:
-                    out_delay[t, j, i], out_rate[t, j, i] = distance[goal], slowest
-                    out_hops[t, j, i], out_via[t, j, i] = hops[goal], back
-            if symmetric:
-                wanted[start] = False
+        tree_compiled(first, target, link, weight, distance[k], previous[k], hops[k])

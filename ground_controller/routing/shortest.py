@@ -4,9 +4,8 @@ A graph is built once; weights are given per instant, so a day of snapshots cost
 down has the weight infinity. Among equally short paths the one found first wins, where nodes are settled in the
 order (distance, number) and links leave a node in the order they were given: both forms agree on every tie.
 
-    grid = undirected(1584, a, b)                      # a, b: [L] ends of each link
-    trees = shortest_trees(grid, delay_s, sources)     # delay_s: [L]
-    pairs = between(grid, delay_s, rate_bit_s, ends)   # [T, L] each: end to end between mapped satellites
+    grid = undirected(1584, a, b)                   # a, b: [L] ends of each link
+    trees = shortest_trees(grid, delay_s, sources)  # delay_s: [L]
 """
 
 from __future__ import annotations
@@ -49,21 +48,6 @@ class Trees(NamedTuple):
     hops: Int
 
 
-class Between(NamedTuple):
-    """Paths between K ends at T instants, each [T, K, K], from the first index to the second.
-
-    delay_s: float64, infinity where there is no path, 0 on the diagonal. rate_bit_s: float64, the slowest link's,
-    0 where there is no path, infinity on the diagonal. hops: int32, -1 where there is no path.
-    via: int32, the index (in `ends`) of the first end that the path meets after it left; the goal's own index if
-    it meets no other; -1 where there is no path, the own index on the diagonal.
-    """
-
-    delay_s: Float
-    rate_bit_s: Float
-    hops: Int
-    via: Int
-
-
 def directed(nodes: int, source: ArrayLike, target: ArrayLike) -> Graph:
     """A graph of one-way links; weight column l belongs to source[l] -> target[l].
 
@@ -98,13 +82,13 @@ def _rows(nodes: int, a: NDArray[np.int64], b: NDArray[np.int64], link: NDArray[
     return Graph(nodes, first, b[order].astype(np.int32), link[order].astype(np.int32), symmetric)
 
 
-def _weights(graph: Graph, weight: ArrayLike, dimensions: int, what: str) -> Float:
+def _weights(graph: Graph, weight: ArrayLike) -> Float:
     array = np.ascontiguousarray(weight, dtype=np.float64)
     links = graph.link.size // 2 if graph.symmetric else graph.link.size
-    if array.ndim != dimensions or array.shape[-1] != links:
-        raise ValueError(f"{what} has shape {array.shape}, wanted {dimensions} dimensions with {links} links last")
+    if array.shape != (links,):
+        raise ValueError(f"weight has shape {array.shape}, wanted one value for each of {links} links")
     if not (array >= 0.0).all():
-        raise ValueError(f"{what} holds a value below 0 or NaN; a link that is down weighs infinity")
+        raise ValueError("weight holds a value below 0 or NaN; a link that is down weighs infinity")
     return array
 
 
@@ -125,15 +109,14 @@ def shortest_trees(graph: Graph, weight: ArrayLike, sources: ArrayLike) -> Trees
     Raises:
         ValueError: shapes or values are not as said.
     """
-    weights, roots = _weights(graph, weight, 1, "weight"), _numbers(graph, sources)
+    weights, roots = _weights(graph, weight), _numbers(graph, sources)
     shape = (roots.size, graph.nodes)
     found = Trees(np.full(shape, np.inf), np.full(shape, -1, np.int32), np.full(shape, -1, np.int32))
-    wanted = np.zeros(graph.nodes, dtype=np.bool_)
     tree = dijkstra.tree_compiled if COMPILED else dijkstra.tree_plain
     for k, root in enumerate(roots):
         found.distance[k, root] = 0.0
         row = (found.distance[k], found.previous[k], found.hops[k])
-        tree(graph.first, graph.target, graph.link, weights, wanted, -1, *row)
+        tree(graph.first, graph.target, graph.link, weights, *row)
     return found
 
 
@@ -150,7 +133,7 @@ def seeded_trees(graph: Graph, weight: ArrayLike, offset: ArrayLike) -> Trees:
     Raises:
         ValueError: shapes or values are not as said.
     """
-    weights = _weights(graph, weight, 1, "weight")
+    weights = _weights(graph, weight)
     offsets = np.ascontiguousarray(offset, dtype=np.float64)
     if offsets.ndim != 2 or offsets.shape[1] != graph.nodes or not (offsets >= 0.0).all():
         raise ValueError(f"offset has shape {offsets.shape}, wanted [K, {graph.nodes}] of values from 0")
@@ -169,29 +152,3 @@ def route(previous: Int, source: int, goal: int) -> tuple[int, ...]:
             return ()
         nodes.append(before)
     return tuple(reversed(nodes))
-
-
-def between(graph: Graph, delay_s: ArrayLike, rate_bit_s: ArrayLike, ends: ArrayLike) -> Between:
-    """The whole graph reduced to the paths of least delay between a few of its nodes, at T instants.
-
-    Args:
-        delay_s: [T, L] one-way delay of each link; infinity: down.
-        rate_bit_s: [T, L] or [L] rate of each link.
-        ends: [K] different node numbers.
-
-    A search stops when it has met every end, so mapped satellites close to one another cost little. In a
-    symmetric graph each pair is searched once and holds both ways.
-
-    Raises:
-        ValueError: shapes or values are not as said.
-    """
-    delays = _weights(graph, delay_s, 2, "delay_s")
-    rates = _weights(graph, np.broadcast_to(np.asarray(rate_bit_s, np.float64), delays.shape), 2, "rate_bit_s")
-    nodes = _numbers(graph, ends)
-    if np.unique(nodes).size != nodes.size:
-        raise ValueError(f"ends {nodes.tolist()}: wanted different nodes")
-    shape = (delays.shape[0], nodes.size, nodes.size)
-    found = Between(np.full(shape, np.inf), np.zeros(shape), np.full(shape, -1, np.int32), np.full(shape, -1, np.int32))
-    work = dijkstra.between_compiled if COMPILED else dijkstra.between_plain
-    work(graph.first, graph.target, graph.link, graph.symmetric, delays, rates, nodes, *found)
-    return found

@@ -10,6 +10,7 @@ import pytest
 from ground_controller.formats.instants import ccsds_instant
 from ground_controller.formats.interpolate import hermite_polynomial, lagrange_polynomial
 from ground_controller.formats.oem import parse_oem
+from ground_controller.formats.omm import parse_omm_xml
 from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, read_elements
 from ground_controller.orbit.frames import j2000_to_teme
 from ground_controller.orbit.instant import TERRESTRIAL_MINUS_UTC_S, julian_date
@@ -182,3 +183,64 @@ def test_refused_states() -> None:
     old = message(scale="TAI").replace("2024-10-21", "2010-10-21")
     with pytest.raises(DataFileError, match="TAI before 2017"):
         parse_oem(old, "x")
+
+
+def as_xml(text: str, units: bool = True) -> str:
+    """The same message in XML, its segments in an `ndm`."""
+    out = ['<?xml version="1.0" encoding="UTF-8"?>', '<ndm><oem id="CCSDS_OEM_VERS" version="2.0">',
+           "<header><CREATION_DATE>2024-10-21T00:00:00</CREATION_DATE></header><body>"]  # fmt: skip
+    keys, opened = ("X", "Y", "Z", "X_DOT", "Y_DOT", "Z_DOT"), False
+    for line in text.splitlines()[3:]:
+        key, sign, value = (part.strip() for part in line.partition("="))
+        if key == "META_START":
+            out.append(("</data></segment>" if opened else "") + "<segment><metadata>")
+            opened = True
+        elif key == "META_STOP":
+            out.append("</metadata><data><COMMENT>states</COMMENT>")
+        elif sign:
+            out.append(f"<{key}>{value}</{key}>")
+        elif not key.startswith("COMMENT"):
+            instant, *numbers = line.split()
+            said = [f' units="km{"/s" * (n > 2)}"' if units else "" for n in range(6)]
+            leaves = (f"<{k}{u}>{v}</{k}>" for k, u, v in zip(keys, said, numbers, strict=True))
+            out.append(f"<stateVector><EPOCH>{instant}</EPOCH>{''.join(leaves)}</stateVector>")
+    cov = "<covarianceMatrix><EPOCH>2024-10-21T00:00:00</EPOCH><CX_X>1</CX_X></covarianceMatrix>"
+    return "\n".join([*out, f"{cov}</data></segment></body></oem></ndm>"])
+
+
+def test_xml_says_what_key_value_notation_says() -> None:
+    two = message(count=5) + "\n".join(message(count=6, begin_s=240.0).splitlines()[3:])
+    for text in (message(method="LAGRANGE"), message(frame="EME2000", turn=True, scale="TAI"), two):
+        wanted = parse_oem(text, "x")
+        for units in (True, False):
+            found = parse_oem(as_xml(text, units), "x")
+            assert [one.name for one in found] == [one.name for one in wanted]
+            for ours, its in zip(found, wanted, strict=True):
+                assert len(ours.segments) == len(its.segments) and ours.warnings == its.warnings
+                for a, b in zip(ours.segments, its.segments, strict=True):
+                    assert (a.epoch, a.method, a.degree, a.first_s, a.last_s) == (
+                        b.epoch, b.method, b.degree, b.first_s, b.last_s)  # fmt: skip
+                    assert (a.position_km == b.position_km).all() and (a.velocity_km_s == b.velocity_km_s).all()
+
+
+def test_xml_is_refused_by_line() -> None:
+    good = as_xml(message(count=3))
+    for old, new, words in (
+        ("<oem ", "<omm ", "x:"),
+        ('<X units="km">', '<X units="m">', "X is in 'm', wanted km"),
+        ("<OBJECT_NAME>", "<OBJECT_NAME>A</OBJECT_NAME><OBJECT_NAME>", "x:5: wanted each key .* found .OBJECT_NAME"),
+        ("<CENTER_NAME>EARTH", "<CENTER_NAME>MARS", "x:7: CENTER_NAME is 'MARS'"),
+        ("</X>", "</X><X>1</X>", "'X' cannot stand here"),
+        ("TEME", "ITRF", "REF_FRAME is 'ITRF'"),
+    ):
+        with pytest.raises(DataFileError, match=words):
+            parse_oem(good.replace(old, new, 1), "x")
+    z = good[good.index("<Z ") : good.index("</Z>") + 4]
+    with pytest.raises(DataFileError, match=r"x:13: this stateVector has no Z"):
+        parse_oem(good.replace(z, "", 1), "x")
+    with pytest.raises(DataFileError, match="holds no states"):
+        parse_oem('<oem id="x"><body></body></oem>', "x")
+    with pytest.raises(DataFileError, match="wanted an element oem"):
+        parse_oem("<html>hello</html>", "x")
+    with pytest.raises(DataFileError, match=r"x:3: this is an OEM .*"):
+        parse_omm_xml(good, "x")

@@ -79,10 +79,15 @@ def one(**changes: Any) -> dict[str, Any]:
 
 
 def test_finer_values_are_rounded_and_told() -> None:
-    found = parse_omm_json(json.dumps(one(INCLINATION=53.05431, EPOCH="2024-10-21T08:20:00.123456")), "x")
+    found = parse_omm_json(json.dumps(one(INCLINATION=53.05434, MEAN_ANOMALY=10.00005, ECCENTRICITY=0.00012341)), "x")
     assert "53.0543" in found.elements[0].line2
-    assert "EPOCH, INCLINATION" in found.warnings[0]
-    assert found.warnings[0].startswith("x:1: ")
+    assert found.warnings == (found.elements[0].warning,)
+    (told,) = found.warnings
+    assert told.startswith("x:1: ") and "ECCENTRICITY, INCLINATION, MEAN_ANOMALY" in told
+    # 0.9e-4 degrees and 2 x 1e-8 of 6,926 km: 10.9 m + 0.1 m
+    assert "up to 11 m" in told
+    epoch = parse_omm_json(json.dumps(one(EPOCH="2024-10-21T08:20:00.123456")), "x")
+    assert not epoch.warnings  # at most 3.3 m along the orbit: below what is told
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from ground_controller.compiled import COMPILED
 from ground_controller.routing import dijkstra
 from ground_controller.routing.shortest import (
     Graph,
-    between,
     directed,
     route,
     seeded_trees,
@@ -63,50 +62,15 @@ def test_compiled_and_plain_agree_to_the_bit(seed: int, nodes: int, links: int, 
     graph, whole, _ = drawn(seed, nodes, links, two_way)
     rng = np.random.default_rng(seed)
     delay = np.stack([whole, whole + rng.random(whole.size)])
-    rate = rng.random(delay.shape)
     ends = rng.permutation(nodes)[: min(nodes, 5)]
-    fast, slow = (
-        [np.full((2, ends.size, ends.size), fill, kind) for fill, kind in
-         ((np.inf, float), (0.0, float), (-1, np.int32), (-1, np.int32))]
-        for _ in range(2)
-    )  # fmt: skip
-    arguments = (graph.first, graph.target, graph.link, graph.symmetric, delay, rate, ends)
-    dijkstra.between_compiled(*arguments, *fast)
-    dijkstra.between_plain(*arguments, *slow)
-    for a, b in zip(fast, slow, strict=True):
-        assert (a == b).all()
     for weight in delay:
         trees = shortest_trees(graph, weight, ends)
         for k, end in enumerate(ends):
             plain = np.full(nodes, np.inf), np.full(nodes, -1, np.int32), np.full(nodes, -1, np.int32)
             plain[0][end] = 0.0
-            dijkstra.tree_plain(graph.first, graph.target, graph.link, weight, np.zeros(nodes, bool), -1, *plain)
+            dijkstra.tree_plain(graph.first, graph.target, graph.link, weight, *plain)
             for ours, its in zip(plain, (trees.distance[k], trees.previous[k], trees.hops[k]), strict=True):
                 assert (ours == its).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_reduction_says_what_the_trees_say(seed: int, two_way: bool) -> None:
-    graph, whole, links = drawn(seed, 20, 45, two_way)
-    rng = np.random.default_rng(seed)
-    delay = whole + rng.random(whole.size)  # no ties: the path is the path
-    rate = rng.random(delay.size)
-    ends = rng.permutation(20)[:6]
-    found = between(graph, delay[None], rate, ends)
-    trees = shortest_trees(graph, delay, ends)
-    for i in range(6):
-        for j in range(6):
-            path = route(trees.previous[i], int(ends[i]), int(ends[j]))
-            assert found.delay_s[0, i, j] == pytest.approx(trees.distance[i, ends[j]], rel=1e-12)
-            assert found.hops[0, i, j] == len(path) - 1
-            steps = [
-                min((delay[k], rate[k]) for k, (u, v) in enumerate(links) if {u, v} == {a, b} and (two_way or u == a))
-                for a, b in pairwise(path)
-            ]
-            met = [int(np.flatnonzero(ends == node)[0]) for node in path[1:] if node in ends]
-            assert found.rate_bit_s[0, i, j] == min((r for _, r in steps), default=np.inf if path else 0.0)
-            assert found.via[0, i, j] == (met[0] if met else (i if path else -1))
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,8 +110,6 @@ def test_input_is_checked() -> None:
             shortest_trees(ring, weight, [0])
     with pytest.raises(ValueError, match="from 0 to 2"):
         shortest_trees(ring, [1.0] * 3, [3])
-    with pytest.raises(ValueError, match="different"):
-        between(ring, [[1.0] * 3], 1.0, [0, 0])
     with pytest.raises(ValueError, match="wanted 0 to 1"):
         directed(2, [0], [2])
     with pytest.raises(ValueError, match="two equal rows"):

@@ -1,0 +1,43 @@
+"""Files and folders that `hil schedule` writes: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hil_config.errors import UsageError
+
+
+def write_file(out: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = out.with_name(out.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(
+            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
+        ) from error
+
+
+def write_folder(out: Path, files: dict[str, str]) -> None:
+    """Write a folder that must not be there yet, or be empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out}: is there already", "give a folder that does not exist yet")
+    part = out.with_name(out.name + ".part")
+    try:
+        part.mkdir(parents=True)
+        for name, text in files.items():
+            (part / name).parent.mkdir(exist_ok=True)
+            write_file(part / name, text)
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except OSError as error:
+        raise UsageError(
+            f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
+        ) from error
