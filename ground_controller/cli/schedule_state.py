@@ -48,6 +48,8 @@ def _of_campaign(path: Path) -> tuple[ScheduleConfig, tuple[Elements, ...], tupl
 
 def _of_schedule(path: Path | None) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
     assert path is not None
+    if path.suffix.lower() == ".csv":
+        raise UsageError(f"{path}: a contact plan has no orbits to write", _FROM)
     found = config_of(read_schedule(path)[0])
     if found is None:
         raise UsageError(f"{path}: was not compiled from elements or shells: it has no orbits to write", _FROM)

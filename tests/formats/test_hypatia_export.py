@@ -147,7 +147,7 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (("--out", out), "give --campaign"),
         ((plan, "--campaign", source, "--out", out), "made from one constellation"),
-        ((plan, "--out", out), "plan.csv"),
+        ((plan, "--out", out), "a contact plan has no orbits"),
         (("--campaign", planned, "--out", out), "orbit.plan"),
         (("--campaign", oem, "--out", out), "holds states, no elements"),
         (("--campaign", comma, "--out", out), "commas"),
