@@ -10,11 +10,14 @@ from pathlib import Path
 from hil_config.errors import EnvironmentFault
 
 PACKAGES = ("hil_config", "models", "node_agent")
+SUFFIXES = frozenset({".py", ".service", ".conf"})
+"""Modules, and the systemd units that `hil-agent unit` prints."""
+
 GROUND_ONLY = ("hil_config/schema", "hil_config/profiles", "hil_config/defaults", "models/reference")
 
 
 def agent_tar() -> bytes:
-    """Every module of `PACKAGES` that a board may import.
+    """Every module and unit of `PACKAGES` that a board may use.
 
     Raises:
         EnvironmentFault: one of the packages is not installed here.
@@ -26,7 +29,7 @@ def agent_tar() -> bytes:
             if spec is None or not spec.submodule_search_locations:
                 raise EnvironmentFault(f"package {package} is not installed here", "pip install 'spacemoe-hil[ground]'")
             folder = Path(next(iter(spec.submodule_search_locations)))
-            for path in sorted(folder.rglob("*.py")):
+            for path in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES):
                 name = f"{package}/{path.relative_to(folder).as_posix()}"
                 if not name.startswith(GROUND_ONLY):
                     _add(archive, name, path.read_bytes())

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
-from firmware_tools.firstboot.job import Extra, prepare
+from firmware_tools.firstboot.flavour import FLAVOURS
+from firmware_tools.firstboot.job import Extra, Prepared, prepare
 from firmware_tools.flash.device import Target
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
@@ -26,17 +27,29 @@ FILE = click.Path(path_type=Path, exists=True)
 @click.option("--shards", type=FILE, help="Folder of a signed model to take along.")
 @click.option("--trust", multiple=True, type=FILE, help="Public key (.pub) of whoever signs models.")
 @click.option("--ssh-key", type=FILE, help="Public SSH key of whoever may log in.")
+@click.option(
+    "--flavour", type=click.Choice(tuple(FLAVOURS)), help="What the image does on a first boot; else detected."
+)
+@click.option("--network", default="", help="Static: the board's address of the bench file, in this a.b.c.d/n.")
+@click.option("--gateway", default="", help="With --network.")
+@click.option("--dns", multiple=True, help="With --network.")
+@click.option("--ntp", default="", help="Time server for systemd-timesyncd.")
+@click.option("--wheels", type=FILE, help="Folder of Python wheels for a board without internet.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def firstboot(
-    boards: tuple[str, ...], shards: Path | None, trust: tuple[Path, ...], ssh_key: Path | None, as_json: bool,
+    boards: tuple[str, ...], shards: Path | None, trust: tuple[Path, ...], ssh_key: Path | None,
+    flavour: str | None, network: str, gateway: str, dns: tuple[str, ...], ntp: str, wheels: Path | None, as_json: bool,
     bench_file: Path,
 ) -> None:  # fmt: skip
     """Write name, user, authority, one-time token and agent onto the boot partition of flashed cards."""
     bench, chosen = boards_of(bench_file, boards)
     state, by_name = State(bench_file), {board.name: board for board in chosen}
     keys = tuple(path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in trust)
-    extra = Extra(str(shards or ""), keys, ssh_key.read_text(encoding="utf-8") if ssh_key else "")
+    extra = Extra(
+        str(shards or ""), keys, ssh_key.read_text(encoding="utf-8") if ssh_key else "", flavour or "",
+        network, gateway, dns, ntp, str(wheels or ""),
+    )  # fmt: skip
 
     def work(name: str) -> object:
         board = by_name[name]
@@ -55,7 +68,8 @@ def firstboot(
         click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes)}))
     for one in outcomes if not as_json else ():
         if not one.error:
-            click.echo(f"{one.board}: first boot written and read back; put the card in and switch on")
+            form = one.result.flavour if isinstance(one.result, Prepared) else ""
+            click.echo(f"{one.board}: first boot ({form}) written and read back; put the card in and switch on")
     error = worst(outcomes)
     if error is not None:
         raise error

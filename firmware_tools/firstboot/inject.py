@@ -27,16 +27,23 @@ class BootPartition:
         try:
             with open(disk, "rb", buffering=0) as file:
                 parts = read_partitions(lambda offset, length: os.pread(file.fileno(), length, offset))
+                bare = not parts and _is_fat(os.pread(file.fileno(), 512, 0))
         except OSError as error:
             raise EnvironmentFault(f"{disk}: cannot be read: {error.strerror}", "check its path and mode") from error
         self.disk = disk
-        self._drive = f"{disk}@@{boot_partition(parts, disk).begin}"
+        self._drive = f"{disk}@@{0 if bare else boot_partition(parts, disk).begin}"
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """What lies in a folder; empty where there is none."""
         done = self._run("mdir", "-b", "-i", self._drive, f"::/{folder}", check=False)
         lines = [line.strip().rstrip("/").rpartition("/")[2] for line in done.stdout.decode().splitlines()]
         return tuple(line for line in lines if line) if done.returncode == 0 else ()
+
+    def label(self) -> str:
+        """Volume label; empty where there is none."""
+        said = self._run("mlabel", "-s", "-i", self._drive, "::", check=False).stdout.decode(errors="replace")
+        _, found, name = said.partition("Volume label is ")
+        return name.split(" (abbr=")[0].strip() if found else ""
 
     def read(self, name: str) -> bytes:
         """One file."""
@@ -76,3 +83,8 @@ class BootPartition:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise EnvironmentFault(f"{self.disk}: {words[0]}: {said[0]}", "is the card writable, and not full?")
         return done
+
+
+def _is_fat(sector: bytes) -> bool:
+    """Whether a disk without partitions begins with a FAT file system, as seeds for cloud-init do."""
+    return sector[510:512] == b"\x55\xaa" and (sector[54:57] == b"FAT" or sector[82:85] == b"FAT")

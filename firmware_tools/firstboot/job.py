@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from firmware_tools.firstboot.agent_package import agent_tar, folder_tar
+from firmware_tools.firstboot.first_start import Start, files_for, start_files
+from firmware_tools.firstboot.flavour import choose, look
 from firmware_tools.firstboot.inject import BootPartition
+from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
+from firmware_tools.firstboot.wheels import check_wheels
 from firmware_tools.identity import COMMAND_PUBLIC_FILE
 from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
@@ -28,6 +33,7 @@ class Prepared(msgspec.Struct, frozen=True):
     disk: str
     files: dict[str, int]
     ended: str
+    flavour: str = "hil"
 
 
 class Extra(msgspec.Struct, frozen=True):
@@ -36,6 +42,12 @@ class Extra(msgspec.Struct, frozen=True):
     shards: str = ""
     trust_keys: tuple[str, ...] = ()
     authorized_keys: str = ""
+    flavour: str = ""
+    network: str = ""
+    gateway: str = ""
+    dns: tuple[str, ...] = ()
+    ntp: str = ""
+    wheels: str = ""
 
 
 def place_of(board: Board, bench: Bench) -> Place:
@@ -53,13 +65,27 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
     """Write the first boot onto `disk`, read it back, and leave a receipt. A new token ends an older one.
 
     Raises:
-        ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`.
+        ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`, `choose`.
     """
     from hil_config.schema.profiles import load_profile
 
     if bench.identity is None:
         raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
     boot = BootPartition(disk)
+    start = _start(board, bench, extra)
+    seen = look(boot)
+    flavour = "hil" if board.kind == "virtual" and not extra.flavour else choose(seen, extra.flavour, disk)
+    if flavour != "hil" and not (start.password or start.authorized_keys.strip()):
+        raise ConfigError(
+            f"board {board.name}: nobody could log in: no password and no SSH key",
+            "write `console: {password_file: FILE}` into the bench file, or add --ssh-key FILE",
+        )
+    cmdline = boot.read("cmdline.txt") if "cmdline.txt" in seen.names else b""
+    first = files_for(flavour, start, cmdline, disk, boot.label() or "CIDATA")
+    more = start_files(start) if flavour != "hil" else {}
+    if extra.wheels:
+        check_wheels(Path(extra.wheels))
+        more["wheels.tar"] = folder_tar(Path(extra.wheels))
     store = IdentityStore(Path(bench.identity))
     profile = load_profile(board.profile)
     model = {
@@ -72,11 +98,23 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
     )  # fmt: skip
-    files = payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"")
+    files = payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)
     boot.write(files, FOLDER)
-    done = Prepared("firstboot", board.name, disk, {name: len(data) for name, data in files.items()}, utc_now())
+    if first:
+        boot.write(first)  # what starts it all is written after what it starts
+    sizes = {name: len(data) for name, data in (files | first).items()}
+    done = Prepared("firstboot", board.name, disk, sizes, utc_now(), flavour)
     state.receipt(board.name, "firstboot", done)
     return done
+
+
+def _start(board: Board, bench: Bench, extra: Extra) -> Start:
+    network = network_of(board.name, board.address, board.mac, extra.network, extra.gateway, extra.dns)
+    return Start(
+        board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network,
+        board.console.user if board.console else "hil", extra.authorized_keys,
+        board.console is not None and board.console.password_file is not None, extra.ntp, board.kind == "jetson",
+    )  # fmt: skip
 
 
 def _hash(board: Board) -> str:

@@ -61,8 +61,10 @@ def agent_config(settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def payload(settings: Settings, agent: bytes, shards: bytes = b"") -> dict[str, bytes]:
-    """Name -> content of every file in `FOLDER`, with their checksums.
+def payload(
+    settings: Settings, agent: bytes, shards: bytes = b"", more: dict[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """Name -> content of every file in `FOLDER`, with their checksums; `more` joins them.
 
     Raises:
         UsageError: a value cannot stand in a file of lines.
@@ -79,6 +81,7 @@ def payload(settings: Settings, agent: bytes, shards: bytes = b"") -> dict[str, 
         "ca.pem": settings.ca,
         "agent.tar": agent,
         SCRIPT.name: SCRIPT.read_bytes(),
+        **(more or {}),
     }
     optional = {
         "token": settings.token.encode(), "password.hash": settings.password_hash.encode(),
