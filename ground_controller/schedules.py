@@ -84,7 +84,7 @@ def orbit_sources(orbit: Orbit) -> tuple[ScheduleConfig, tuple[Elements, ...], t
     config, names, path = _described(orbit)
     if is_ephemeris(path.name) and (names or config.relay == "constellation"):
         raise UsageError(
-            f"{path}: an ephemeris holds states, no elements", "give element sets or Walker shells at orbit.elements"
+            f"{path}: an ephemeris holds states, no elements", "give element sets or Walker shells at orbit.shells"
         )
     elements = () if is_ephemeris(path.name) else _elements(config, names, path)
     return config, elements, _warnings(config, elements, path)

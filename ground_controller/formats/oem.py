@@ -40,7 +40,7 @@ _KNOWN = {*_REQUIRED, "OBJECT_ID", "REF_FRAME_EPOCH", "START_TIME", "STOP_TIME",
 @dataclass(frozen=True)
 class Segment:
     """States of one object. time_s: [N] after `epoch`; position_km, velocity_km_s: [N, 3] in TEME; `first_s` and
-    `last_s`: what may be used of it."""
+    `last_s`: what may be used of it; `lines`: where its first and last state stand."""
 
     epoch: datetime
     time_s: Float
@@ -50,6 +50,7 @@ class Segment:
     last_s: float
     method: Method
     degree: int
+    lines: tuple[int, int] = (0, 0)
 
     def states(self, t: Float) -> tuple[Float, Float]:
         """Position and velocity [K, 3] at K seconds after `epoch`, all within `first_s`..`last_s`."""
@@ -94,9 +95,10 @@ class OemTrack:
         if missing.size:
             instant = epoch + timedelta(seconds=float(offset_s[missing[0]]))
             first, last = self.segments[0], self.segments[-1]
+            line = first.lines[0] if instant < first.epoch else last.lines[1]
             raise DataFileError(
-                f"{self.source}: the ephemeris of {self.name!r} says nothing of {instant:%Y-%m-%dT%H:%M:%SZ}; it goes"
-                f" from {first.epoch + timedelta(seconds=first.first_s):%Y-%m-%dT%H:%M:%SZ}"
+                f"{self.source}:{line}: the ephemeris of {self.name!r} says nothing of {instant:%Y-%m-%dT%H:%M:%SZ};"
+                f" it goes from {first.epoch + timedelta(seconds=first.first_s):%Y-%m-%dT%H:%M:%SZ}"
                 f" to {last.epoch + timedelta(seconds=last.last_s):%Y-%m-%dT%H:%M:%SZ}",
                 "choose an epoch and duration within it",
             )
@@ -193,7 +195,8 @@ def _add(
                 refuse(source, meta[key][1], f"{key} is no instant; found {meta[key][0][:40]!r}", _HINT)
             moved = instant - timedelta(seconds=SCALES_MINUS_UTC_S[scale])
             limits[index] = float(np.clip((moved - epoch).total_seconds(), time_s[0], time_s[-1]))
-    segment = Segment(epoch, time_s, position, velocity, limits[0], limits[1], method, degree)
+    lines = rows[0][0], rows[-1][0]
+    segment = Segment(epoch, time_s, position, velocity, limits[0], limits[1], method, degree, lines)
     segments = found.setdefault(meta["OBJECT_NAME"][0], [])
     if segments and segments[-1].epoch + timedelta(seconds=segments[-1].last_s) > epoch + timedelta(seconds=limits[0]):
         refuse(source, line, f"this segment of {meta['OBJECT_NAME'][0][:40]!r} overlaps the one before", _HINT)

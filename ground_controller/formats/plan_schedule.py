@@ -68,8 +68,7 @@ def schedule_of_plan(
         DataFileError: contacts of a pair overlap, or the plan ends before the window does.
     """
     _check_names(plan, source, window)
-    zero = epoch_of(plan)
-    shift = 0.0 if zero is None else (parse_instant(window.epoch_utc) - zero).total_seconds()
+    shift = _shift_s(plan, window)
     last = max(plan.contacts, key=lambda one: one.end_s, default=None)
     if last is None or last.end_s - shift < window.duration_s:
         end = 0.0 if last is None else last.end_s - shift
@@ -94,6 +93,27 @@ def schedule_of_plan(
     if predicted is not None:
         _mark(links, header, predicted)
     return LinkSchedule(header, _arrays(links, sky, len(window.satellites)))
+
+
+def _shift_s(plan: ContactPlan, window: Window) -> float:
+    """Second of the plan at which the window begins."""
+    zero = epoch_of(plan)
+    return 0.0 if zero is None else (parse_instant(window.epoch_utc) - zero).total_seconds()
+
+
+def early_end(plan: ContactPlan, source: str, window: Window) -> tuple[str, ...]:
+    """A warning where the plan goes on, and the contacts of the window's satellites end before the window does."""
+    shift = _shift_s(plan, window)
+    own = [one for one in plan.contacts if {one.source, one.target} <= set(window.satellites)]
+    if not own:
+        return (f"{source}: none of its {len(plan.contacts)} contacts is between satellites of the campaign",)
+    last = max(own, key=lambda one: one.end_s)
+    if last.end_s - shift >= window.duration_s:
+        return ()
+    return (
+        f"{source}:{last.line}: the last contact between satellites of the campaign ends at {last.end_s - shift:g} s of"
+        f" {window.duration_s:g} s",
+    )
 
 
 def _check_names(plan: ContactPlan, source: str, window: Window) -> None:

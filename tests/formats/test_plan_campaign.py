@@ -96,3 +96,13 @@ def test_elements_may_be_an_omm_file(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"sets\.json: no satellite is called 'STARLINK-1365' among 20") as refused:
         compile_orbit(load_campaign(path))
     assert "STARLINK-1364" in refused.value.hint
+
+
+def test_contacts_that_end_before_the_campaign_are_told_by_line(campaign: Path, tmp_path: Path) -> None:
+    head, *rows = (tmp_path / "plan.csv").read_text().splitlines()
+    rows = [row.replace(",600,", ",450,") for row in rows]
+    (tmp_path / "plan.csv").write_text("\n".join([head, *rows, "X,Y,0,600,5000000,0.02,0,1", ""]))
+    found = compile_orbit(load_campaign(with_keys(campaign, "plan_sunlight: 0.6")))
+    (told,) = found.warnings
+    assert "plan.csv:2: the last contact between satellites of the campaign ends at 450 s of 600 s" in told
+    assert not found.factual.link(NAMES[0], NAMES[1], 500.0).up
