@@ -9,7 +9,7 @@ from ground_controller.formats.plan import Imported
 from ground_controller.formats.plan_schedule import Sky, Window, early_end, schedule_of_plan
 from ground_controller.formats.registry import read_plan
 from hil_config.errors import ConfigError
-from hil_config.schema.campaign import Orbit
+from hil_config.schema.orbit import Orbit
 from hil_config.wire.schedule_file import LinkSchedule
 
 

@@ -19,7 +19,8 @@ from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.walker import WalkerShell
 from ground_controller.plan_schedules import schedules_of_plans
 from hil_config.errors import ConfigError, DataFileError, UsageError
-from hil_config.schema.campaign import Campaign, Orbit
+from hil_config.schema.campaign import Campaign
+from hil_config.schema.orbit import Orbit
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
 
 
@@ -32,13 +33,16 @@ class Schedules:
     warnings: tuple[str, ...] = ()
 
 
-def schedule_config(orbit: Orbit) -> ScheduleConfig:
-    """What a campaign's `orbit` section asks to be compiled."""
+def schedule_config(orbit: Orbit, seed: int = 0) -> ScheduleConfig:
+    """What a campaign's `orbit` section asks to be compiled; `seed` draws which links survive."""
     return ScheduleConfig(
         epoch_utc=orbit.epoch_utc, duration_s=orbit.duration_s, step_s=orbit.step_s,
         satellites=tuple(orbit.satellites), grazing_km=orbit.grazing_km, max_range_km=orbit.max_range_km,
         rate_bit_s=orbit.link_rate_mbit_s * 1e6, ground_rate_bit_s=orbit.link_rate_mbit_s * 1e6,
-        relay=orbit.relay, isl=orbit.isl, neighbours=orbit.neighbours,
+        relay=orbit.relay, isl=orbit.isl, neighbours=orbit.neighbours, loss=orbit.frame_loss,
+        max_turn_deg_s=math.inf if orbit.max_turn_deg_s is None else orbit.max_turn_deg_s, survival=orbit.survival,
+        redraw_s=math.inf if orbit.redraw_s is None else orbit.redraw_s, ground_rule=orbit.ground_rule,
+        seed=seed if orbit.survival < 1.0 else 0,
         shells=tuple(WalkerShell(**shell.model_dump()) for shell in orbit.shells),
         stations=tuple(GroundStation(**station.model_dump()) for station in orbit.stations),
         faults=tuple(
@@ -61,12 +65,12 @@ def compile_orbit(campaign: Campaign) -> Schedules:
         found = _read(orbit, Path(orbit.schedule))
         return Schedules(found, found)
     if orbit.plan is not None:
-        return Schedules(*schedules_of_plans(orbit, lambda: _from_elements(orbit).predicted))
-    return _from_elements(orbit)
+        return Schedules(*schedules_of_plans(orbit, lambda: _from_elements(orbit, campaign.seed).predicted))
+    return _from_elements(orbit, campaign.seed)
 
 
-def _from_elements(orbit: Orbit) -> Schedules:
-    config, names, path = _described(orbit)
+def _from_elements(orbit: Orbit, seed: int) -> Schedules:
+    config, names, path = _described(orbit, seed)
     if is_ephemeris(path.name):
         return _from_ephemerides(config, names, path)
     elements = _elements(config, names, path)
@@ -79,9 +83,9 @@ def _from_elements(orbit: Orbit) -> Schedules:
     return Schedules(predicted, compile_factual(config, elements, source, predicted, digest), warnings)
 
 
-def orbit_sources(orbit: Orbit) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
+def orbit_sources(orbit: Orbit, seed: int = 0) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
     """What is compiled, its element sets, and warnings. Raises as `compile_orbit`; UsageError for an ephemeris."""
-    config, names, path = _described(orbit)
+    config, names, path = _described(orbit, seed)
     if is_ephemeris(path.name) and (names or config.relay == "constellation"):
         raise UsageError(
             f"{path}: an ephemeris holds states, no elements", "give element sets or Walker shells at orbit.shells"
@@ -90,9 +94,9 @@ def orbit_sources(orbit: Orbit) -> tuple[ScheduleConfig, tuple[Elements, ...], t
     return config, elements, _warnings(config, elements, path)
 
 
-def _described(orbit: Orbit) -> tuple[ScheduleConfig, list[str], Path]:
+def _described(orbit: Orbit, seed: int) -> tuple[ScheduleConfig, list[str], Path]:
     """What to compile, which mapped satellites its file must have, and the file."""
-    config = schedule_config(orbit)
+    config = schedule_config(orbit, seed)
     path = DEMO_ELEMENTS if orbit.elements == "demo" else Path(orbit.elements)
     described = {name for shell in config.shells for name in shell.names}
     described |= {station.name for station in config.stations}

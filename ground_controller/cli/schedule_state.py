@@ -37,13 +37,14 @@ def export_state(path: Path | None, campaign_file: Path | None, out: Path, as_js
 
 
 def _of_campaign(path: Path) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
-    orbit = load_campaign(path).orbit
+    campaign = load_campaign(path)
+    orbit = campaign.orbit
     for key in ("schedule", "plan"):
         if getattr(orbit, key) is not None:
             raise UsageError(
                 f"{path}: the links of this campaign are from orbit.{key}, not from a constellation", _FROM
             )
-    return orbit_sources(orbit)
+    return orbit_sources(orbit, campaign.seed)
 
 
 def _of_schedule(path: Path | None) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:

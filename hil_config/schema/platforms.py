@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
 from hil_config.errors import ConfigError
 from hil_config.schema.explain import validated
+from hil_config.schema.numbers import Efficiency, NotNegative, Positive, Share, Text
 from hil_config.schema.strict import Name, Strict
 from hil_config.schema.yaml_text import read_yaml
 
 PLATFORMS = Path(__file__).parent.parent / "platforms"
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Efficiency = Annotated[float, Field(gt=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 class PlatformPreset(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from ground_controller.fleet.orders import link_acceleration
 from ground_controller.orbit.elements import DEMO_ELEMENTS
-from ground_controller.schedules import compile_orbit
+from ground_controller.schedules import compile_orbit, schedule_config
 from hil_config.errors import ConfigError, DataFileError
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_campaign
@@ -114,3 +115,13 @@ def test_a_decayed_relay_is_left_out_by_line_and_a_decayed_mapped_one_refused(tm
 def test_links_are_accelerated_only_where_that_is_asked() -> None:
     assert link_acceleration(campaign(rate=10)) == 1.0
     assert link_acceleration(campaign(rate=10, acceleration="links")) == 10.0
+
+
+def test_terminals_weather_and_ground_rules_reach_the_compiler() -> None:
+    asked = campaign(relay="constellation", max_turn_deg_s=0.12, survival=0.9, redraw_s=60, ground_rule="nearest",
+                     frame_loss=0.01)  # fmt: skip
+    config = schedule_config(asked.orbit, 7)
+    assert (config.max_turn_deg_s, config.survival, config.redraw_s, config.seed) == (0.12, 0.9, 60.0, 7)
+    assert (config.ground_rule, config.loss) == ("nearest", 0.01)
+    plain = schedule_config(campaign().orbit, 7)
+    assert (plain.max_turn_deg_s, plain.redraw_s, plain.seed) == (math.inf, math.inf, 0)
