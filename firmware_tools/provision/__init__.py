@@ -1,1 +1,1 @@
-"""From a board in any state to an enrolled agent, over its serial console."""
+"""From a board in any state to an enrolled agent, over SSH or its serial console."""

@@ -14,7 +14,7 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
-from firmware_tools.provision.shell import Shell
+from firmware_tools.provision.board_shell import BoardShell
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, HardwareError
 
@@ -53,7 +53,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     online_s: float = 120.0
 
 
-def look(shell: Shell, name: str, store: IdentityStore, limits: Timeouts) -> Found:
+def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -> Found:
     """Read only."""
     read = "cat /etc/hil/firstboot.done 2>/dev/null; echo =; readlink /opt/hil/current; echo =; date +%s; echo =; "
     _, out = shell.run(
@@ -90,7 +90,7 @@ def _days_left(text: str, name: str, store: IdentityStore) -> float | None:
 
 
 def provision(
-    name: str, shell: Shell, store: IdentityStore, watch: BrokerWatch | None, state: State, limits: Timeouts,
+    name: str, shell: BoardShell, store: IdentityStore, watch: BrokerWatch | None, state: State, limits: Timeouts,
     tell: Callable[[str], None],
 ) -> tuple[Provisioned, Path]:  # fmt: skip
     """Bring a board that has had its first boot into service.
@@ -124,7 +124,7 @@ def provision(
     return receipt, state.receipt(name, "provision", receipt)
 
 
-def _enrol(name: str, shell: Shell, store: IdentityStore, limits: Timeouts, first: bool) -> None:
+def _enrol(name: str, shell: BoardShell, store: IdentityStore, limits: Timeouts, first: bool) -> None:
     """The request comes from the board, the certificate goes back; the key stays where it was made."""
     out = shell.must(f"cat {HOME}/request.pem", "reading its certificate request", limits.command_s)
     match = _PEM.search(out)

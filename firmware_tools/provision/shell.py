@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pexpect
 from pexpect import fdpexpect
 
-from hil_config.errors import HardwareError
+from firmware_tools.provision.board_shell import BoardShell, Stuck, checked_move, quoted
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-B])")
 _STATES: tuple[tuple[str, str], ...] = (
@@ -37,10 +37,6 @@ WRONG_LIMIT = 4
 NUDGE_S = 2.0
 QUIET_S = 0.25
 CHUNK = 512
-
-
-class Stuck(HardwareError):
-    """The console did not get where it should; says which step and what was last seen."""
 
 
 if TYPE_CHECKING:
@@ -71,18 +67,20 @@ class Console(_Spawn):
         return self.after.decode(errors="replace") if isinstance(self.after, bytes) else ""
 
 
-class Shell:
+class Shell(BoardShell):
     """Args: `sock`, a connection to the console; `password` is never shown in an error.
 
     Use `reach`, then `run` and `put`.
     """
 
     def __init__(self, board: str, sock: socket.socket | int, user: str, password: str) -> None:
-        self._board, self._user, self._password = board, user, password
+        super().__init__(board)
+        self._user, self._password = user, password
         self._console = Console(sock, timeout=5)
         self._console.delaybeforesend = None
         self._sudo = ""
         self._refused = 0
+        self._inside = False
 
     def reach(self, timeout_s: float) -> None:
         """Log in, from any state.
@@ -98,22 +96,23 @@ class Shell:
             index = self._console.expect([*patterns, pexpect.TIMEOUT, pexpect.EOF], timeout=NUDGE_S)
             if index >= len(patterns):
                 if index > len(patterns):
-                    raise Stuck(f"board {self._board}: the console's owner has gone", f"hil console {self._board}")
+                    raise Stuck(f"board {self.board}: the console's owner has gone", f"hil console {self.board}")
                 self._console.send(b"\r")
                 continue
             last, said = self._latest(_STATES[index][0])
             if self._refused >= WRONG_LIMIT:
                 raise Stuck(
-                    f"board {self._board}: {self._user!r} was refused {self._refused} times",
+                    f"board {self.board}: {self._user!r} was refused {self._refused} times",
                     "mend user and password_file",
                 )
             if self._refused > refused:
                 refused = self._refused
                 pause.wait(1.0)  # the first boot may not have set the password yet
             if last == "panic":
-                raise Stuck(f"board {self._board}: {said}", f"hil power {self._board} cycle; then flash it again")
+                raise Stuck(f"board {self.board}: {said}", f"hil power {self.board} cycle; then flash it again")
             if last == "shell":
                 if self._settle():
+                    self._inside = True
                     return
             elif last == "login":
                 self._console.send(self._user.encode() + b"\r")
@@ -123,13 +122,13 @@ class Shell:
                 self._console.send(b"boot\r")
             elif last == "wizard":
                 raise Stuck(
-                    f"board {self._board}: waits in its first-boot wizard",
-                    f"prepare its card so that it does not ask: hil firstboot {self._board}",
+                    f"board {self.board}: waits in its first-boot wizard",
+                    f"prepare its card so that it does not ask: hil firstboot {self.board}",
                 )
             elif last == "emergency":
-                raise Stuck(f"board {self._board}: is in emergency mode: its file system is damaged", "flash it again")
-        raise Stuck(f"board {self._board}: no shell after {timeout_s:.0f} s, it stood at {last}{self._tail()}",
-                    f"hil console {self._board}")  # fmt: skip
+                raise Stuck(f"board {self.board}: is in emergency mode: its file system is damaged", "flash it again")
+        raise Stuck(f"board {self.board}: no shell after {timeout_s:.0f} s, it stood at {last}{self._tail()}",
+                    f"hil console {self.board}")  # fmt: skip
 
     def _latest(self, state: str) -> tuple[str, str]:
         """(state, what shows it) once the line is quiet: answering each of two prompts would answer one too many."""
@@ -175,7 +174,7 @@ class Shell:
         Raises:
             Stuck: it did not end in time.
         """
-        word = command if not self._sudo else f"{self._sudo}sh -c {_quoted(command)}"
+        word = command if not self._sudo else f"{self._sudo}sh -c {quoted(command)}"
         return self._run(word, timeout_s)
 
     def _run(self, command: str, timeout_s: float) -> tuple[int, str]:
@@ -188,26 +187,16 @@ class Shell:
                 [rf">{mark}:(\d+)", "Kernel panic - not syncing[^\r\n]*", pexpect.TIMEOUT], timeout=timeout_s
             )
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
-            raise Stuck(f"board {self._board}: no answer to {command[:60]!r} within {timeout_s:.0f} s{self._tail()}",
-                        f"hil console {self._board}") from error  # fmt: skip
+            raise Stuck(f"board {self.board}: no answer to {command[:60]!r} within {timeout_s:.0f} s{self._tail()}",
+                        f"hil console {self.board}") from error  # fmt: skip
         if found == 1:
             said = self._console.matched
-            raise Stuck(f"board {self._board}: {said} during {command[:60]!r}", f"hil power {self._board} cycle")
+            raise Stuck(f"board {self.board}: {said} during {command[:60]!r}", f"hil power {self.board} cycle")
         if found == 2:
-            raise Stuck(f"board {self._board}: {command[:60]!r} did not end within {timeout_s:.0f} s{self._tail()}",
-                        f"hil console {self._board}")  # fmt: skip
+            raise Stuck(f"board {self.board}: {command[:60]!r} did not end within {timeout_s:.0f} s{self._tail()}",
+                        f"hil console {self.board}")  # fmt: skip
         output = self._console.seen.replace("\r", "").strip("\n")
         return int(self._console.matched.rpartition(":")[2]), output
-
-    def must(self, command: str, doing: str, timeout_s: float = 30.0) -> str:
-        """Output of a command that has to succeed; Stuck says what it was for."""
-        code, output = self.run(command, timeout_s)
-        if code:
-            said = output.strip().splitlines()[-1:] or ["nothing"]
-            raise Stuck(
-                f"board {self._board}: {doing}: exit code {code}, it said {said[0]!r}", f"hil console {self._board}"
-            )
-        return output
 
     def put(self, path: str, data: bytes, mode: str = "600") -> None:
         """Write a file, checked on the board before it gets its name."""
@@ -218,18 +207,15 @@ class Shell:
             self.must(f"printf %s {text[at : at + CHUNK]} >> {new}.b64", f"writing {path}")
         digest = hashlib.sha256(data).hexdigest()
         self.must(
-            f"base64 -d < {new}.b64 > {new} && rm {new}.b64 && echo '{digest}  {new}' | sha256sum -c - >/dev/null && "
-            f"chmod {mode} {new} && mv {new} {path} && sync",
+            f"base64 -d < {new}.b64 > {new} && rm {new}.b64 && {checked_move(path, digest, mode)}",
             f"checking {path}",
         )
 
     def close(self) -> None:
         """Leave the line as it was: logged out."""
+        if not self._inside:
+            return
         try:
             self._console.send(b"exit\r")
         except OSError:
             pass
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.provision import shell as shell_module
-from firmware_tools.provision.shell import Shell, Stuck
+from firmware_tools.provision.board_shell import Stuck
+from firmware_tools.provision.shell import Shell
 
 PROGRAM = Path(__file__).with_name("fake_board.py")
 Open = Callable[..., Shell]
