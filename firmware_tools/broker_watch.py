@@ -97,6 +97,13 @@ class BrokerWatch:
         assert found is not None
         return found
 
+    def stays(self, node: str, boot_id: str, for_s: float) -> bool:
+        """Whether a node is there in this boot for `for_s` seconds more; a restart in between counts as gone."""
+        with self._changed:
+            return not self._changed.wait_for(
+                lambda: self.statuses[node].boot_id != boot_id or self.statuses[node].state == "offline", for_s
+            )
+
     def wait_offline(self, node: str, timeout_s: float) -> None:
         """Until its last will has arrived."""
         self.wait(node, lambda s: s is None or s.state == "offline", timeout_s)

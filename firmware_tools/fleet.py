@@ -52,6 +52,24 @@ def on_all(
             raise
 
 
+def on_all_rolling(
+    boards: Sequence[str], work: Callable[[str], _T], batch: int | None
+) -> tuple[tuple[Outcome[_T], ...], tuple[str, ...]]:
+    """As `on_all`, `batch` boards at a time (None: all at once); a failure lets its batch end and begins no other.
+
+    Returns:
+        (outcomes of the boards that were begun, boards that were not)
+    """
+    size = batch or max(1, len(boards))
+    done: list[Outcome[_T]] = []
+    for at in range(0, len(boards), size):
+        outcomes = on_all(boards[at : at + size], work)
+        done.extend(outcomes)
+        if any(one.error for one in outcomes):
+            return tuple(done), tuple(boards[at + size :])
+    return tuple(done), ()
+
+
 def worst(outcomes: Sequence[Outcome[_T]]) -> HilError | None:
     """One error for all that failed, with the exit code of the first; None if none did."""
     failed = [one for one in outcomes if one.error]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
-from firmware_tools.fleet import on_all, worst
+from firmware_tools.fleet import on_all_rolling, worst
 from firmware_tools.state import State
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from firmware_tools.provision.board_shell import BoardShell
-    from firmware_tools.provision.job import Found, Provisioned
+    from firmware_tools.provision.job import Found, Provisioned, Timeouts
+    from firmware_tools.provision.upgrade import Upgraded
     from hil_config.schema.bench import Bench, Board
 
 
@@ -29,53 +30,101 @@ if TYPE_CHECKING:
 @click.option("--no-wait", is_flag=True, help="Do not wait for the agent at the broker.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(10, 3600), default=180.0, show_default=True,
               help="Seconds until the board has to give a shell.")  # fmt: skip
+@click.option("--join-timeout", "join_s", type=click.FloatRange(1, 3600), default=120.0, show_default=True,
+              help="Seconds until its agent has to be at the broker.")  # fmt: skip
+@click.option("--upgrade", is_flag=True, help="Bring this machine's version of the agent onto the boards.")
+@click.option("--agent", "agent_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="With --upgrade: this archive instead.")  # fmt: skip
+@click.option("--rollback", is_flag=True, help="Return to the agent that ran before.")
+@click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="With --upgrade or --rollback: so many boards at once; the first failure ends it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def provision(
-    boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float, as_json: bool, bench_file: Path
-) -> None:
+    boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float, join_s: float, upgrade: bool,
+    agent_file: Path | None, rollback: bool, batch: int, as_json: bool, bench_file: Path,
+) -> None:  # fmt: skip
     """Log in over SSH or on the serial console, set the clock, enrol the board and see its agent at the broker.
 
-    May be repeated: what is in order is left alone.
+    May be repeated: what is in order is left alone. With --upgrade a new agent goes into a slot of its own, tests
+    itself there, and is switched to; if it does not come to the broker the one before is put back.
     """
+    if check + upgrade + rollback > 1 or (no_wait and (upgrade or rollback)) or (agent_file and not upgrade):
+        raise UsageError(
+            "--check, --upgrade and --rollback exclude each other; --no-wait does not go with the latter two, "
+            "--agent only with --upgrade",
+            "hil provision --help",
+        )
+    from firmware_tools.provision.job import Timeouts
+
     bench, chosen = boards_of(bench_file, boards)
     state, by_name = State(bench_file), {board.name: board for board in chosen}
-    outcomes = on_all(list(by_name), lambda name: _one(by_name[name], bench, via, check, not no_wait, timeout_s, state))
+    agent = _archive(agent_file) if upgrade else b""
+    order = Order(via, check, not no_wait, Timeouts(shell_s=timeout_s, online_s=join_s), agent, rollback)
+    outcomes, left = on_all_rolling(
+        list(by_name), lambda name: _one(by_name[name], bench, order, state), batch if upgrade or rollback else None
+    )
     if as_json:
-        click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes)}))
+        click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes), "not_begun": left}))
     for one in outcomes if not as_json else ():
         if one.result is not None:
             click.echo(_sentence(one.result))
+    if left:
+        click.echo(f"not begun after the first failure: {' '.join(left)}", err=True)
     error = worst(outcomes)
     if error is not None:
         raise error
 
 
-def _one(
-    board: Board, bench: Bench, via: str, check: bool, wait: bool, timeout_s: float, state: State
-) -> Found | Provisioned:
+class Order(NamedTuple):
+    """What to do with each board. `agent`: archive to upgrade to, empty for none."""
+
+    via: str
+    check: bool
+    wait: bool
+    limits: Timeouts
+    agent: bytes
+    rollback: bool
+
+
+def _archive(path: Path | None) -> bytes:
+    from firmware_tools.firstboot.agent_package import agent_tar
+
+    return agent_tar() if path is None else path.read_bytes()
+
+
+def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Provisioned | Upgraded:
     from firmware_tools.broker_watch import BrokerWatch
     from firmware_tools.identity_store import IdentityStore
-    from firmware_tools.provision.job import Timeouts, look, provision
+    from firmware_tools.provision.job import look, provision
+    from firmware_tools.provision.upgrade import Upgrade
     from firmware_tools.reservation import check_free
 
     if bench.identity is None:
         raise ConfigError(f"board {board.name}: the bench wants `identity`", "hil bench init, and name its folder")
     check_free(board.name, state)
-    store, limits = IdentityStore(Path(bench.identity)), Timeouts(shell_s=timeout_s)
+    store, limits = IdentityStore(Path(bench.identity)), order.limits
     with state.busy(board.name, "hil provision"), ExitStack() as stack:
-        shell = _shell(board, via, state, stack)
+        shell = _shell(board, order.via, state, stack)
         stack.callback(shell.close)
         shell.reach(limits.shell_s)
-        if check:
+        if order.check:
             return look(shell, board.name, store, limits)
+
+        def tell(words: str) -> None:
+            click.echo(f"{board.name}: {words}", err=True)
+
         watch = None
-        if wait:
+        if order.wait:
             watch = BrokerWatch(bench.bench, bench.broker.host, bench.broker.port, Path(bench.identity))
             stack.enter_context(watch)
-        return provision(
-            board.name, shell, store, watch, state, limits, lambda words: click.echo(f"{board.name}: {words}", err=True)
-        )[0]
+        if watch is not None and order.rollback:
+            return Upgrade(shell, watch, state, limits, tell).back()
+        # An agent that does not come is no reason not to bring a better one.
+        done = provision(board.name, shell, store, None if order.agent else watch, state, limits, tell)[0]
+        if watch is not None and order.agent:
+            return Upgrade(shell, watch, state, limits, tell).to(order.agent)
+        return done
 
 
 def _shell(board: Board, via: str, state: State, stack: ExitStack) -> BoardShell:
@@ -95,13 +144,21 @@ def _shell(board: Board, via: str, state: State, stack: ExitStack) -> BoardShell
     return Shell(board.name, sock, board.console.user, first_line(board.console.password_file))
 
 
-def _sentence(result: Found | Provisioned) -> str:
+def _sentence(result: Found | Provisioned | Upgraded) -> str:
+    from firmware_tools.firstboot.agent_package import agent_tar
+    from firmware_tools.provision.agent_slots import slot_name
     from firmware_tools.provision.job import Found
+    from firmware_tools.provision.upgrade import Upgraded
+
+    if isinstance(result, Upgraded):
+        where = f"; agent at the broker, boot {result.boot_id}" if result.boot_id else ""
+        return f"{result.board}: {result.outcome}, agent {result.now}, before {result.before or 'none'}{where}"
 
     if isinstance(result, Found):
         days = "no certificate of ours" if result.days_left is None else f"certificate for {result.days_left:.0f} days"
         return (
-            f"{result.name}: first boot {result.first_boot or 'never'}, agent slot {result.slot or 'none'}, {days}, "
+            f"{result.name}: first boot {result.first_boot or 'never'}, agent {result.slot or 'none'} "
+            f"(this machine has {slot_name(agent_tar())}), {days}, "
             f"clock {result.clock_error_s:+.0f} s"
         )
     done = ", ".join(result.changed) or "everything was in order"

@@ -51,6 +51,8 @@ class Timeouts(msgspec.Struct, frozen=True):
     shell_s: float = 180.0
     command_s: float = 60.0
     online_s: float = 120.0
+    self_test_s: float = 240.0
+    steady_s: float = 5.0
 
 
 def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -> Found:

@@ -75,7 +75,7 @@ class SshBoard:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
         self.pin((self.home / "host_key.pub").read_text())
         command = f'nsenter -t {self._first} -m -p sh -c "$SSH_ORIGINAL_COMMAND"'
-        (self.home / "forced").write_text(f"#!/bin/sh\nexec {command}\n")
+        (self.home / "forced").write_text(f"#!/bin/sh\nexport PATH=/opt/board:$PATH\nexec {command}\n")
         (self.home / "forced").chmod(0o755)
         (self.home / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.home}/host_key\nPidFile none\nUsePAM no\n"
