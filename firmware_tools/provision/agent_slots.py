@@ -21,8 +21,8 @@ from firmware_tools.provision.board_shell import BoardShell, Stuck
 
 HOME = "/opt/hil"
 CONFIG = "/etc/hil/agent.json"
-SITE = "/usr/lib/hil/site"
-"""Libraries of boards whose system brings none."""
+SITE = "/opt/hil/site:/usr/lib/hil/site"
+"""Libraries: unpacked by the first boot, or part of the image."""
 PID = "/run/hil-agent.pid"
 UNIT = "hil-agent.service"
 
