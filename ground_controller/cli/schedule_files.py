@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from hil_config.errors import UsageError
@@ -31,6 +32,9 @@ def write_folder(out: Path, files: dict[str, str]) -> None:
     part = out.with_name(out.name + ".part")
     try:
         part.mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"{part}: cannot be made: {error.strerror}", "move it away, or give another path") from error
+    try:
         for name, text in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             write_file(part / name, text)
@@ -41,3 +45,5 @@ def write_folder(out: Path, files: dict[str, str]) -> None:
         raise UsageError(
             f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
         ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # what a failure left: the next attempt would stumble over it

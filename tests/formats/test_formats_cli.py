@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ground_controller.cli.schedule_files import write_folder
 from hil_config.door import run
+from hil_config.errors import UsageError
 from tests.formats.conftest import DATA
 
 PLANS = DATA / "contact_plans"
@@ -78,3 +80,16 @@ def test_refusals(arguments: list[str], code: int, words: str, capsys: pytest.Ca
     told = capsys.readouterr()
     assert words in told.err and "hint: " in told.err
     assert told.out == "" and "Traceback" not in told.err
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    for files in ({"a": "x", "a/b": "y"}, {"a/b": "x", "a": "y"}):
+        with pytest.raises(UsageError, match="cannot be written"):
+            write_folder(tmp_path / "out", files)
+        assert list(tmp_path.iterdir()) == []
+    write_folder(tmp_path / "out", {"a/b": "x"})
+    assert (tmp_path / "out" / "a" / "b").read_text() == "x"
+    (tmp_path / "again.part").mkdir()
+    with pytest.raises(UsageError, match=r"again\.part: cannot be made"):
+        write_folder(tmp_path / "again", {"a": "x"})
+    assert (tmp_path / "again.part").is_dir()  # not ours, so it stays
