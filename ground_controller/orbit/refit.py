@@ -111,8 +111,8 @@ def _osculating(states: Ephemeris) -> Float:
 def _with(one: Elements, stamp: str, values: Float) -> Elements:
     """A set with another epoch and other elements, as `_osculating` orders them."""
     motion, ex, ey, tilt, node, along = (float(value) for value in values)
-    e = min(round(float(np.hypot(ex, ey)) * 1e7), 9_999_999)
-    perigee = _angle(np.degrees(np.arctan2(ey, ex))) if e else 0.0
+    e = min(max(round(float(np.hypot(ex, ey)) * 1e7), 1), 9_999_999)  # PyEphem, under Hypatia, fails at 0
+    perigee = _angle(np.degrees(np.arctan2(ey, ex)))
     first = one.line1[:18] + stamp + one.line1[32:68]
     second = (
         f"2 {one.line2[2:7]} {abs(tilt):8.4f} {_angle(node):8.4f} {e:07d} {perigee:8.4f}"

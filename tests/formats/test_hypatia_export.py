@@ -106,6 +106,7 @@ def test_a_shell_has_its_grid_and_paths_that_can_be_walked(tmp_path: Path) -> No
     state = found.state
     assert not elements and not warnings
     assert (state.planes, state.per_plane, len(state.elements)) == (6, 11, 66)
+    assert {one.line2[26:33] for one in state.elements} == {"0000001"}  # PyEphem, under Hypatia, fails at 0
     assert len(state.isls) == 66 + 55 and state.elements[65].name == "w-P05S10 65"
     assert any("SGP4 moves the written sets" in one for one in found.warnings) and 1.0 < found.apart_km < 30.0
     assert [step.time_ns for step in state.steps] == [n * 60 * 10**9 for n in range(4)]
