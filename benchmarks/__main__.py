@@ -19,6 +19,7 @@ NAMES = (
     "agent_idle",
     "routing",
     "orbits",
+    "horizon",
     "policies",
 )
 

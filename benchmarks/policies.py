@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.outlook import look_ahead
 from ground_controller.physics.solar import solar_power_w
 from ground_controller.policies.registry import SELECTION, selection_policy
 from ground_controller.policies.view import Limits, NodeView, View
@@ -23,13 +24,28 @@ from models.serving.gate import compile_layer, row_fraction, select
 
 LAYERS, EXPERTS, TOP_K, ROWS = 4, 16, 2, 64
 TICK_S, ORBIT_S, DARK, ORBITS = 20.0, 5_739.0, 0.3723, 2
-BASE_W = (2.9, 2.8, 2.4, 2.4, 2.5, 2.4)
-"""Idle and trunk; the first two are gateways."""
-PHASE = (0.0, 0.1, 0.35, 0.45, 0.7, 0.8)
-START_CHARGE = (0.9, 0.8, 0.7, 0.62, 0.85, 0.75)
-CALL_J, CALLS_S = 0.03, 60.0
-"""Energy of an expert row, and rows x layers an orbit second: 3.6 W of experts on the bench under top-2."""
+CALLS_S = 60.0
+"""Rows x layers an orbit second; with `call_j` 3.6 W of experts on the bench under top-2."""
 LIMITS = Limits(59.0, 70.0, 0.45, 0.3, 2.0, 0.05)
+
+
+STRESSED = PlatformChoice(battery_wh=60.0, base_load_w=13.0)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A bench of modelled nodes. `base_w`: idle and trunk, the first two are gateways. `phase`: place in the orbit."""
+
+    platform: PlatformChoice = STRESSED
+    base_w: tuple[float, ...] = (2.9, 2.8, 2.4, 2.4, 2.5, 2.4)
+    phase: tuple[float, ...] = (0.0, 0.1, 0.35, 0.45, 0.7, 0.8)
+    charge: tuple[float, ...] = (0.9, 0.8, 0.7, 0.62, 0.85, 0.75)
+    call_j: float = 0.03
+    seed: int = 0
+
+    def lit(self, t: float) -> NDArray[np.float64]:
+        """Sunlight [N] at t."""
+        return np.array([float((t / ORBIT_S + phase) % 1.0 > DARK) for phase in self.phase])
 
 
 @dataclass
@@ -52,25 +68,24 @@ def _model() -> ModelCard:
 MODEL = _model()
 
 
-def _scores(tick: int, layer: int) -> NDArray[np.float32]:
-    logits = np.random.default_rng((tick, layer)).standard_normal((ROWS, EXPERTS)) * 2.0
+def _scores(seed: int, tick: int, layer: int) -> NDArray[np.float32]:
+    logits = (
+        np.random.default_rng((tick, layer, seed) if seed else (tick, layer)).standard_normal((ROWS, EXPERTS)) * 2.0
+    )
     scores = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float32)
 
 
-def _lit(node: int, t: float) -> float:
-    return float((t / ORBIT_S + PHASE[node]) % 1.0 > DARK)
+class Loop:
+    """Modelled nodes and the policy that steers them."""
 
-
-class _Bench:
-    """Six modelled nodes and the policy that steers them."""
-
-    def __init__(self, name: str, options: dict[str, object]) -> None:
-        n = len(BASE_W)
+    def __init__(self, name: str, options: dict[str, object], scene: Scene) -> None:
+        n = len(scene.base_w)
+        self.scene = scene
         self.names = tuple(f"n{i}" for i in range(n))
-        self.platform = platform_of(PlatformChoice(battery_wh=60.0, base_load_w=13.0))
+        self.platform = platform_of(scene.platform)
         self.twin = Twin(self.platform, 1.0)
-        self.state = self.twin.start([50.0] * n, list(START_CHARGE))
+        self.state = self.twin.start([50.0] * n, list(scene.charge))
         self.policy = selection_policy(name, options)
         self.memory = self.policy.start(n)
         self.holders = tuple(tuple((e % n, (e + 1 + e // n) % n) for e in range(EXPERTS)) for _ in range(LAYERS))
@@ -87,7 +102,7 @@ class _Bench:
 
     @property
     def power_w(self) -> NDArray[np.float64]:
-        return np.array(BASE_W) + self.calls * CALL_J
+        return np.array(self.scene.base_w) + self.calls * self.scene.call_j
 
     def limit(self) -> None:
         """Out of service beyond a soft limit, back after the hysteresis."""
@@ -98,14 +113,29 @@ class _Bench:
                 self.in_service[i] = True
 
     def view(self, t: float) -> View:
-        heat = CALL_J / self.platform.thermal_capacity_j_k
+        lit, call_j = self.scene.lit(t), self.scene.call_j
+        heat = call_j / self.platform.thermal_capacity_j_k
         nodes = tuple(
             NodeView(name, name, True, self.in_service[i], float(self.state.temperature_c[i]),
-                     float(self.state.charge[i]), _lit(i, t), float(self.power_w[i]), 2.4, CALL_J, heat,
-                     float(self.calls[i]), self.full_w * _lit(i, t))
+                     float(self.state.charge[i]), float(lit[i]), float(self.power_w[i]), 2.4, call_j, heat,
+                     float(self.calls[i]), self.full_w * float(lit[i]))
             for i, name in enumerate(self.names)
         )  # fmt: skip
-        return View(t, TICK_S, nodes, self.delay, self.holders, self.gateways, MODEL, LIMITS, self.experts_per_row)
+        ahead = None
+        if getattr(self.policy, "looks_ahead", False):
+            ahead = look_ahead(self.twin, self.state, self.power_w, 1.0, lambda after: self.scene.lit(t + after))
+        return View(
+            t,
+            TICK_S,
+            nodes,
+            self.delay,
+            self.holders,
+            self.gateways,
+            MODEL,
+            LIMITS,
+            self.experts_per_row,
+            outlook=ahead,
+        )
 
     def tick(self, tick: int) -> float:
         """One decision and the rows it is for; returns the mean mixing mass served."""
@@ -119,19 +149,20 @@ class _Bench:
         counts, kept = np.zeros(len(self.names)), []
         for layer in range(LAYERS):
             gate = compile_layer(plan, layer, np.ones(len(self.names), bool))
-            picks = select(gate, _scores(tick, layer), MODEL.routing, row_fraction(tick, 0, ROWS, layer))
+            picks = select(
+                gate, _scores(self.scene.seed, tick, layer), MODEL.routing, row_fraction(tick, 0, ROWS, layer)
+            )
             counts += np.bincount(picks.hosts[picks.hosts >= 0], minlength=len(self.names))
             kept.append(float(picks.kept.mean()))
         self.calls = counts * (CALLS_S / (ROWS * LAYERS))
         self.experts_per_row = float(counts.sum()) / (ROWS * LAYERS)
-        light = np.array([_lit(i, tick * TICK_S) for i in range(len(self.names))])
-        self.state = self.twin.step(self.state, self.power_w, light, TICK_S)
+        self.state = self.twin.step(self.state, self.power_w, self.scene.lit(tick * TICK_S), TICK_S)
         return float(np.mean(kept))
 
 
-def run_policy(name: str, **options: object) -> Outcome:
+def run_policy(name: str, scene: Scene | None = None, **options: object) -> Outcome:
     """Two orbits of one policy."""
-    bench = _Bench(name, options)
+    bench = Loop(name, options, scene or Scene())
     over_k_s = out_s = 0.0
     kept = []
     for tick in range(int(ORBITS * ORBIT_S / TICK_S)):

@@ -61,6 +61,7 @@ class Core:
         self.world = World(self.setting)
         self._state = self.policy.start(len(self.setting.nodes))
         self._gateways = self.setting.gateways
+        self._ahead = bool(getattr(self.policy, "looks_ahead", False))
         self.view = self.world.view(0.0)
 
     def advance(self, tick: int, scenario_s: float, entries: list[Entry]) -> Decision:
@@ -69,7 +70,7 @@ class Core:
             self.world.apply(entry)
         step_s = scenario_s - self.world.scenario_s
         duties = self.world.step(scenario_s)
-        view = replace(self.world.view(step_s), gateways=self._gateways)
+        view = replace(self.world.view(step_s, self._ahead), gateways=self._gateways)
         self._state, selection = self.policy.select(self._state, view)
         self._gateways = selection.gateways or self._gateways
         self.view = replace(view, gateways=self._gateways)

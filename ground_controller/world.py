@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Entry
+from ground_controller.outlook import look_ahead, orbit_s
 from ground_controller.physics.thermal import heating_k
-from ground_controller.policies.view import Limits, NodeView, View
+from ground_controller.policies.view import Limits, NodeView, Outlook, View
 from ground_controller.steering import Steered
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
@@ -165,8 +166,8 @@ class World:
             return m.SetDuty(False, f"twin: charge {charge:.1%} is under {limits.charge_hard:.1%}")
         return None
 
-    def view(self, step_s: float) -> View:
-        """What a policy sees now."""
+    def view(self, step_s: float, ahead: bool = False) -> View:
+        """What a policy sees now; with an outlook if it looks `ahead`."""
         s = self.setting
         charge = self.twin.charge
         nodes = tuple(
@@ -185,7 +186,22 @@ class World:
             gateways=s.gateways, model=s.model, limits=s.limits, experts_per_row=self.experts_per_row,
             substitute=s.importance.substitute if s.importance else (),
             substitute_error=s.importance.substitute_error if s.importance else (),
+            outlook=self._outlook() if ahead else None,
         )  # fmt: skip
+
+    def _outlook(self) -> Outlook:
+        """One orbit ahead. Beyond its end the schedule is taken to go on as one orbit before."""
+        s, orbit = self.setting, orbit_s(self.setting.twin.platform)
+
+        def light(after_s: float) -> NDArray[np.float64]:
+            at = self.scenario_s + after_s
+            beyond = at - s.predicted.duration_s
+            at = max(at - orbit * np.ceil(beyond / orbit), 0.0) if beyond > 0.0 else at
+            return np.array([s.predicted.illumination(name, at) for name in s.satellites])
+
+        drawn = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
+        power = work_power_w(s.accounting, drawn, np.array(s.idle_power_w), s.rate)
+        return look_ahead(s.twin, self.twin, power, s.rate, light)
 
     def _delays(self) -> NDArray[np.float64]:
         s = self.setting

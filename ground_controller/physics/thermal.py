@@ -53,17 +53,17 @@ class ThermalNetwork:
         return np.diag(self.conductance_w_k.sum(axis=1) + self.sink_w_k) - self.conductance_w_k
 
 
-def _net_heat(network: ThermalNetwork, temperature_c: Float, heat_w: Float) -> Float:
+def net_heat_w(network: ThermalNetwork, temperature_c: Float, heat_w: Float) -> Float:
     """[..., N] W into each node."""
     space = network.emitting_m2 * STEFAN_BOLTZMANN_W_M2_K4 * (temperature_c + KELVIN) ** 4
     linear = temperature_c @ network.laplacian_w_k
     return np.asarray(heat_w + network.sink_w_k * network.sink_c - linear - space, dtype=np.float64)
 
 
-def _slope_w_k(network: ThermalNetwork, temperature_c: Float) -> Float:
-    """[..., N, N]: minus the derivative of `_net_heat`, symmetric and positive."""
-    slope = 4.0 * network.emitting_m2 * STEFAN_BOLTZMANN_W_M2_K4 * (temperature_c + KELVIN) ** 3
-    return np.asarray(network.laplacian_w_k + slope[..., None] * np.eye(len(network.capacity_j_k)), dtype=np.float64)
+def stiffness_w_k(network: ThermalNetwork, temperature_c: Float) -> Float:
+    """[..., N, N]: minus the derivative of `net_heat_w`, symmetric and positive."""
+    emitted = 4.0 * network.emitting_m2 * STEFAN_BOLTZMANN_W_M2_K4 * (temperature_c + KELVIN) ** 3
+    return np.asarray(network.laplacian_w_k + emitted[..., None] * np.eye(len(network.capacity_j_k)), dtype=np.float64)
 
 
 def response_k_w(network: ThermalNetwork, slope_w_k: Float, duration_s: float) -> Float:
@@ -82,9 +82,9 @@ def response_k_w(network: ThermalNetwork, slope_w_k: Float, duration_s: float) -
 
 def _part(network: ThermalNetwork, temperature_c: Float, heat_w: Float, duration_s: float) -> Float:
     # A network that only conducts has one matrix for all satellites; a radiating one has a matrix each.
-    slope = _slope_w_k(network, temperature_c) if network.radiates else network.laplacian_w_k
-    response = response_k_w(network, slope, duration_s)
-    change = (response @ _net_heat(network, temperature_c, heat_w)[..., None])[..., 0]
+    stiffness = stiffness_w_k(network, temperature_c) if network.radiates else network.laplacian_w_k
+    response = response_k_w(network, stiffness, duration_s)
+    change = (response @ net_heat_w(network, temperature_c, heat_w)[..., None])[..., 0]
     return np.asarray(temperature_c + change, dtype=np.float64)
 
 
@@ -108,8 +108,8 @@ def settled_c(network: ThermalNetwork, heat_w: float | Float) -> Float:
     )
     now = np.full(heat.shape, 20.0)
     for _ in range(_SETTLE_ROUNDS):
-        residue = _net_heat(network, now, heat)
-        change = np.linalg.solve(_slope_w_k(network, now), residue[..., None])[..., 0]
+        residue = net_heat_w(network, now, heat)
+        change = np.linalg.solve(stiffness_w_k(network, now), residue[..., None])[..., 0]
         now = np.maximum(now + change, -KELVIN + 1.0)
         if np.abs(change).max() < 1e-10:
             break

@@ -104,7 +104,7 @@ class Lyapunov:
         hosts = eligible_hosts(view)
         layers = tuple(self._layer(layer, cost) for layer in hosts)
         reason = self._reason(view, layers, max(cost, default=0.0) > 0.0)
-        gateways = tuple(self._order(piece, view, cost) for piece in view.gateways)
+        gateways = tuple(self.order_gateways(piece, view, cost) for piece in view.gateways)
         trouble = shortfall(view, hosts)
         reason += f"; {trouble}" if trouble else ""
         return queues, Selection(1.0, 1.0, 1, view.model.routing.top_k, 0.0, layers, reason, gateways)
@@ -137,7 +137,7 @@ class Lyapunov:
             costs.append((z * energy[index] + y * heat[index]) / self.v)
         return tuple(costs)
 
-    def _order(self, piece: GatewaySlice, view: View, cost: Sequence[float]) -> GatewaySlice:
+    def order_gateways(self, piece: GatewaySlice, view: View, cost: Sequence[float]) -> GatewaySlice:
         """The slice's nodes, cheapest first. A node overtakes another only if it is cheaper by `softness`: trunk
         work heats its node more than experts do, and each change of gateway waits for new requests."""
         at = {node.name: cost[index] for index, node in enumerate(view.nodes)}

@@ -15,6 +15,7 @@ from ground_controller.policies.battery_life import BatteryLife
 from ground_controller.policies.des import Des
 from ground_controller.policies.dtop_p import DTopP
 from ground_controller.policies.eplb import Eplb
+from ground_controller.policies.horizon import Horizon
 from ground_controller.policies.lyapunov import Lyapunov
 from ground_controller.policies.memory_greedy import MemoryGreedy
 from ground_controller.policies.milp import Milp
@@ -35,6 +36,7 @@ SELECTION: dict[str, type[Any]] = {
     "battery_life": BatteryLife,
     "des": Des,
     "dtop_p": DTopP,
+    "horizon": Horizon,
     "lyapunov": Lyapunov,
     "myopic_solar": MyopicSolar,
     "reactive_soc": ReactiveSoc,

@@ -50,6 +50,31 @@ class NodeView:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What the schedule and the twin say of the time ahead, H periods from now, for N nodes in the view's order.
+
+    Args:
+        period_s: [H] lengths, the first one short.
+        harvest_w: [H][N] mean power of the arrays. power_w: [N] of the boards now, as the twin accounts for it.
+        rate: orbit seconds in a host second.
+        base_c: [H][N] die at the end of each period if the boards drew nothing.
+        warming_k_w: [H][H] what one watt over period j adds to a die at the end of period h (0 for j > h).
+        base_load_w, battery_j, charge_efficiency, discharge_efficiency: of the satellites, all alike.
+    """
+
+    period_s: tuple[float, ...]
+    harvest_w: tuple[tuple[float, ...], ...]
+    power_w: tuple[float, ...]
+    rate: float
+    base_c: tuple[tuple[float, ...], ...]
+    warming_k_w: tuple[tuple[float, ...], ...]
+    base_load_w: float
+    battery_j: float
+    charge_efficiency: float
+    discharge_efficiency: float
+
+
+@dataclass(frozen=True)
 class View:
     """The world at one tick.
 
@@ -58,6 +83,7 @@ class View:
     nodes in the order of preference that holds now (the placement's until a policy changes it).
     `experts_per_row`: experts that a row and layer used lately. `substitute[layer][expert]`: the expert whose output is
     nearest (-1: none), `substitute_error` how far it is, relative to ||y||^2; empty where nothing was calibrated.
+    `outlook`: for policies that set `looks_ahead`, else None.
     """
 
     scenario_s: float
@@ -71,6 +97,7 @@ class View:
     experts_per_row: float = 0.0
     substitute: tuple[tuple[int, ...], ...] = ()
     substitute_error: tuple[tuple[float, ...], ...] = ()
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True)

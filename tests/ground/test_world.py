@@ -107,3 +107,15 @@ def test_route_takes_standbys_for_lost_gateways_and_nothing_when_a_slice_has_nob
 
 def test_shards_are_kept_in_the_cache_folder(prepared: Prepared) -> None:
     assert (Path(prepared.shards) / "manifest.json").is_file()
+
+
+def test_an_outlook_is_made_for_those_who_look_ahead_only(prepared: Prepared) -> None:
+    world = World(prepared.setting)
+    world.step(60.0)
+    assert world.view(1.0).outlook is None
+    outlook = world.view(1.0, ahead=True).outlook
+    assert outlook is not None
+    assert sum(outlook.period_s) == pytest.approx(5_730.0, rel=0.01)  # 550 km
+    assert np.array(outlook.harvest_w).shape == np.array(outlook.base_c).shape == (len(outlook.period_s), 4)
+    assert np.isfinite(outlook.harvest_w).all()
+    assert world.view(1.0, ahead=True).outlook == outlook

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ground_controller.policies.view import Limits, NodeView, PlacementProblem, View
+from ground_controller.policies.view import Limits, NodeView, Outlook, PlacementProblem, View
 from hil_config.wire.manifest import ModelCard, Routing
 from hil_config.wire.plan import GatewaySlice
 
 LIMITS = Limits(70.0, 80.0, 0.3, 0.2, 3.0, 0.05)
+WORST: tuple[dict[str, float], ...] = ({"charge": 0.0}, {"charge": 1.0}, {"temperature_c": 95.0}, {"alive": False})
 
 
 def card(layers: int, experts: int, activation: tuple[tuple[float, ...], ...] | None = None) -> ModelCard:
@@ -46,6 +47,19 @@ def calm() -> View:
     holders = tuple(tuple((expert % 4, (expert + 1) % 4) for expert in range(4)) for _ in range(2))
     gateways = (GatewaySlice(0, 1, ("a", "b")),)
     return View(0.0, 1.0, tuple(map(node, "abcd")), delay, holders, gateways, card(2, 4), LIMITS)
+
+
+def drawn_outlook(rng: np.random.Generator, count: int) -> Outlook:
+    """Dark, lit or mixed; dies from cold to far over every limit."""
+    periods = tuple(float(x) for x in rng.uniform(5.0, 600.0, size=int(rng.integers(1, 9))))
+    h = len(periods)
+    harvest = rng.uniform(0.0, 40.0, size=(h, count)) * (rng.random((h, count)) < rng.random())
+    base = rng.uniform(-20.0, 60.0) + rng.uniform(0.0, 40.0, size=(h, count))
+    warming = np.tril(rng.uniform(0.0, 15.0, size=(h, h)))
+    rows = [tuple(tuple(map(float, row)) for row in table) for table in (harvest, base, warming)]
+    power = tuple(float(x) for x in rng.uniform(0.0, 7.0, size=count))
+    rate = float(rng.choice([1.0, 60.0]))
+    return Outlook(periods, rows[0], power, rate, rows[1], rows[2], 13.0, 10.0 ** rng.uniform(4, 6), 0.97, 0.97)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +96,11 @@ def drawn_view() -> Callable[[int], View]:
         gateways: tuple[GatewaySlice, ...] = (GatewaySlice(0, cut - 1, tuple(names[:2])),)
         if cut < layers:
             gateways += (GatewaySlice(cut, layers - 1, tuple(names[-2:])),)
-        return View(60.0, 1.0, nodes, delay, holders, gateways, card(layers, experts), LIMITS)
+        if seed % 8 == 7:  # all empty, full, over temperature, or dead
+            worst = WORST[seed // 8 % 4]
+            nodes = tuple(replace(each, **worst) for each in nodes)  # type: ignore[arg-type]
+        outlook = drawn_outlook(rng, count) if seed % 4 else None
+        return View(60.0, 1.0, nodes, delay, holders, gateways, card(layers, experts), LIMITS, outlook=outlook)
 
     return draw
 

@@ -114,6 +114,17 @@ def test_the_order_of_nodes_does_not_matter(name: str, seed: int, drawn_view: Dr
         delay_s=view.delay_s[np.ix_(order, order)],
         holders=tuple(tuple(tuple(to[n] for n in held) for held in layer) for layer in view.holders),
     )
+    if view.outlook is not None:
+        ahead = view.outlook
+        turned = replace(
+            turned,
+            outlook=replace(
+                ahead,
+                power_w=tuple(ahead.power_w[old] for old in order),
+                harvest_w=tuple(tuple(row[old] for old in order) for row in ahead.harvest_w),
+                base_c=tuple(tuple(row[old] for old in order) for row in ahead.base_c),
+            ),
+        )
     _, turned_state = warmed(name, turned)
     _, wanted = policy.select(state, view)
     _, found = policy.select(turned_state, turned)

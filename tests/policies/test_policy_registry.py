@@ -67,7 +67,7 @@ def test_policies_by_name() -> None:
 def test_unknown_names_list_what_there_is(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         selection_policy(name)
-    assert "des, dtop_p, lyapunov" in caught.value.hint
+    assert "des, dtop_p, horizon, lyapunov" in caught.value.hint
 
 
 def test_a_users_own_policy(own: str) -> None:
