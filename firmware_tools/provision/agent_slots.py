@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 
 import msgspec
 
@@ -23,6 +24,8 @@ HOME = "/opt/hil"
 CONFIG = "/etc/hil/agent.json"
 SITE = "/opt/hil/site:/usr/lib/hil/site"
 """Libraries: unpacked by the first boot, or part of the image."""
+PYTHON = "$(command -v python3.11 || command -v python3)"
+UNPACK = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))"
 PID = "/run/hil-agent.pid"
 UNIT = "hil-agent.service"
 
@@ -60,10 +63,11 @@ def install(shell: BoardShell, archive: bytes, timeout_s: float) -> str:
     if shell.run(f"[ -d {HOME}/slots/{name} ]", timeout_s)[0] == 0:
         return name
     shell.must(f"mkdir -p {HOME}/slots", "making its slots", timeout_s)
-    shell.put(f"{HOME}/new.tar", archive)
+    shell.put(f"{HOME}/new.tar.z", zlib.compress(archive, 9))  # a serial line carries 11 kB a second
     shell.must(
-        f"cd {HOME}/slots && rm -rf .new && mkdir .new && (umask 022 && tar -xf ../new.tar -C .new) && "
-        f"chmod 755 .new && rm ../new.tar && sync && mv .new {name}",
+        f"cd {HOME}/slots && rm -rf .new && mkdir .new && {PYTHON} -c '{UNPACK}' <../new.tar.z >../new.tar && "
+        "(umask 022 && tar -xf ../new.tar -C .new) && "
+        f"chmod 755 .new && rm ../new.tar ../new.tar.z && sync && mv .new {name}",
         "unpacking the agent", timeout_s,
     )  # fmt: skip
     return name
@@ -77,7 +81,7 @@ def self_test(shell: BoardShell, slot: str, timeout_s: float) -> None:
     """
     code, out = shell.run(
         f"cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={HOME}/slots/{slot}:{SITE} "
-        f"$(command -v python3.11 || command -v python3) -m node_agent.cli self-test --config {CONFIG} --json",
+        f"{PYTHON} -m node_agent.cli self-test --config {CONFIG} --json",
         timeout_s,
     )
     if code == 0:

@@ -11,6 +11,10 @@ class Stuck(HardwareError):
     """The shell did not get where it should; says which step and what was last seen."""
 
 
+class Unreadable(Stuck):
+    """Nothing, or nothing readable, came over the line: cable, power, or rate."""
+
+
 class BoardShell(ABC):
     """A root shell on `board`. Use `reach`, then `run`, `must` and `put`, then `close`."""
 

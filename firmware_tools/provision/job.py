@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
+from firmware_tools.provision.board_clock import BoardClock, read_clock, set_clock
 from firmware_tools.provision.board_shell import BoardShell
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, HardwareError
 
-CLOCK_S = 30.0
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----")
 
 
@@ -28,7 +27,7 @@ class Found(msgspec.Struct, frozen=True):
     name: str
     first_boot: str
     slot: str
-    clock_error_s: float
+    clock: BoardClock
     days_left: float | None
     has_request: bool
 
@@ -57,19 +56,17 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -> Found:
     """Read only."""
-    read = "cat /etc/hil/firstboot.done 2>/dev/null; echo =; readlink /opt/hil/current; echo =; date +%s; echo =; "
+    read = "cat /etc/hil/firstboot.done 2>/dev/null; echo =; readlink /opt/hil/current; echo =; "
     _, out = shell.run(
         f"{read}cat {HOME}/certificate.pem 2>/dev/null; echo =; ls {HOME}/request.pem 2>/dev/null; echo =",
         limits.command_s,
     )
     parts = [part.strip() for part in out.split("\n=")]
-    if len(parts) < 5:
+    if len(parts) < 4:
         raise HardwareError(f"board {name}: its answer cannot be read: {out[-200:]!r}", f"hil console {name}")
-    clock = re.search(r"(\d{6,})\s*$", parts[2])
-    error_s = float(clock[1]) - time.time() if clock else 0.0
     return Found(
-        name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], round(error_s, 1), _days_left(parts[3], name, store),
-        "request.pem" in parts[4],
+        name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], read_clock(shell, limits.command_s),
+        _days_left(parts[2], name, store), "request.pem" in parts[3],
     )  # fmt: skip
 
 
@@ -109,9 +106,9 @@ def provision(
             f"board {name}: has had no first boot of ours", f"write it onto its card: hil firstboot {name}"
         )
     changed: list[str] = []
-    if abs(found.clock_error_s) > CLOCK_S:
-        shell.must(f"date -u -s @{int(time.time())}", "setting the clock", limits.command_s)
-        changed.append(f"clock set, it was {found.clock_error_s:+.0f} s")
+    if found.clock.wrong:
+        after = set_clock(shell, found.clock, limits.command_s)
+        changed.append(f"clock set, it was {found.clock}, is {after}")
         tell("clock set")
     if found.days_left is None or found.days_left < WARN_DAYS:
         _enrol(name, shell, store, limits, found.days_left is None)

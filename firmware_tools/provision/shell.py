@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pexpect
 from pexpect import fdpexpect
 
-from firmware_tools.provision.board_shell import BoardShell, Stuck, checked_move, quoted
+from firmware_tools.provision.baud import garbled, readable
+from firmware_tools.provision.board_shell import BoardShell, Stuck, Unreadable, checked_move, quoted
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][0-9A-B])")
 _STATES: tuple[tuple[str, str], ...] = (
@@ -37,6 +38,9 @@ WRONG_LIMIT = 4
 NUDGE_S = 2.0
 QUIET_S = 0.25
 CHUNK = 512
+RAW = 1024
+GARBLED_S = 5.0
+"""So long garbage may be the noise of a board that is switched on."""
 
 
 if TYPE_CHECKING:
@@ -49,9 +53,13 @@ class Console(_Spawn):
     """pexpect over the console's socket, escape sequences taken out of what is read."""
 
     _held = b""
+    raw = b""
+    """The last part of what came."""
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
-        data: bytes = self._held + super().read_nonblocking(size, timeout)
+        came: bytes = super().read_nonblocking(size, timeout)
+        self.raw = (self.raw + came)[-RAW:]
+        data = self._held + came
         begun = data.rfind(b"\x1b", -16)  # one that is not complete waits for its rest
         self._held = data[begun:] if begun >= 0 and not _ESCAPES.match(data[begun:]) else b""
         return _ESCAPES.sub(b"", data[:begun] if self._held else data)
@@ -88,7 +96,8 @@ class Shell(BoardShell):
         Raises:
             Stuck: with the state it hung in, after `timeout_s` seconds or when more waiting is of no use.
         """
-        deadline = time.monotonic() + timeout_s
+        begun_s = time.monotonic()
+        deadline = begun_s + timeout_s
         refused, last, pause = 0, "silence", threading.Event()
         patterns = [pattern for _, pattern in _STATES]
         self._console.send(b"\r")
@@ -97,6 +106,8 @@ class Shell(BoardShell):
             if index >= len(patterns):
                 if index > len(patterns):
                     raise Stuck(f"board {self.board}: the console's owner has gone", f"hil console {self.board}")
+                if last == "silence" and time.monotonic() - begun_s > GARBLED_S and garbled(self._console.raw):
+                    break
                 self._console.send(b"\r")
                 continue
             last, said = self._latest(_STATES[index][0])
@@ -127,8 +138,10 @@ class Shell(BoardShell):
                 )
             elif last == "emergency":
                 raise Stuck(f"board {self.board}: is in emergency mode: its file system is damaged", "flash it again")
-        raise Stuck(f"board {self.board}: no shell after {timeout_s:.0f} s, it stood at {last}{self._tail()}",
-                    f"hil console {self.board}")  # fmt: skip
+        kind = Unreadable if last == "silence" and not readable(self._console.raw) else Stuck
+        took_s = time.monotonic() - begun_s
+        raise kind(f"board {self.board}: no shell after {took_s:.0f} s, it stood at {last}{self._tail()}",
+                   f"hil console {self.board}")  # fmt: skip
 
     def _latest(self, state: str) -> tuple[str, str]:
         """(state, what shows it) once the line is quiet: answering each of two prompts would answer one too many."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from firmware_tools.firstboot.agent_package import agent_tar
 from firmware_tools.fleet import on_all_rolling
 from firmware_tools.provision.agent_slots import slot_name
 from hil_config.errors import HardwareError
+from tests.firmware.provision.agent_version import version
 from tests.firmware.provision.ssh_board import SEARCH, missing
 from tests.firmware.provision.ssh_desk import Desk, open_broker, open_desk, shards_tar
 
@@ -26,21 +26,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     with open_desk(tmp_path, shards_tar(tmp_path)) as one, open_broker(one):
         assert one.hil("provision", "alpha") == 0
         yield one
-
-
-def version(folder: Path, name: str, module: str, line: str) -> Path:
-    """This agent with one line more in one of its modules."""
-    path = folder / f"{name}.tar"
-    with tarfile.open(fileobj=io.BytesIO(agent_tar())) as old, tarfile.open(path, "w") as new:
-        for info in old:
-            file = old.extractfile(info)
-            assert file is not None
-            data = file.read()
-            if info.name == module:
-                data += f"\n{line}\n".encode()
-                info.size = len(data)
-            new.addfile(info, io.BytesIO(data))
-    return path
 
 
 @BOARD
