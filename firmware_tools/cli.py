@@ -15,6 +15,7 @@ from rich.table import Table
 
 from firmware_tools.bench_cli import identify, imager_list, recovery, release, reserve, virtual
 from firmware_tools.identity_cli import identity, init
+from firmware_tools.jetson.cli import jetson
 from hil_config.errors import EnvironmentFault, UsageError
 
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -25,7 +26,7 @@ def bench() -> None:
     """Look at a bench and at what this machine has."""
 
 
-for _command in (init, identity, reserve, release, virtual, identify, imager_list, recovery):
+for _command in (init, identity, reserve, release, virtual, identify, imager_list, recovery, jetson):
     bench.add_command(_command)
 
 

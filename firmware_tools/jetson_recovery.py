@@ -19,13 +19,17 @@ STATES = {"7035": "flashing from its initial file system", "7020": "running Linu
 
 
 class Module(msgspec.Struct, frozen=True):
-    """A module on a USB port; `port` is the kernel's name of it (bus-port.port) and stays while the cable does."""
+    """A module on a USB port; `port` is the kernel's name of it (bus-port.port) and stays while the cable does.
+
+    `devnum` is another one each time it starts anew.
+    """
 
     port: str
     product: str
     name: str
     state: str
     serial: str = ""
+    devnum: str = ""
 
 
 def modules(sys: Path = Path("/sys")) -> tuple[Module, ...]:
@@ -36,7 +40,12 @@ def modules(sys: Path = Path("/sys")) -> tuple[Module, ...]:
             continue
         product = _text(folder / "idProduct")
         state = "recovery mode" if product in RECOVERY else STATES.get(product, "unknown")
-        found.append(Module(folder.name, product, RECOVERY.get(product, "unknown"), state, _text(folder / "serial")))
+        found.append(
+            Module(
+                folder.name, product, RECOVERY.get(product, "unknown"), state, _text(folder / "serial"),
+                _text(folder / "devnum"),
+            )
+        )  # fmt: skip
     return tuple(found)
 
 
