@@ -96,6 +96,9 @@ if [ -e "$ROOT/opt/hil/current" ]; then
     agent unit ${JETSON:+--jetson} >"$UNITS/hil-agent.service"
     agent unit --tmpfiles >"$ROOT/etc/tmpfiles.d/hil-agent.conf"
     cat >"$UNITS/hil-agent.service.d/firstboot.conf" <<EOF
+[Unit]
+ConditionPathExists=/etc/hil/identity/certificate.pem
+
 [Service]
 ExecStartPre=+/bin/chown -R $RUNS:$RUNS /etc/hil /var/lib/hil
 ExecStart=
@@ -103,24 +106,27 @@ ExecStart=/usr/bin/python3 -m node_agent.cli run --config /etc/hil/agent.json
 Environment=PYTHONPATH=/opt/hil/current:/opt/hil/site
 StateDirectory=hil
 EOF
+    # PathChanged, not PathExists: that one would start an agent again that somebody has stopped.
     cat >"$UNITS/hil-agent.path" <<EOF
 [Unit]
-Description=Starts the node agent as soon as the board has its certificate
+Description=Starts the node agent when the board gets its certificate
 
 [Path]
-PathExists=/etc/hil/identity/certificate.pem
+PathChanged=/etc/hil/identity/certificate.pem
 
 [Install]
 WantedBy=multi-user.target
 EOF
-    ln -sfn ../hil-agent.path "$UNITS/multi-user.target.wants/hil-agent.path"
+    for UNIT in hil-agent.path hil-agent.service; do
+      ln -sfn "../$UNIT" "$UNITS/multi-user.target.wants/$UNIT"
+    done
   ) || die "at units"
   if [ -z "$ROOT" ]; then
     getent passwd hil-agent >/dev/null ||
       useradd --system --home-dir /var/lib/hil --no-create-home --shell /usr/sbin/nologin hil-agent || die "at hil-agent"
     systemctl daemon-reload
     systemctl enable ssh 2>/dev/null || true
-    systemctl --no-block start ssh hil-agent.path 2>/dev/null || true # early in a boot, the next one does it
+    systemctl --no-block start ssh hil-agent.path hil-agent.service 2>/dev/null || true # early in a boot, the next one does it
   fi
 fi
 sync

@@ -19,7 +19,7 @@ from firmware_tools.identity import COMMAND_PUBLIC_FILE
 from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from hil_config.schema.bench import Bench, Board
@@ -83,6 +83,8 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
     cmdline = boot.read("cmdline.txt") if "cmdline.txt" in seen.names else b""
     first = files_for(flavour, start, cmdline, disk, boot.label() or "CIDATA")
     more = start_files(start) if flavour != "hil" else {}
+    if extra.wheels and flavour == "hil":
+        raise UsageError("flavour hil takes no wheels: its image brings its libraries", "leave --wheels out")
     if extra.wheels:
         check_wheels(Path(extra.wheels))
         more["wheels.tar"] = folder_tar(Path(extra.wheels))

@@ -244,7 +244,8 @@ def test_the_board_sets_itself_up_and_its_unit_starts_the_agent(tmp_path: Path, 
     units = board.root / "etc/systemd/system"
     own = Path(__file__).parents[3] / "node_agent/systemd/hil-agent.service"
     assert (units / "hil-agent.service").read_bytes() == own.read_bytes()
-    assert (units / "multi-user.target.wants/hil-agent.path").resolve() == units / "hil-agent.path"
+    for unit in ("hil-agent.path", "hil-agent.service"):
+        assert (units / "multi-user.target.wants" / unit).resolve() == units / unit
     slot = (board.root / "opt/hil/current").resolve()
     for folder in (board.root / "opt/hil", slot.parent, slot, slot / "node_agent"):
         assert folder.stat().st_mode & 0o005 == 0o005, f"the agent's user may not read {folder}"
