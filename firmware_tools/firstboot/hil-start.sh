@@ -93,8 +93,8 @@ if [ -e "$ROOT/opt/hil/current" ]; then
   (
     umask 022
     mkdir -p "$UNITS/hil-agent.service.d" "$UNITS/multi-user.target.wants" "$ROOT/etc/tmpfiles.d"
-    agent unit ${JETSON:+--jetson} >"$UNITS/hil-agent.service"
-    agent unit --tmpfiles >"$ROOT/etc/tmpfiles.d/hil-agent.conf"
+    agent unit ${JETSON:+--jetson} >"$UNITS/hil-agent.service" || exit 1 # under `||` below, -e does not count
+    agent unit --tmpfiles >"$ROOT/etc/tmpfiles.d/hil-agent.conf" || exit 1
     cat >"$UNITS/hil-agent.service.d/firstboot.conf" <<EOF
 [Unit]
 ConditionPathExists=/etc/hil/identity/certificate.pem

@@ -274,7 +274,7 @@ def test_a_jetson_gets_its_own_unit(tmp_path: Path, wheels: Path) -> None:
     assert "chown -R root:root" in board.read("etc/systemd/system/hil-agent.service.d/firstboot.conf")
 
 
-@pytest.mark.parametrize("trouble", ["damaged", "wheels", "agent"])
+@pytest.mark.parametrize("trouble", ["damaged", "wheels", "agent", "units"])
 def test_after_a_failure_the_secrets_are_gone_and_the_board_boots(tmp_path: Path, wheels: Path, trouble: str) -> None:
     if trouble == "wheels":
         wheel(wheels, "numpy", body="raise ImportError('for another Python')\n")
@@ -284,8 +284,13 @@ def test_after_a_failure_the_secrets_are_gone_and_the_board_boots(tmp_path: Path
     if trouble == "agent":
         (board.root / "opt/hil/slots").mkdir(parents=True)
         (board.root / "etc/hil").write_text("in the way")
+    if trouble == "units":
+        (board.root / "etc/systemd/system/hil-agent.service").mkdir(parents=True)
     said = board.start()
-    wanted = {"damaged": "FAILED at checksums", "wheels": "FAILED at wheels", "agent": "FAILED in hil-firstboot.sh"}
+    wanted = {
+        "damaged": "FAILED at checksums", "wheels": "FAILED at wheels", "agent": "FAILED in hil-firstboot.sh",
+        "units": "FAILED at units",
+    }  # fmt: skip
     assert wanted[trouble] in said
     assert not (board.boot / FOLDER / "token").exists() and not (board.boot / FOLDER / "password.hash").exists()
     assert (board.boot / "cmdline.txt").read_bytes() == CMDLINE
