@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from hil_config.wire.schedule_file import LinkState
 
@@ -22,7 +23,8 @@ MAX_QUEUE_S = 30.0
 T = TypeVar("T")
 
 
-class Waiting(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Waiting(Generic[T]):
     """A frame that is not on the line yet."""
 
     item: T
@@ -30,7 +32,8 @@ class Waiting(NamedTuple, Generic[T]):
     sent_s: float
 
 
-class Flight(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Flight(Generic[T]):
     """A frame on its way: handed over by the sender at `sent_s`, to be handed to the peer at `due_s`."""
 
     item: T

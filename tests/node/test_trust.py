@@ -149,6 +149,7 @@ def test_only_an_agent_on_loopback_may_go_without_keys(tmp_path: Path) -> None:
     config = {
         "node": "a", "bench": "b", "broker_host": "10.0.0.2", "broker_port": 8883, "data_host": "10.0.0.1",
         "data_port": 0, "shards": "s", "spool": "s", "power_model": power, "tls": tls,
+        "command_key": "command.pub.pem",
     }  # fmt: skip
     path.write_bytes(msgspec.json.encode(config))
     with pytest.raises(ConfigError, match=r"trust\.keys is empty"):
