@@ -85,13 +85,22 @@ def renew(name: str, folder: Path, as_json: bool) -> None:
 @AS_JSON
 def revoke(name: str, folder: Path, as_json: bool) -> None:
     """Nobody shall believe this party's certificates any more."""
+    from firmware_tools.broker_reload import reload_brokers
     from firmware_tools.identity_store import IdentityStore
 
     done = IdentityStore(folder).revoke(name)
+    told = reload_brokers(folder / "broker" / "crl.pem")
     if as_json:
-        click.echo(json.dumps({"revoked": msgspec.to_builtins(done)}))
+        click.echo(json.dumps({"revoked": msgspec.to_builtins(done), "brokers": told}))
+        return
+    click.echo(f"{name}: {len(done)} certificates revoked; give crl.pem to the boards")
+    if told:
+        click.echo(
+            f"the broker (process {', '.join(map(str, told))}) refuses {name} from now on; a connection that is open "
+            "stays until it ends: switch that board off, or restart the broker"
+        )
     else:
-        click.echo(f"{name}: {len(done)} certificates revoked; restart the broker and give crl.pem to the boards")
+        click.echo("no broker with this list was found on this machine: restart it where it runs")
 
 
 @identity.command()

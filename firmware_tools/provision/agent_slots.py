@@ -27,6 +27,8 @@ SITE = "/opt/hil/site:/usr/lib/hil/site"
 PYTHON = "$(command -v python3.11 || command -v python3)"
 UNPACK = "import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))"
 PID = "/run/hil-agent.pid"
+STARTS = "/var/lib/hil/spool/*.state/starts"
+"""Where the agent counts its crashes; those of one version say nothing about another, which would be in safe mode."""
 UNIT = "hil-agent.service"
 
 
@@ -107,7 +109,8 @@ def switch(shell: BoardShell, slot: str, previous: str, timeout_s: float, trial:
     mark = f": > {HOME}/trial" if trial else f"rm -f {HOME}/trial"
     shell.must(
         f"cd {HOME} && [ -d slots/{slot} ] && {keep} && {mark} && sync && "
-        f"ln -sfn slots/{slot} current.new && mv -T current.new current && sync",
+        f"ln -sfn slots/{slot} current.new && mv -T current.new current && "
+        f"rm -f {STARTS} && sync",
         f"switching to agent {slot}", timeout_s,
     )  # fmt: skip
     restart(shell, timeout_s)

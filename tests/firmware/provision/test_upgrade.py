@@ -61,6 +61,7 @@ def test_upgrades_that_work_and_upgrades_that_do_not(
     assert (receipt["outcome"], receipt["now"], bool(receipt["boot_id"])) == ("rolled back", second, True)
     assert (desk.slot(), desk.slot("previous")) == (second, first)
     assert not (desk.board.root / "opt/hil/trial").exists()
+    assert "safe mode" not in (desk.board.root / "var/log/hil-agent.log").read_text(), "the other one's crashes"
 
     assert desk.hil("provision", "alpha", "--rollback") == 0
     assert (desk.slot(), desk.slot("previous")) == (first, second)
