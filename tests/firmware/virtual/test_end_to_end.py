@@ -43,6 +43,7 @@ from node_agent.engine.experts import ExpertBank
 from node_agent.link.incoming import Listener
 from node_agent.link.security import secure
 from node_agent.shards.store import ShardStore
+from tests.firmware.provision.agent_version import version
 from tests.node.nodes import flat_schedule, plain_plan
 
 RUN = "virtual-run"
@@ -209,6 +210,19 @@ def _order(desk: Desk, tester: PeerOfTheBoard) -> tuple[Prepare, ShardStore]:
     return order, store
 
 
+def _upgrade(desk: Desk, first: str) -> None:
+    """Over the serial console: to a version that works, and to one that passes its self-test and does not start."""
+    good = version(desk.home, "good", "node_agent/__init__.py", "# a later version")
+    desk.hil("provision", "orin", "--upgrade", "--agent", str(good))
+    dead = version(desk.home, "dead", "node_agent/service.py", "raise RuntimeError('does not start')")
+    words = ["provision", "orin", "--upgrade", "--agent", str(dead), "--join-timeout", "60"]
+    assert run([*words, "--bench", str(desk.bench_file)]) == 6
+    done = sorted(_receipts(desk, "upgrade"), key=lambda one: str(one["ended"]))
+    assert [one["outcome"] for one in done] == ["switched", "rolled back"]
+    assert (done[0]["before"], done[1]["now"]) == (first, done[0]["now"])
+    assert done[1]["boot_id"] not in ("", done[0]["boot_id"]), "the agent that worked was started again"
+
+
 def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.hil("flash", "orin", "--image", desk.image, "--yes", str(desk.home / "orin.img"))
     desk.hil("firstboot", "orin", "--shards", str(desk.shards), "--trust", str(desk.home / "model.pub"))
@@ -226,6 +240,7 @@ def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: 
     assert "enrolled" in first["changed"] and first["boot_id"]
     desk.hil("provision", "orin")
     assert _receipts(desk, "provision")[1]["changed"] == [], "a second time there is nothing to do"
+    _upgrade(desk, first["found"]["slot"])
 
     tester = PeerOfTheBoard(desk)
     epoch = int(time.time())
