@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 # Empty: the first of PYTHONS that is new enough.
 PYTHON ?=
 PYTHONS := python3 python3.13 python3.12 python3.11
+# Test files that run side by side; most of them wait for processes and paced clocks.
+JOBS ?= 2
 # Where else pip may look for torch; empty: only where it always looks.
 TORCH_INDEX ?=
 
@@ -34,7 +36,7 @@ demo: $(GROUND) ## install the ground half and run the demonstration campaign
 
 test: $(TEST) ## install everything, run the checks, run the tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # The second mypy run is as a board sees the code. numpy dropped Python 3.10 with 2.3, and the stubs of later
 # releases, read as 3.10, turn some results into Any: the two warnings about Any and about ignores that it makes
