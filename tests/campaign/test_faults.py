@@ -210,7 +210,7 @@ def test_the_broker_is_killed(starter: Starter, journal: OpenJournal, left_over:
 
 
 def test_an_interrupt_ends_everything_in_order(starter: Starter, journal: OpenJournal, left_over: LeftOver) -> None:
-    running = starter.start()
+    running = starter.start(orbit__duration_s=600)  # it must not end by itself before the signal comes
     running.wait_tokens(BEFORE)
     children = left_over(running.folder)
     assert len(children) == 5  # the broker and four agents
