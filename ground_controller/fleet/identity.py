@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,11 @@ class BenchIdentity:
         self.folder = folder
         self.tls: TlsFiles = identity_files(folder / "ground")
         self._local = Path(tempfile.mkdtemp(prefix="hil-identity-"))
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             if nodes:
                 run_tool("bench", "local-identity", "--identity", str(folder), "--out", str(self._local), *nodes)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def desk(self, epoch: int) -> OrderDesk:
         """Signs the orders of one controller."""

@@ -27,7 +27,7 @@ from models.serving.group import (
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
 from node_agent.shards.providers import ON_CPU
-from node_agent.shards.sessions import session_options
+from node_agent.shards.sessions import REFUSALS, session_options
 from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
@@ -92,7 +92,7 @@ def _group(stacked: Weights, precision: Precision, card: ModelCard, experts: Seq
     options.add_external_initializers(list(stacked), held)
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception:  # onnxruntime's exceptions share no public base; single sessions will name a real fault
+    except REFUSALS:  # single sessions will name a real fault
         return None
     return ExpertGroup(session, held, experts)
 
@@ -110,6 +110,6 @@ def computes(group: ExpertGroup, shards: Sequence[Weights], card: ModelCard) -> 
     )
     try:
         got = group.partial_sum(rows, picks, weights)
-    except Exception:  # onnxruntime's exceptions share no public base
+    except REFUSALS:
         return False
     return bool(np.abs(got - wanted).max() <= TOLERANCE * np.abs(wanted).max())

@@ -17,10 +17,11 @@ from models.serving.shard_file import unpack
 from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.providers import ON_CPU, Providers
 
-_REFUSALS = (
+REFUSALS = (
     ort_state.Fail, ort_state.InvalidArgument, ort_state.InvalidGraph, ort_state.InvalidProtobuf,
     ort_state.NoModel, ort_state.NotImplemented, ort_state.RuntimeException,
 )  # fmt: skip
+"""onnxruntime's exceptions share no public base."""
 _NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
@@ -78,7 +79,7 @@ def open_session(
         session = ort.InferenceSession(contents.graph, options, providers=list(providers.names))
     except BadContainer as error:
         raise ArtefactError(f"{where}: not a shard: {error}", "build the shards again: hil models build") from error
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise ArtefactError(
             f"{where}: onnxruntime {ort.__version__} refuses it: {str(error)[:300]}",
             "build the shards again: hil models build",
