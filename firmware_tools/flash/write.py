@@ -98,7 +98,7 @@ def write_image(
     first = aligned_buffer(block)
     begin = time.monotonic()
     total = block_map.mapped if block_map else image.stated_size()
-    _check_boot_block_free(target, zeros, block)
+    _clear_boot_block(target, zeros, block)
     pieces, found, kept = _write_all(job, first, resume_to, reached, lambda done: show("write", done, total))
     if sha256 not in found:
         raise ArtefactError(
@@ -122,7 +122,7 @@ def write_image(
     return Written(size, found[0], mapped, mapped - kept, kept, target.readback, middle - begin, end - middle)
 
 
-def _check_boot_block_free(target: Target, zeros: memoryview, block: int) -> None:
+def _clear_boot_block(target: Target, zeros: memoryview, block: int) -> None:
     """What boots now is gone before anything else is written. Smaller disks than a block get what they hold."""
     size = target.disk.size
     length = block if size is None else min(block, size // target.sector * target.sector)
