@@ -9,9 +9,7 @@ Mosquitto take); the command key is Ed25519. Times are UTC; `now` is passed in s
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import ConfigError, UsageError
 
 CA_DAYS = 3650
@@ -131,17 +130,7 @@ def read_certificate(pem: bytes, where: str = "certificate") -> Certificate:
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file whole or not at all, with its mode from the first byte on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_durably(path, data, mode)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

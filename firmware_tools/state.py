@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import EnvironmentFault, SafetyRefusal
 
 NAME = ".hil"
@@ -85,18 +85,8 @@ class State:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file under a temporary name, sync it and rename it."""
+    """`write_durably`, private unless told otherwise, with an error for people."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_durably(path, data, mode)
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}", "check space and mode there") from error

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import threading
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import ConfigError, EnvironmentFault, RemoteProtocolError
 from hil_config.replay_window import ReplayWindow
 from hil_config.wire import messages as m
@@ -139,18 +139,8 @@ def _read_epoch(path: Path) -> int:
 
 def _write_epoch(path: Path, epoch: int) -> None:
     """Whole or not at all, and on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(epoch))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(path, msgspec.json.encode(epoch))
     except OSError as error:
         raise RemoteProtocolError(f"{path}: the epoch cannot be kept, so its orders are refused: {error}") from error

@@ -160,9 +160,9 @@ def _read(path: Path) -> Delta:
 
 
 def _write(out: Path, data: bytes, key: Path | None, as_json: bool) -> None:
+    from hil_config.durable_file import write_durably
     from hil_config.wire.minisign import sign
     from models.sign import read_secret_key
-    from models.write_file import write_durably
 
     secret = read_secret_key(key) if key is not None else None
     found = decode_delta(data, str(out))

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import ArtefactError, DataFileError, EnvironmentFault, UsageError
 from hil_config.wire.manifest import (
     MANIFEST_NAME,
@@ -32,7 +33,6 @@ from models.card import read_card, side_files
 from models.checkpoint import TRAINING_NAME, Checkpoint, read_checkpoint
 from models.importance import from_training
 from models.serving.shard_file import SUFFIX
-from models.write_file import write_durably
 
 Progress = Callable[[int, int, str], None]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
@@ -205,8 +205,7 @@ def _put_in_place(work: Path, out: Path) -> None:
         out.rename(old)
     try:
         work.rename(out)
-    except BaseException:  # an interrupt here must not leave `out` missing
-        if old.exists():
+    finally:
+        if old.exists() and not out.exists():  # an interrupt here must not leave `out` missing
             old.rename(out)
-        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import DataFileError
 from hil_config.wire.manifest import SideFile
-from models.write_file import write_durably
 
 CARD_NAME = "card.json"
 IMPORTANCE_NAME = "importance.json"

@@ -32,13 +32,13 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
 
     Build FOLDER with several precisions to learn what each costs. The manifest changes: sign it again.
     """
+    from hil_config.durable_file import write_durably
     from models.calibrate import calibrate as measure
     from models.card import write_importance_file
     from models.config_file import read_json
     from models.heldout import read_tokenizer
     from models.locate import reference_checkpoint
     from models.progress import bar
-    from models.write_file import write_durably
 
     source = checkpoint or reference_checkpoint()
     manifest, tokenizer = read_manifest(folder), read_tokenizer(source)
@@ -80,8 +80,8 @@ def budget(
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a precision for every expert of FOLDER, or none, under a budget of bytes or joules."""
+    from hil_config.durable_file import write_durably
     from models import budget as knapsack
-    from models.write_file import write_durably
 
     found = read_importance(folder, read_manifest(folder))
     if found is None:

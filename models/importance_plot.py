@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from hil_config.durable_file import write_durably
 from hil_config.wire.importance import Importance
-from models.write_file import write_durably
 
 
 def _grid(values: object) -> list[list[float]]:

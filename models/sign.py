@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import ArtefactError, EnvironmentFault, UsageError
 from hil_config.wire.manifest import (
     MANIFEST_NAME,
@@ -27,7 +28,6 @@ from hil_config.wire.minisign import (
     sign,
     verify,
 )
-from models.write_file import write_durably
 
 _SECRET_BYTES = 158
 _HINT = "make a pair with: hil models keygen --out NAME; keys with a passphrase are not read, sign those with minisign"

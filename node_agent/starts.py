@@ -7,10 +7,10 @@ safe mode, refuses runs, and can be looked at. Staying up for `WITHIN_S`, or a c
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
+from hil_config.durable_file import write_durably
 from node_agent.config import AgentConfig
 
 NAME = "starts"
@@ -57,14 +57,9 @@ class Starts:
         return [(row[0], row[1]) for row in rows if len(row) == 2 and row[1].replace(".", "", 1).isdigit()]
 
     def _write(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w") as file:
-                file.writelines(f"{boot} {at_s}\n" for boot, at_s in self._lines)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            write_durably(self._path, "".join(f"{boot} {at_s}\n" for boot, at_s in self._lines).encode())
         except OSError:
             pass  # a full disk must not stop the agent; then crash loops are left to systemd
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 from ground_controller.cli.schedule_formats import export_command, import_command
 from ground_controller.cli.schedule_route import route_command
 from ground_controller.schedules import compile_orbit
+from hil_config.durable_file import write_durably
 from hil_config.errors import DataFileError
 from hil_config.schema.load import default_path, load_campaign
 from hil_config.wire.schedule_file import LinkSchedule, decode_schedule, encode_schedule, read_schedule, schedule_hash
@@ -52,13 +52,8 @@ def build_command(campaign_file: Path | None, out: Path, predicted_out: Path | N
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_durably(path, data)
     except OSError as error:
         raise DataFileError(f"{path}: cannot be written: {error.strerror}", "choose another place") from error
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import UsageError
 
 
 def write_file(out: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    part = out.with_name(out.name + ".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
+        write_durably(out, text.encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UsageError(
             f"{out}: cannot be written: {error.strerror}", "give a path in a folder that exists"
         ) from error

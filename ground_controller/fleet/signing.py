@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hil_config.durable_file import write_durably
 from hil_config.wire.manifest import MANIFEST_NAME, read_manifest_bytes
 from hil_config.wire.minisign import SIGNATURE_SUFFIX, sign
 from models.sign import new_key
-from models.write_file import write_durably
 
 
 def ephemeral_trust(folder: Path, shards: Path) -> dict[str, Any]:

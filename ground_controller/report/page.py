@@ -15,6 +15,7 @@ from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.report.terminal import NODE_HEADINGS, node_rows, summary_rows
 from ground_controller.telemetry import tables
+from hil_config.durable_file import write_durably
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -102,12 +103,6 @@ def write_report(folder: Path, metrics: Metrics) -> Path:
 <h2>Events</h2>{events}
 </body></html>
 """
-    _write(folder / "report.json", json.dumps(metrics.as_json(), indent=1) + "\n")
-    _write(folder / "report.html", page)
+    write_durably(folder / "report.json", (json.dumps(metrics.as_json(), indent=1) + "\n").encode())
+    write_durably(folder / "report.html", page.encode())
     return folder / "report.html"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hil_config.durable_file import write_durably
 from hil_config.schema.profiles import load_profile
 from hil_config.wire.importance import Importance, decode_importance
 from hil_config.wire.manifest import Precision
@@ -28,7 +29,6 @@ from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.probe import Place, Probe, Setting, mean, nats
 from models.reference.svg_plot import Line, heat_map, line_plot
-from models.write_file import write_durably
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 DROPPED = (0, 1, 2, 4, 8)

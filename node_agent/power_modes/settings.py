@@ -6,11 +6,11 @@ renamed). Stopping puts everything back and removes the file; a start that finds
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import EnvironmentFault, HardwareError, UsageError
 from node_agent.power_modes import cpufreq, fan, nvpmodel
 from node_agent.power_modes.actuator import Actuator
@@ -59,14 +59,9 @@ class Settings:
         return found
 
     def _save(self, originals: dict[str, str]) -> None:
-        temporary = self._path.with_suffix(".tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(msgspec.json.encode(originals))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            write_durably(self._path, msgspec.json.encode(originals))
         except OSError as error:
             raise EnvironmentFault(f"{self._path}: cannot be written: {error.strerror}", "free space there") from error
         self._originals = originals

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import msgspec
 
+from hil_config.durable_file import write_durably
 from hil_config.errors import ArtefactError, EnvironmentFault
 from hil_config.wire.manifest import MANIFEST_NAME, Manifest, decode_manifest, read_manifest_bytes
 from hil_config.wire.minisign import MAX_SIGNATURE_BYTES, SIGNATURE_SUFFIX, PublicKey, parse_public_key, verify
@@ -101,19 +101,9 @@ class VersionMemory:
         return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.json"
 
     def _write(self, path: Path, data: bytes) -> None:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(part, path)
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_durably(path, data)
         except OSError as error:
             raise EnvironmentFault(
                 f"{path}: cannot be written: {error.strerror}", "check the disk and the folder's permissions"
