@@ -35,6 +35,7 @@ from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.link_fault import LinkFault
+from hil_config.wire.orders import Finish, InjectFault, SetDuty, Shutdown
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
@@ -70,12 +71,12 @@ class _Outlet:
         for node in self._nodes:
             self._fleet.publish_plan(node, plan)
 
-    def duty(self, node: str, order: m.SetDuty) -> None:
+    def duty(self, node: str, order: SetDuty) -> None:
         self._fleet.tell(node, order)
 
     def fault(self, fault: LinkFault) -> None:
         for node in self._nodes:
-            self._fleet.tell(node, m.InjectFault(fault))
+            self._fleet.tell(node, InjectFault(fault))
 
     def watermark(self, mark: m.Watermark) -> None:
         self._fleet.publish(mark.node, topics.WATERMARK, mark)
@@ -288,7 +289,7 @@ class Run:
     def finish(self, fleet: MqttFleet, loop: Loop) -> None:
         """Let every living node hand in its last record, then send it home."""
         alive = tuple(n.name for n in self._core.view.nodes if n.alive and n.name not in self._agents.ended())
-        replies = fleet.ask(alive, {node: m.Finish() for node in alive}, FINISH_S)
+        replies = fleet.ask(alive, {node: Finish() for node in alive}, FINISH_S)
         wanted = {(reply.node, reply.boot_id): reply.last_seq for reply in replies.values()}
         deadline = time.monotonic() + DRAIN_S
         while time.monotonic() < deadline:
@@ -307,7 +308,7 @@ class Run:
         self._journal.set_meta("inbox_overflow", str(self._inbox.overflowed))
         for node in alive:
             if node in self._local:
-                fleet.tell(node, m.Shutdown())
+                fleet.tell(node, Shutdown())
         if self._inbox.overflowed:
             raise InvalidRunError(
                 f"{self._folder}: {self._inbox.overflowed} arrivals did not fit the inbox; the run is not valid",

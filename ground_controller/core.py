@@ -10,7 +10,7 @@ import msgspec
 from ground_controller.journal import Entry
 from ground_controller.policies.view import SelectionPolicy, View
 from ground_controller.world import Setting, World
-from hil_config.wire.messages import SetDuty
+from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import SelectionPlan
 
 

@@ -14,7 +14,8 @@ from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Steering
 from hil_config.clock import Clock
 from hil_config.units import ScenarioSeconds
-from hil_config.wire.messages import SetDuty, Watermark
+from hil_config.wire.messages import Watermark
+from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import SelectionPlan
 
 

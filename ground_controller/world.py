@@ -17,6 +17,7 @@ from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.importance import Importance
 from hil_config.wire.manifest import ModelCard
+from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule
 
@@ -123,7 +124,7 @@ class World:
                     if host < len(self.nodes):
                         self.nodes[host].calls += int(count)
 
-    def step(self, scenario_s: float) -> list[m.SetDuty | None]:
+    def step(self, scenario_s: float) -> list[SetDuty | None]:
         """Advance the twin to `scenario_s`; returns the orders that its limits call for, per node (or None)."""
         s = self.setting
         duration = scenario_s - self.scenario_s
@@ -147,7 +148,7 @@ class World:
         charge = self.twin.charge
         return [self._limit(i, float(self.twin.temperature_c[i]), float(charge[i])) for i in range(len(self.nodes))]
 
-    def _limit(self, index: int, temperature_c: float, charge: float) -> m.SetDuty | None:
+    def _limit(self, index: int, temperature_c: float, charge: float) -> SetDuty | None:
         """Soft: the plans give it no new work. Hard: the node itself refuses. Hysteresis brings it back."""
         limits, node = self.setting.limits, self.nodes[index]
         if temperature_c > limits.temperature_soft_c or charge < limits.charge_soft:
@@ -157,13 +158,13 @@ class World:
             node.in_service = True
         if node.in_service and node.suspended:
             node.suspended = False
-            return m.SetDuty(True, f"twin: {temperature_c:.1f} C and charge {charge:.1%} are within limits again")
+            return SetDuty(True, f"twin: {temperature_c:.1f} C and charge {charge:.1%} are within limits again")
         hot = temperature_c > limits.temperature_hard_c
         if not node.suspended and (hot or charge < limits.charge_hard):
             node.suspended = True
             if hot:
-                return m.SetDuty(False, f"twin: {temperature_c:.1f} C is over {limits.temperature_hard_c:g} C")
-            return m.SetDuty(False, f"twin: charge {charge:.1%} is under {limits.charge_hard:.1%}")
+                return SetDuty(False, f"twin: {temperature_c:.1f} C is over {limits.temperature_hard_c:g} C")
+            return SetDuty(False, f"twin: charge {charge:.1%} is under {limits.charge_hard:.1%}")
         return None
 
     def view(self, step_s: float, ahead: bool = False) -> View:

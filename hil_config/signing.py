@@ -23,6 +23,7 @@ from hil_config.durable_file import write_durably
 from hil_config.errors import ConfigError, EnvironmentFault, RemoteProtocolError
 from hil_config.replay_window import ReplayWindow
 from hil_config.wire import messages as m
+from hil_config.wire.orders import Ping
 from hil_config.wire.topics import Topic
 
 _LABEL = b"hil order 1"
@@ -107,7 +108,7 @@ class OrderGate:
         except InvalidSignature as error:
             raise RemoteProtocolError("order not signed by this bench's controller") from error
         message: msgspec.Struct = m.decode(bytes(order.payload), row.payload)
-        ping = isinstance(message, m.Command) and isinstance(message.body, m.Ping)
+        ping = isinstance(message, m.Command) and isinstance(message.body, Ping)
         if order.expires_ns < now_ns and not (ping and order.expires_ns == 0):
             raise RemoteProtocolError(f"order ended {(now_ns - order.expires_ns) / 1e9:.3f} s ago")
         with self._lock:

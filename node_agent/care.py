@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hil_config.errors import HilError
-from hil_config.wire.messages import NodeEvent, SetDuty, SetPower
+from hil_config.wire.messages import NodeEvent
+from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.config import AgentConfig, SensorSpec
 from node_agent.crew import Crew
 from node_agent.log import LOG

@@ -16,16 +16,7 @@ from pathlib import Path
 import msgspec
 
 from hil_config.wire import topics
-from hil_config.wire.messages import (
-    Gap,
-    LinkReport,
-    NodeEvent,
-    Record,
-    SampleBatch,
-    TokenEvidence,
-    Watermark,
-    encode,
-)
+from hil_config.wire.messages import Gap, LinkReport, NodeEvent, Record, SampleBatch, TokenEvidence, Watermark, encode
 from hil_config.wire.topics import Topic
 from node_agent.crew import Crew
 from node_agent.mqtt_link import MqttLink

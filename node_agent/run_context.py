@@ -22,17 +22,8 @@ from hil_config.wire.frames import (
     Refusal,
     Step,
 )
-from hil_config.wire.messages import (
-    ClockAnchor,
-    DropShards,
-    InjectFault,
-    LinkReport,
-    LoadShards,
-    NodeEvent,
-    Prepare,
-    SetDuty,
-    TokenEvidence,
-)
+from hil_config.wire.messages import ClockAnchor, LinkReport, NodeEvent, TokenEvidence
+from hil_config.wire.orders import DropShards, InjectFault, LoadShards, Prepare, SetDuty
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import decode_schedule, schedule_hash
 from node_agent.crew import Crew

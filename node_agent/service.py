@@ -17,6 +17,19 @@ from hil_config.errors import EXIT_UNEXPECTED, HilError, SafetyRefusal, UsageErr
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.frames import Frame, Hello
+from hil_config.wire.orders import (
+    DropShards,
+    Finish,
+    InjectFault,
+    LoadShards,
+    Order,
+    Ping,
+    Prepare,
+    SetDuty,
+    SetLogLevel,
+    SetPower,
+    Shutdown,
+)
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 from node_agent import VERSION
@@ -133,7 +146,7 @@ class Agent:
         self._spool.close()
         self._starts.ended_well()
 
-    def _set_service(self, order: m.SetDuty) -> None:
+    def _set_service(self, order: SetDuty) -> None:
         if self._run is not None:
             self._run.set_duty(order)
 
@@ -173,7 +186,7 @@ class Agent:
             if message.epoch >= self._epoch:
                 run.anchor(message)
         elif isinstance(message, m.Command):
-            if isinstance(message.body, m.Ping):
+            if isinstance(message.body, Ping):
                 self._answer(message, received_ns=time.monotonic_ns())
             elif not self._orders.full():
                 self._orders.put_nowait(message)
@@ -189,11 +202,11 @@ class Agent:
             self._answer(command, error.message, error.hint, error.exit_code)
             return
         self._answer(command)
-        if isinstance(command.body, m.Shutdown):
+        if isinstance(command.body, Shutdown):
             self.stop()
 
-    def _carry_out(self, body: m.Order) -> None:
-        if isinstance(body, m.Prepare):
+    def _carry_out(self, body: Order) -> None:
+        if isinstance(body, Prepare):
             if self._starts.safe_mode:
                 raise SafetyRefusal(
                     f"node {self._config.node} is in safe mode after {self._starts.crashes} crashes: telemetry only",
@@ -216,21 +229,21 @@ class Agent:
             self._evidence.new_run()
             run.start()
             self._run = run
-            self._care.order(m.SetDuty(True, ""))
+            self._care.order(SetDuty(True, ""))
             self._mqtt.publish(topics.STATUS, self._status())
-        elif isinstance(body, m.InjectFault) and self._run is not None:
+        elif isinstance(body, InjectFault) and self._run is not None:
             self._run.inject(body)
-        elif isinstance(body, (m.LoadShards, m.DropShards)):
+        elif isinstance(body, (LoadShards, DropShards)):
             if self._run is None:
                 raise UsageError(f"{self._config.node} is in no run", "prepare a run first")
             self._run.change(body)
-        elif isinstance(body, m.SetDuty):
+        elif isinstance(body, SetDuty):
             self._care.order(body)
-        elif isinstance(body, m.SetPower):
+        elif isinstance(body, SetPower):
             self._care.set_power(body)
-        elif isinstance(body, m.SetLogLevel):
+        elif isinstance(body, SetLogLevel):
             set_level(body.level)
-        elif isinstance(body, m.Finish) and self._run is not None:
+        elif isinstance(body, Finish) and self._run is not None:
             self._run.finish()
 
     def _answer(

@@ -20,6 +20,7 @@ from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtoc
 from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.orders import InjectFault, Ping, SetDuty, Shutdown
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 
@@ -153,7 +154,7 @@ class MqttFleet:
     def ask(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
         """Send one command to each node; the answers that came in time."""
         if self._desk is not None:
-            self._meet(tuple(node for node in nodes if not isinstance(bodies[node], m.Ping)), timeout_s)
+            self._meet(tuple(node for node in nodes if not isinstance(bodies[node], Ping)), timeout_s)
         commands = {node: self._command(bodies[node]) for node in nodes}
         ids = {node: command.id for node, command in commands.items()}
         for node in nodes:
@@ -173,9 +174,9 @@ class MqttFleet:
         assert desk is not None
         new = tuple(n for n in nodes if n in self.statuses and not desk.knows(n, self.statuses[n].boot_id))
         if new:
-            self.ask(new, {node: m.Ping() for node in new}, timeout_s)
+            self.ask(new, {node: Ping() for node in new}, timeout_s)
 
-    def tell(self, node: str, body: m.SetDuty | m.InjectFault | m.Shutdown) -> None:
+    def tell(self, node: str, body: SetDuty | InjectFault | Shutdown) -> None:
         """Send a command without waiting for its answer."""
         self.publish(node, topics.COMMAND, self._command(body))
 
@@ -184,7 +185,7 @@ class MqttFleet:
         exchanges = []
         for _ in range(rounds):
             sent_ns = time.monotonic_ns()
-            reply = self.order((node,), {node: m.Ping()}, 5.0)[node]
+            reply = self.order((node,), {node: Ping()}, 5.0)[node]
             back_ns = time.monotonic_ns()
             exchanges.append(Exchange(sent_ns, reply.received_mono_ns or reply.mono_ns, reply.mono_ns, back_ns))
         return estimate(exchanges)
@@ -198,7 +199,7 @@ class MqttFleet:
         elif (status := self.statuses.get(node)) is not None:
             data = self._desk.sign(row, node, status.boot_id, message)
             if data is None:
-                self.publish(node, topics.COMMAND, self._command(m.Ping()))
+                self.publish(node, topics.COMMAND, self._command(Ping()))
         if data is not None:
             self._client.publish(topics.address(self._bench, node, row), data, row.qos, row.retained)
 

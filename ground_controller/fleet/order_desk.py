@@ -11,6 +11,7 @@ import msgspec
 
 from hil_config.signing import Signer
 from hil_config.wire import messages as m
+from hil_config.wire.orders import Ping
 from hil_config.wire.topics import Topic
 
 LIFE_S = 30.0
@@ -43,7 +44,7 @@ class OrderDesk:
 
     def sign(self, row: Topic, node: str, boot_id: str, message: msgspec.Struct) -> bytes | None:
         """The signed order, or None while the node's clock is not known (only a Ping goes without)."""
-        if isinstance(message, m.Command) and isinstance(message.body, m.Ping):
+        if isinstance(message, m.Command) and isinstance(message.body, Ping):
             with self._lock:
                 self._pinged[message.id] = self._now_ns()
             return self._signer.sign(row, node, boot_id, message, 0)

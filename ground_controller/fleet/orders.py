@@ -7,7 +7,7 @@ from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import ExpertHolding, Peer, Prepare
+from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError, LocalProtocolError
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import ExpertHolding
+from hil_config.wire.orders import ExpertHolding
 from node_agent.shards.groups import ExpertGroup, open_group
 from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from hil_config.errors import ArtefactError, EnvironmentFault
 from hil_config.wire.manifest import Precision, Shard
-from hil_config.wire.messages import DropShards, ExpertHolding, LoadShards
+from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards
 from node_agent.engine.experts import ExpertBank, open_experts
 from node_agent.engine.trunk import Trunk, open_trunk
 from node_agent.shards.store import ShardStore

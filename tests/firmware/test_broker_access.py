@@ -26,6 +26,7 @@ from hil_config.signing import Signer
 from hil_config.tls import BROKER, check_accepted, client_context, identity_files
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.orders import Ping, Shutdown
 from node_agent.config import AgentConfig, PowerModel
 from node_agent.mqtt_link import MqttLink
 from tests.conftest import Address, _free_port, _wait_ready
@@ -237,10 +238,10 @@ def test_an_agent_takes_signed_orders_only(secure_broker: Address, identities: P
     link = MqttLink(config, "boot-1", lambda: status, lambda row, message: taken.put(message))
     ground = Party("ground", identities, secure_broker)
     topic, signer = topics.address("lab", "sat-0", topics.COMMAND), Signer(tmp_path / "key", 3)
-    shutdown = m.Command(id="1", epoch=3, body=m.Shutdown())
+    shutdown = m.Command(id="1", epoch=3, body=Shutdown())
     order = signer.sign(topics.COMMAND, "sat-0", "boot-1", shutdown, time.monotonic_ns() + 60 * 10**9)
     late = signer.sign(topics.COMMAND, "sat-0", "boot-1", shutdown, time.monotonic_ns() - 1)
-    ping = m.Command(id="2", epoch=3, body=m.Ping())
+    ping = m.Command(id="2", epoch=3, body=Ping())
     try:
         link.start()
         ground.listen(topics.address("lab", "sat-0", topics.STATUS))

@@ -15,6 +15,7 @@ from ground_controller.routes import choose_route
 from ground_controller.world import World
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire import messages as m
+from hil_config.wire.orders import SetDuty
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_soft_limit_ends_new_work_hard_limit_suspends_and_hysteresis_brings_it_b
     world = World(prepared.setting)
     limits = prepared.setting.limits
 
-    def at(temperature_c: float) -> m.SetDuty | None:
+    def at(temperature_c: float) -> SetDuty | None:
         warm = np.full((4, 2), 20.0)
         warm[0, 0] = temperature_c
         world.twin = replace(world.twin, nodes_c=warm)

@@ -27,7 +27,8 @@ from hil_config.wire.frames import (
     encode_frame,
 )
 from hil_config.wire.manifest import Manifest, manifest_hash
-from hil_config.wire.messages import ExpertHolding, Peer, Prepare, TokenEvidence, encode
+from hil_config.wire.messages import TokenEvidence, encode
+from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_changes import Samples, schedule_of
 from hil_config.wire.schedule_file import ScheduleHeader, encode_schedule

@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from hil_config.wire.manifest import ExpertFunction, Precision, read_shard
-from hil_config.wire.messages import ExpertHolding
+from hil_config.wire.orders import ExpertHolding
 from models.build import build_shards
 from models.serving.group import can_group, expert_output, group_graph, select_inputs, stack
 from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model

@@ -12,7 +12,8 @@ import pytest
 
 from hil_config.errors import ArtefactError, EnvironmentFault
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import DropShards, ExpertHolding, LoadShards, NodeEvent
+from hil_config.wire.messages import NodeEvent
+from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards
 from models.build import build_shards
 from models.locate import reference_checkpoint
 from node_agent.engine.experts import NotHeld

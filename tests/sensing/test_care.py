@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from hil_config.errors import EnvironmentFault, HardwareError, UsageError
 from hil_config.schema.profiles import load_profile, profile_names
-from hil_config.wire.messages import NodeEvent, SetDuty, SetPower
+from hil_config.wire.messages import NodeEvent
+from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.care import Care
 from node_agent.config import SafetyLimits, read_config
 from node_agent.power_modes import cpufreq, fan, nvpmodel

@@ -23,6 +23,7 @@ from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.inbox import Inbox
 from hil_config.tls import identity_files
 from hil_config.wire import messages as m
+from hil_config.wire.orders import Ping, Prepare, SetLogLevel, SetPower
 from hil_config.wire.plan import SelectionPlan
 from node_agent.log import HIDDEN, conceal, redact
 from node_agent.notify import notify, watchdog_s
@@ -101,7 +102,7 @@ def ask(path: Path, broker: Address, body: Any) -> m.CommandReply:
         fleet.stop()
 
 
-PREPARE = m.Prepare(
+PREPARE = Prepare(
     run="r", peers=(), manifest_sha256="", trunk_layers=(), experts=(), schedule=b"", schedule_sha256="",
     satellites={}, delay_scale=1.0, hidden_codec="fp32", expert_timeout_s=1.0,
     plan=SelectionPlan(1, 1, 0.0, 1.0, "topk", "", 1.0, 1.0, 1, 1, 0.0, (), (), ()),
@@ -115,12 +116,12 @@ def test_ready_watchdog_and_a_clean_stop(
     process = start(path, supervisor)
     supervisor.wait_for("READY=1")
     supervisor.wait_for("WATCHDOG=1")
-    assert ask(path, broker, m.SetLogLevel("debug")).ok
-    reply = ask(path, broker, m.SetPower(duty=0.5))
+    assert ask(path, broker, SetLogLevel("debug")).ok
+    reply = ask(path, broker, SetPower(duty=0.5))
     assert reply.ok
-    refused = ask(path, broker, m.SetPower(cpu_khz=1))
+    refused = ask(path, broker, SetPower(cpu_khz=1))
     assert not refused.ok and "this board cannot set that" in refused.error and refused.exit_code == 2
-    ping = ask(path, broker, m.Ping())
+    ping = ask(path, broker, Ping())
     assert 0 < ping.received_mono_ns <= ping.mono_ns, "four timestamps"
     errors = end(process)
     supervisor.wait_for("STOPPING=1")
@@ -141,7 +142,7 @@ def test_a_crash_loop_ends_in_safe_mode_with_telemetry_only(
     supervisor.wait_for("READY=1")
     reply = ask(path, broker, PREPARE)
     assert not reply.ok and reply.exit_code == 11 and f"after {LOOP} crashes" in reply.error
-    assert ask(path, broker, m.Ping()).ok
+    assert ask(path, broker, Ping()).ok
     errors = end(process)
     assert "safe mode" in errors and process.returncode == 0
     process = start(path, supervisor)

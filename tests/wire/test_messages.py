@@ -14,6 +14,7 @@ from hil_config.errors import ArtefactError, DataFileError, LocalProtocolError, 
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.manifest import MANIFEST_NAME, read_manifest
+from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.provenance import measured, modelled
 from hil_config.wire.schedule_changes import Samples, schedule_of
@@ -38,7 +39,7 @@ def every_message() -> list[msgspec.Struct]:
         m.Record(body=m.LinkReport("bravo", 1, 2, 3, 0, 5.0, (1.0, 2.0, 3.0)), **body),
         m.Watermark(node="alpha", boot_id="b", seq=3),
         m.Summary(node="alpha", power_w=3.0),
-        m.Command(id="1", epoch=2, body=m.SetDuty(False, "hot")),
+        m.Command(id="1", epoch=2, body=SetDuty(False, "hot")),
         m.CommandReply(id="1", node="alpha", boot_id="b", ok=True, mono_ns=5),
         m.ClockAnchor(epoch=1, boot_id="b", mono_ns=1, scenario_s=0.0, rate=10.0),
         plan(),

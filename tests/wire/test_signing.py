@@ -16,6 +16,7 @@ from hil_config.errors import ConfigError, EnvironmentFault, RemoteProtocolError
 from hil_config.signing import OrderGate, SignedOrder, Signer
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.orders import Ping, SetDuty, Shutdown
 
 NOW = 1_000_000_000_000
 SOON = NOW + 30_000_000_000
@@ -42,7 +43,7 @@ def keys(tmp_path: Path) -> Keys:
 
 
 def _shutdown() -> m.Command:
-    return m.Command(id="1", epoch=5, body=m.Shutdown())
+    return m.Command(id="1", epoch=5, body=Shutdown())
 
 
 def _order(signer: Signer, node: str = "a", boot: str = "boot-1", expires_ns: int = SOON) -> bytes:
@@ -76,7 +77,7 @@ def test_an_order_holds_for_its_node_boot_topic_and_time(keys: Keys) -> None:
     ):
         with pytest.raises(RemoteProtocolError, match=cause):
             gate.admit(row, order, now)
-    ping = signer.sign(topics.COMMAND, "a", "boot-1", m.Command(id="2", epoch=5, body=m.Ping()), 0)
+    ping = signer.sign(topics.COMMAND, "a", "boot-1", m.Command(id="2", epoch=5, body=Ping()), 0)
     assert isinstance(gate.admit(topics.COMMAND, ping, NOW), m.Command), "only a Ping may come at any time"
 
 
@@ -156,7 +157,7 @@ def _forge(gate: OrderGate, orders: list[bytes], rogue: Signer, count: int, seed
         elif kind == 2:
             data = msgspec.json.encode(msgspec.structs.replace(order, expires_ns=SOON + chance.randint(1, 10**12)))
         elif kind == 3:
-            body = msgspec.json.encode(m.Command(id=str(n), epoch=5, body=m.SetDuty(False, "forged")))
+            body = msgspec.json.encode(m.Command(id=str(n), epoch=5, body=SetDuty(False, "forged")))
             data = msgspec.json.encode(msgspec.structs.replace(order, payload=msgspec.Raw(body)))
         elif kind == 4:
             data = _order(rogue)

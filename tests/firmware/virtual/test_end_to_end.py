@@ -37,7 +37,7 @@ from hil_config.signing import Signer
 from hil_config.tls import connect, identity_files
 from hil_config.wire.frames import ExpertCall, ExpertReply, Frame, Hello, encode_frame
 from hil_config.wire.manifest import manifest_hash
-from hil_config.wire.messages import ExpertHolding, Peer, Prepare
+from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from node_agent.crew import Crew
 from node_agent.engine.experts import ExpertBank
 from node_agent.link.incoming import Listener
