@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hil_config.errors import DataFileError
 from hil_config.wire.importance import IMPORTANCE_VERSION, Importance, PrecisionCost, Table
@@ -76,6 +77,27 @@ def _count(probe: Probe, sequences: Sequence[Sequence[int]], others: Sequence[Pr
     return counts
 
 
+def _sensitivity(probe: Probe, texts: Texts, whole: float, steps: _Steps) -> list[float]:
+    """[layers] rise in nats per unit of squared error added to the layer's expert sum."""
+    found = []
+    seen = sum(len(tokens) - 1 for sequences in texts.values() for tokens in sequences)
+    for layer in range(probe.card.layers):
+        probe.squared_noise.clear()
+        rise = mean(nats(probe, texts, Setting(noise={layer: NOISE}))) - whole
+        found.append(max(0.0, rise) / (probe.squared_noise[layer] / seen))
+        steps.done(f"sensitivity of layer {layer}")
+    return found
+
+
+def _ablation(probe: Probe, texts: Texts, whole: float, layers: Sequence[int], steps: _Steps) -> NDArray[np.float64]:
+    """[layers, experts] rise in nats without the expert; -1 where it was not asked for."""
+    found = np.full((probe.card.layers, probe.card.experts), -1.0)
+    for place in ((layer, expert) for layer in layers for expert in range(probe.card.experts)):
+        found[place] = mean(nats(probe, texts, Setting(lost=frozenset({place})))) - whole
+        steps.done(f"without expert {place[1]} of layer {place[0]}")
+    return found
+
+
 def calibrate(
     folder: Path, texts: Texts, ablate: Sequence[int] | None = None, progress: Progress | None = None
 ) -> Importance:
@@ -97,17 +119,8 @@ def calibrate(
         counts.append(_count(probe, texts[domain], others))
         steps.done(f"routing of {domain}")
     whole = nats(probe, texts)
-    sensitivity = []
-    for layer in layers:
-        probe.squared_noise.clear()
-        rise = mean(nats(probe, texts, Setting(noise={layer: NOISE}))) - mean(whole)
-        seen = sum(len(tokens) - 1 for sequences in texts.values() for tokens in sequences)
-        sensitivity.append(max(0.0, rise) / (probe.squared_noise[layer] / seen))
-        steps.done(f"sensitivity of layer {layer}")
-    ablation = np.full((card.layers, card.experts), -1.0)
-    for place in ((layer, expert) for layer in ablated for expert in range(card.experts)):
-        ablation[place] = mean(nats(probe, texts, Setting(lost=frozenset({place})))) - mean(whole)
-        steps.done(f"without expert {place[1]} of layer {place[0]}")
+    sensitivity = _sensitivity(probe, texts, mean(whole), steps)
+    ablation = _ablation(probe, texts, mean(whole), ablated, steps)
     compared = []
     for layer in layers:
         compared.append(_compare(probe, layer, counts))

@@ -8,11 +8,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from firmware_tools.broker import prepare_broker
+from firmware_tools.broker import Recipe, prepare_broker
 from hil_config.errors import EnvironmentFault
 
 READY_S = 10.0
@@ -52,6 +54,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         recipe = prepare_broker(address.port, folder)
     except EnvironmentFault as error:
         pytest.skip(f"no Mosquitto here: {error.message}")
+    with serving(recipe, address, folder):
+        yield address
+
+
+@contextmanager
+def serving(recipe: Recipe, address: Address, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A broker that takes connections, ended afterwards."""
     with (folder / "output.log").open("wb") as output:
         process = subprocess.Popen(
             [recipe.program, *recipe.arguments], env={**os.environ, **recipe.environment},
@@ -59,7 +68,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
         )  # fmt: skip
     try:
         _wait_ready(process, address)
-        yield address
+        yield process
     finally:
         process.terminate()
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +27,7 @@ from hil_config.wire import topics
 from hil_config.wire.orders import Ping, Shutdown
 from node_agent.config import AgentConfig, PowerModel
 from node_agent.mqtt_link import MqttLink
-from tests.conftest import Address, _free_port, _wait_ready
+from tests.conftest import Address, _free_port, serving
 
 BOARDS = tuple(f"sat-{n}" for n in range(6))
 NOT_AUTHORISED = 135
@@ -60,17 +58,8 @@ def secure_broker(identities: Path, tmp_path_factory: pytest.TempPathFactory) ->
         recipe = prepare_broker(address.port, folder, access=Access("lab", identities / BROKER))
     except EnvironmentFault as error:
         pytest.skip(f"no Mosquitto here: {error.message}")
-    with (folder / "output.log").open("wb") as output:
-        process = subprocess.Popen(
-            [recipe.program, *recipe.arguments], env={**os.environ, **recipe.environment},
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        _wait_ready(process, address)
+    with serving(recipe, address, folder):
         yield address
-    finally:
-        process.terminate()
-        process.wait(WAIT_S)
 
 
 class Party:
@@ -262,16 +251,8 @@ def test_a_board_cannot_pose_as_the_broker(identities: Path, tmp_path: Path) -> 
         recipe = prepare_broker(at.port, tmp_path / "b", access=Access("lab", identities / "sat-1"))
     except EnvironmentFault as error:
         pytest.skip(f"no Mosquitto here: {error.message}")
-    process = subprocess.Popen(
-        [recipe.program, *recipe.arguments], env={**os.environ, **recipe.environment}, stdin=subprocess.DEVNULL
-    )
-    try:
-        _wait_ready(process, at)
-        with pytest.raises(LinkError, match="its certificate is for another name"):
-            _start(identities / "sat-0", at, tmp_path)
-    finally:
-        process.terminate()
-        process.wait(WAIT_S)
+    with serving(recipe, at, tmp_path), pytest.raises(LinkError, match="its certificate is for another name"):
+        _start(identities / "sat-0", at, tmp_path)
 
 
 def test_the_acl_is_the_table_of_topics() -> None:

@@ -125,17 +125,19 @@ def test_settings_are_read_back_and_put_back(tmp_path: Path) -> None:
 def test_a_start_after_kill_9_puts_back_what_was_changed(tmp_path: Path) -> None:
     root = board(tmp_path)
     code = (
-        "import sys, pathlib, time\n"
+        "import sys, pathlib\n"
         "from node_agent.power_modes.settings import Settings, find_actuators\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "Settings(root / 'state', find_actuators(root)).apply('cpu_khz', '900000')\n"
-        "print('set', flush=True); time.sleep(60)\n"
+        "print('set', flush=True); sys.stdin.read()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "set\n"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    process.stdout.close()
+    process.communicate()
     again = Settings(root / "state", find_actuators(root))
     assert again.changed and cpufreq.find(root).read() == "900000"  # type: ignore[union-attr]
     assert again.restore() == [] and cpufreq.find(root).read() == "1800000"  # type: ignore[union-attr]

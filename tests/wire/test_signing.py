@@ -107,7 +107,7 @@ def test_a_forged_epoch_does_not_fence_the_true_controller_out(keys: Keys, tmp_p
 
 def test_an_epoch_that_cannot_be_kept_gives_no_orders(keys: Keys) -> None:
     gate = keys.gate()
-    keys.state.parent.joinpath(f".{keys.state.name}.new").mkdir()  # even root cannot write a file there
+    keys.state.mkdir()  # even root cannot put a file there
     with pytest.raises(RemoteProtocolError, match="the epoch cannot be kept"):
         gate.admit(topics.COMMAND, _order(keys.signer()), NOW)
     assert gate.epoch == 0
@@ -116,8 +116,8 @@ def test_an_epoch_that_cannot_be_kept_gives_no_orders(keys: Keys) -> None:
 _KILLED = """
 import os, sys
 from pathlib import Path
-from hil_config import signing
-signing.os.replace = lambda *paths: os._exit(9)
+from hil_config import durable_file, signing
+durable_file.os.replace = lambda *paths: os._exit(9)
 signing._write_epoch(Path(sys.argv[1]), 7)
 """
 
