@@ -189,6 +189,13 @@ def write_files(home: Path, bench: Mapping[str, Any], campaign: Mapping[str, Any
 
 
 @pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and so do its children: campaigns here must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def mosquitto() -> None:
     """Without a broker there is no campaign. It is fetched here, so that no run has to wait for it."""
     try:
