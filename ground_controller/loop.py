@@ -39,7 +39,10 @@ class Outlet(Protocol):
 
 
 class Loop:
-    """One run's ticks, each `tick_s` host seconds apart. `decided` hears every decision (progress, client)."""
+    """One run's ticks, each `tick_s` host seconds apart. `decided` hears every decision (progress, client).
+
+    `host_ns`: the monotonic clock that entries are stamped with; a simulation brings its own.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Loop:
         outlet: Outlet,
         decided: Callable[[Decision], None],
         steering: Steering | None = None,
+        host_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._core = core
         self._journal = journal
@@ -58,6 +62,7 @@ class Loop:
         self._outlet = outlet
         self._decided = decided
         self._steering = steering
+        self._host_ns = host_ns
         self._steered: list[Entry] = []
         self._next_s = 0.0
         self._step_s = core.setting.tick_s * clock.rate
@@ -108,7 +113,7 @@ class Loop:
                 self._next_s = steered.to_s + self._step_s
 
     def _entry(self, kind: str, body: bytes) -> Entry:
-        return Entry(self.tick, float(self._scenario_s), time.monotonic_ns(), kind, "", "", 0, body)
+        return Entry(self.tick, float(self._scenario_s), self._host_ns(), kind, "", "", 0, body)
 
     def _publish(self, decision: Decision) -> None:
         self._outlet.plan(decision.plan)

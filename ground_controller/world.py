@@ -102,7 +102,7 @@ class World:
             if status.boot_id != node.boot_id and node.boot_id and status.state == "offline":
                 return  # the will of an earlier boot
             node.alive, node.boot_id = status.state != "offline", status.boot_id
-        elif entry.kind in {"samples", "token"} and entry.boot_id == (node.boot_id or entry.boot_id):
+        elif entry.kind in {"samples", "token", "work"} and entry.boot_id == (node.boot_id or entry.boot_id):
             # What an earlier process of the node hands in late is recorded, but says nothing about now.
             self._take_evidence(node, m.decode(entry.body, m.Record).body)
 
@@ -115,6 +115,12 @@ class World:
             watts = [value for value in body.columns.get(column, ()) if value is not None]
             if watts:
                 node.power_w = float(np.mean(watts))
+        elif isinstance(body, m.WorkSummary):
+            self._rows += body.rows
+            for host, count in body.expert_rows:
+                self._picks += count
+                if 0 <= host < len(self.nodes):
+                    self.nodes[host].calls += count
         elif isinstance(body, m.TokenEvidence):
             for layer in body.layers:
                 hosts = np.frombuffer(layer.hosts, "<i2")

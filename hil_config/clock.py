@@ -93,14 +93,15 @@ class PacedClock:
 
 
 class SteppedClock:
-    """Scenario time that jumps to each deadline: simulation and replay."""
+    """Scenario time that jumps to each deadline: simulation and replay. `rate` is that of the modelled host."""
 
-    def __init__(self, start: float = 0.0) -> None:
+    def __init__(self, start: float = 0.0, rate: float = float("inf")) -> None:
         self._now = start
+        self._rate = rate
 
     @property
     def rate(self) -> float:
-        return float("inf")
+        return self._rate
 
     @property
     def paused(self) -> bool:

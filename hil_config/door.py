@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),
     "twin": ("ground_controller.cli.twin:twin", "Look at the satellite twin and fit it to a board."),
     "campaign": ("ground_controller.cli.campaign:campaign", "Run and replay campaigns."),
+    "simulate": ("ground_controller.cli.simulate:simulate_command", "Run a campaign on model nodes."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
     "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),

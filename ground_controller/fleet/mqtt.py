@@ -30,6 +30,7 @@ _KINDS: dict[type, str] = {
     m.TokenEvidence: "token",
     m.NodeEvent: "event",
     m.LinkReport: "links",
+    m.WorkSummary: "work",
     m.Gap: "gap",
 }
 

@@ -18,7 +18,7 @@ from ground_controller.report.energy import NodeEnergy, node_energy
 from ground_controller.report.evaluation import EvaluationResult, evaluation
 from ground_controller.report.sky_sources import sky_sources
 from ground_controller.telemetry import tables
-from ground_controller.telemetry.sources import by_provenance, quantities
+from ground_controller.telemetry.sources import by_provenance, generated, quantities, stride, timed
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
 
@@ -145,7 +145,7 @@ class _Measurement:
 
     def metrics(self) -> Metrics:
         campaign, journal = self.campaign, self.journal
-        count = len(self.tokens["token"])
+        count = len(self.tokens["token"]) * stride(journal)
         host_s = max(self.satellites["scenario_s"]) / campaign["orbit"]["rate"]
         gross, net = (_total(self.energy, key) for key in ("gross_j", "net_j"))
         ticks = [msgspec.json.decode(e.body, type=TickBegan) for e in journal.entries("tick")]
@@ -195,8 +195,8 @@ class _Measurement:
         }
         return {
             **found,
-            "token and frame times": "measured(monotonic clocks of client and gateways)",
-            "generated text": "measured(onnxruntime on quantised shards)",
+            "token and frame times": str(timed(self.journal, "monotonic clocks of client and gateways")),
+            "generated text": str(generated(self.journal, "onnxruntime on quantised shards")),
             **sky_sources(self.campaign["orbit"]),
             "satellite temperature, charge, wear": "modelled(twin: thermal network and battery)",
         }
@@ -220,6 +220,8 @@ class _Measurement:
             absent.append("the share of the energy that went into scoring the evaluation set (it is in the totals)")
         if "temperature_c" not in quantities(self.journal):
             absent.append("die temperature (no thermal zone on these nodes)")
+        if stride(self.journal) > 1:
+            absent.append(f"what happened between detailed windows, 1 of {stride(self.journal)}: counts are multiplied")
         if self.campaign["orbit"]["rate"] != 1:
             absent.append("anything about die temperature in mission time: the orbit ran accelerated")
         return tuple(absent)
@@ -305,7 +307,7 @@ def served_rows(journal: Journal) -> Counter[int]:
         for layer in evidence.layers:
             hosts = np.frombuffer(layer.hosts, "<i2")
             counts.update(hosts[hosts >= 0].tolist())
-    return counts
+    return Counter({host: count * stride(journal) for host, count in counts.items()})
 
 
 def _mean(values: list[float]) -> float:

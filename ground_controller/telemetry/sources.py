@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from ground_controller.journal import Journal
 from hil_config.wire import messages as m
-from hil_config.wire.provenance import Provenance
+from hil_config.wire.provenance import Provenance, measured, modelled
+
+SIMULATED = "board and link models on a stepped clock"
+RECORDED = "the model in one process, all experts, replayed"
+
+
+def timed(journal: Journal, instrument: str) -> Provenance:
+    """Times of a run: measured by `instrument`, or modelled where the boards are."""
+    return modelled(SIMULATED) if journal.meta("simulated", "") else measured(instrument)
+
+
+def generated(journal: Journal, instrument: str) -> Provenance:
+    """Tokens and scores of a run: from its boards, or recorded beforehand where those are models."""
+    return modelled(RECORDED) if journal.meta("simulated", "") else measured(instrument)
+
+
+def stride(journal: Journal) -> int:
+    """1 of so many seconds is recorded in detail: 1 on boards."""
+    text = journal.meta("simulated", "")
+    return int(msgspec.json.decode(text)["stride"]) if text else 1
+
 
 _STRENGTH = ("fake", "modelled", "measured")
 

@@ -11,15 +11,15 @@ import numpy as np
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.core import Decision
 from ground_controller.journal import Entry, Journal
-from ground_controller.telemetry.sources import by_provenance, combined, quantities
+from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
 
 Row = tuple[Any, ...]
-_CLIENT = measured("client's monotonic clock")
-_GATEWAY = measured("gateway's monotonic clock")
+_CLIENT = "client's monotonic clock"
+_GATEWAY = "gateway's monotonic clock"
 _TWIN = modelled("thermal network and battery of each satellite")
-_MODEL = measured("onnxruntime output")
+_MODEL = "onnxruntime output"
 _RECORD = measured("journal")
 
 
@@ -60,8 +60,8 @@ def samples(journal: Journal) -> Table:
     columns = (
         Column("node", "text", "", _RECORD),
         Column("boot_id", "text", "", _RECORD),
-        Column("mono_ns", "int", "ns", measured("node's monotonic clock")),
-        Column("scenario_s", "float", "s", measured("node's monotonic clock, offset and anchor")),
+        Column("mono_ns", "int", "ns", timed(journal, "node's monotonic clock")),
+        Column("scenario_s", "float", "s", timed(journal, "node's monotonic clock, offset and anchor")),
         *(
             Column(name, "float", next(iter(nodes.values())).unit, combined(by_provenance(nodes).items()))
             for name, nodes in known.items()
@@ -87,7 +87,7 @@ def satellites(journal: Journal) -> Table:
         Column("tick", "int", "", _RECORD),
         Column("scenario_s", "float", "s", _RECORD),
         Column("node", "text", "", _RECORD),
-        Column("alive", "flag", "", measured("MQTT last will")),
+        Column("alive", "flag", "", timed(journal, "MQTT last will")),
         Column("in_service", "flag", "", _TWIN),
         Column("power_w", "float", "W", power_by),
         Column("temperature_c", "float", "C", _TWIN),
@@ -95,7 +95,7 @@ def satellites(journal: Journal) -> Table:
         Column("voltage_v", "float", "V", _TWIN),
         Column("sunlit", "float", "1", modelled("SGP4 and conical eclipse")),
         Column("harvest_w", "float", "W", _TWIN),
-        Column("calls_per_s", "float", "1/s", _GATEWAY),
+        Column("calls_per_s", "float", "1/s", timed(journal, _GATEWAY)),
         *(Column(name, "float", "J", _TWIN) for name in ("solar_j", "load_j", "unused_j", "deficit_j")),
         Column("wear", "float", "1", _TWIN),
         Column("over_limit_s", "float", "s", _TWIN),
@@ -118,12 +118,12 @@ def tokens(journal: Journal) -> Table:
         Column("request", "int", "", _RECORD),
         Column("attempt", "int", "", _RECORD),
         Column("position", "int", "", _RECORD),
-        Column("token", "int", "", _MODEL),
-        Column("logprob", "float", "nat", _MODEL),
-        Column("margin", "float", "1", _MODEL),
+        Column("token", "int", "", generated(journal, _MODEL)),
+        Column("logprob", "float", "nat", generated(journal, _MODEL)),
+        Column("margin", "float", "1", generated(journal, _MODEL)),
         Column("degraded", "text", "", _RECORD),
         Column("first", "flag", "", _RECORD),
-        Column("since_us", "float", "us", _CLIENT),
+        Column("since_us", "float", "us", timed(journal, _CLIENT)),
     )
 
     def rows() -> Iterator[Row]:
@@ -147,11 +147,11 @@ def steps(journal: Journal) -> Table:
         Column("node", "text", "", _RECORD),
         *(Column(n, "int", "", _RECORD) for n in ("request", "attempt", "start", "rows", "plan_version", "token")),
         Column("plan_expired", "flag", "", _RECORD),
-        Column("total_us", "float", "us", _GATEWAY),
-        Column("head_us", "float", "us", _GATEWAY),
-        *(Column(name, "float", "us", _GATEWAY) for name in _TIMES),
+        Column("total_us", "float", "us", timed(journal, _GATEWAY)),
+        Column("head_us", "float", "us", timed(journal, _GATEWAY)),
+        *(Column(name, "float", "us", timed(journal, _GATEWAY)) for name in _TIMES),
         Column("layers", "int", "", _RECORD),
-        Column("kept_mass", "float", "1", _MODEL),
+        Column("kept_mass", "float", "1", generated(journal, _MODEL)),
         Column("expert_rows", "int", "", _RECORD),
         Column("rerouted", "int", "", _RECORD),
         Column("lost", "int", "", _RECORD),
@@ -183,7 +183,7 @@ def token_evidence(journal: Journal) -> Iterator[tuple[str, m.TokenEvidence]]:
 
 def links(journal: Journal) -> Table:
     """One row a report of a node about the frames it sent to a peer."""
-    by = measured("sender's monotonic clock")
+    by = timed(journal, "sender's monotonic clock")
     columns = (
         Column("scenario_s", "float", "s", _RECORD),
         Column("node", "text", "", _RECORD),
@@ -210,7 +210,7 @@ def requests(journal: Journal) -> Table:
         *(Column(name, "int", "", _RECORD) for name in ("request", "prompt_tokens", "tokens", "attempts")),
         Column("domain", "text", "", _RECORD),
         Column("prompt", "text", "", _RECORD),
-        Column("text", "text", "", _MODEL),
+        Column("text", "text", "", generated(journal, _MODEL)),
         Column("ended", "text", "", _RECORD),
     )
 

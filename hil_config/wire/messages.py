@@ -146,6 +146,19 @@ class LinkReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="l
     cut: int = 0
 
 
+class WorkSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="work"):
+    """Work of a model gateway that is only estimated: what lies between the windows that are calculated in detail.
+
+    `stride`: detailed windows are 1 of so many. `rows` that passed a layer, `expert_rows` (node index, how many).
+    """
+
+    mono_ns: int
+    stride: int
+    tokens: int
+    rows: int
+    expert_rows: tuple[tuple[int, int], ...]
+
+
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
     """Numbers of this boot that the node will not send: inclusive (first, last) pairs below the record's own seq.
 
@@ -165,7 +178,7 @@ class Record(_Message, frozen=True):
     seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
     mono_ns: int
     wall_ns: int
-    body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | Gap
+    body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | WorkSummary | Gap
 
 
 class Watermark(_Message, frozen=True):

@@ -11,11 +11,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from hil_config.errors import LinkError
+from hil_config.shaper import Flight, Shaper
 from hil_config.tls import connect, explain
 from hil_config.wire.messages import ERROR_EDGES_US
 from hil_config.wire.schedule_file import LinkState
 from node_agent.link.frame_log import FrameLog
-from node_agent.link.shaper import Flight, Shaper
 from node_agent.link.timer import hurry_thread
 
 CONNECT_TIMEOUT_S = 2.0

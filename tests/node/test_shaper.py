@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil_config.errors import DataFileError, EnvironmentFault
+from hil_config.shaper import MAX_QUEUE_S, Flight, Shaper
 from hil_config.wire.schedule_file import LinkState
 from node_agent.link.frame_log import FrameLog, open_frame_log, read_frame_log
-from node_agent.link.shaper import MAX_QUEUE_S, Flight, Shaper
 
 INF = float("inf")
 

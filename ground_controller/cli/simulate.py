@@ -1,0 +1,88 @@
+"""`hil simulate`: a campaign on model nodes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ground_controller.cli.campaign import _bar, _new_folder, _prepare
+from ground_controller.report.metrics import measure
+from ground_controller.report.page import write_report
+from ground_controller.report.terminal import print_metrics
+from ground_controller.simulation.board_model import DEFAULT, read_calibration
+from ground_controller.simulation.run import Kill, Speed, simulate
+from ground_controller.telemetry.export import export_run
+from hil_config.schema.load import default_path
+
+
+def _kill(text: str) -> Kill:
+    node, _, at = text.rpartition("@")
+    try:
+        return Kill(node, float(at))
+    except ValueError:
+        raise click.UsageError(f"--kill {text}: wanted NODE@SECONDS, like bravo@120") from None
+
+
+def speed_line(speed: Speed) -> str:
+    """How fast it was, of both kinds of time."""
+    return (
+        f"{speed.scenario_s:g} s of orbit, {speed.host_s:g} s of modelled host time, in {speed.wall_s:.2f} s here: "
+        f"{speed.times_real_time:.0f} x the orbit's time, {speed.host_s / speed.wall_s:.1f} x the host's"
+    )
+
+
+@click.command()
+@click.argument("bench_file", type=click.Path(path_type=Path), required=False)
+@click.argument("campaign_file", type=click.Path(path_type=Path), required=False)
+@click.option("--demo", is_flag=True, help="Use the embedded bench and campaign.")
+@click.option("--policy", help="Selection policy instead of the campaign's, with its default options.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Board models of `hil calibrate`.")
+@click.option(
+    "--stride", default=1, show_default=True, help="Calculate 1 of so many seconds of the data plane in detail."
+)
+@click.option("--kill", "kills", multiple=True, help="NODE@SECONDS: this board fails at that orbit second.")
+@click.option("--report/--no-report", "reports", default=True, help="Write report and tables, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def simulate_command(
+    bench_file: Path | None,
+    campaign_file: Path | None,
+    demo: bool,
+    policy: str | None,
+    out: Path | None,
+    calibration: Path | None,
+    stride: int,
+    kills: tuple[str, ...],
+    reports: bool,
+    as_json: bool,
+) -> None:
+    """Run a campaign on model nodes: nothing of it is measured, and its report says so."""
+    if demo == (bench_file is not None or campaign_file is not None):
+        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
+    if not demo and campaign_file is None:
+        raise click.UsageError("CAMPAIGN_FILE is missing")
+    failing = tuple(_kill(text) for text in kills)
+    boards = DEFAULT if calibration is None else read_calibration(calibration)
+    prepared = _prepare(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    folder = _new_folder(out, f"{prepared.campaign.campaign}-simulated", prepared.policy.name)
+    with _bar("simulating") as show:
+        speed = simulate(
+            prepared, folder, boards, stride, failing,
+            lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens"),
+        )  # fmt: skip
+    found: dict[str, object] = {"run": str(folder), "speed": {**speed._asdict(), "times": speed.times_real_time}}
+    if reports:
+        export_run(folder)
+        metrics = measure(folder)
+        found |= {"report": str(write_report(folder, metrics)), "metrics": metrics.as_json()}
+        if not as_json:
+            print_metrics(metrics, Console(file=sys.stdout))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"\n{speed_line(speed)}\nboards      {boards.source}\nrun folder  {folder}")
+    click.echo(f"check it    hil campaign replay {folder}")

@@ -1,0 +1,123 @@
+"""How long a modelled board takes for a piece of work, what it draws meanwhile, and the file that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hil_config.durable_file import write_durably
+from hil_config.errors import DataFileError
+from hil_config.schema.profiles import BoardProfile
+from hil_config.wire.manifest import Precision
+
+WorkKind = Literal["trunk", "expert", "head", "gate", "frame"]
+LOCAL = "local-process"
+VERSION = 1
+
+
+class Work(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One kind of work: occupies a processor for `base_us` + `row_us` x rows and draws `watts` above idle meanwhile.
+
+    `gate` is choosing, preparing calls and adding up of one layer; `frame` is writing or reading one frame. `mode` is a
+    power mode's name. `residual` is the root mean square of (measured / fitted - 1), None where nothing was fitted,
+    and `samples` how many measurements there were.
+    """
+
+    kind: WorkKind
+    base_us: float
+    row_us: float
+    watts: float
+    precision: Precision | Literal["any"] = "any"
+    mode: str = "default"
+    residual: float | None = None
+    samples: int = 0
+
+    def us(self, rows: int) -> float:
+        return self.base_us + self.row_us * rows
+
+
+class BoardModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A board. `hop_us`: from a frame's handing over to its being looked at, beyond the schedule. `workers`: pieces of
+    work at the same time. `spread`: standard deviation of the logarithm of every time (0: always the same)."""
+
+    profile: str
+    idle_w: float
+    hop_us: float
+    works: tuple[Work, ...]
+    workers: int = 1
+    spread: float = 0.0
+
+    def work(self, kind: WorkKind, precision: str = "any", mode: str = "default") -> Work:
+        """The entry that fits best: the precision's own, else the one for any; the mode's own, else the default's."""
+        fits = [w for w in self.works if w.kind == kind and w.precision in {precision, "any"}]
+        best = [w for w in fits if w.mode == mode] or [w for w in fits if w.mode == "default"]
+        best.sort(key=lambda w: w.precision == "any")
+        if not best:
+            raise DataFileError(
+                f"board model of {self.profile}: no entry for {kind} at {precision}", "calibrate again: hil calibrate"
+            )
+        return best[0]
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Board models by profile. `source` says what they were fitted to; `shared_cores`: local boards of one machine
+    have so many cores together (0: each has its own)."""
+
+    source: str
+    boards: tuple[BoardModel, ...]
+    shared_cores: int = 0
+    version: int = VERSION
+
+    def board(self, profile: BoardProfile) -> BoardModel:
+        """The model of a profile: the fitted one, else a default."""
+        return next((b for b in self.boards if b.profile == profile.name), None) or default_board(profile)
+
+
+def default_board(profile: BoardProfile) -> BoardModel:
+    """Times of the shipped defaults, measured on one idle core of the development machine (see `DEFAULTS`); another
+    profile takes `cpu_scale` times as long. Watts follow the profile's coefficients."""
+    local = profile.name == LOCAL
+    slow = 1.0 if local else profile.cpu_scale
+    watts = profile.per_core_w * (profile.cpu_scale if local else 1.0)
+    works = tuple(
+        Work(kind, base_us * slow, row_us * slow, min(watts, profile.per_core_w * profile.cores))
+        for kind, base_us, row_us in DEFAULTS
+    )
+    return BoardModel(profile.name, profile.idle_w, HOP_US * slow, works)
+
+
+DEFAULTS: tuple[tuple[WorkKind, float, float], ...] = (
+    ("trunk", 380.0, 12.0), ("expert", 160.0, 45.0), ("head", 240.0, 40.0), ("gate", 420.0, 8.0), ("frame", 45.0, 1.0),
+)  # fmt: skip
+"""(kind, us, us a row) of the reference model at int8 on one core of a two-core virtual x86 machine: typical, not
+fitted. `hil calibrate` replaces them."""
+
+HOP_US = 150.0
+
+DEFAULT = Calibration("defaults of the package, of the size seen on a development machine; not fitted to yours", ())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """DataFileError where the file is not one."""
+    hint = "make one: hil calibrate RUN --out FILE"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    except ValueError as error:
+        raise DataFileError(f"{path}: not a calibration: {error}", hint) from error
+    if found.version != VERSION:
+        raise DataFileError(f"{path}: version {found.version}, wanted {VERSION}", hint)
+    for board in found.boards:
+        for w in board.works:
+            if min(w.base_us, w.row_us, w.watts) < 0.0:
+                raise DataFileError(f"{path}: {board.profile}: {w.kind}: a time or power below 0", hint)
+        if board.workers < 1 or board.idle_w < 0.0 or board.hop_us < 0.0:
+            raise DataFileError(f"{path}: {board.profile}: workers, idle_w or hop_us cannot be", hint)
+    return found
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    write_durably(path, msgspec.json.format(msgspec.json.encode(calibration), indent=1))

@@ -1,0 +1,307 @@
+"""The gateway of a model node: batches, the real gate over recorded scores, and evidence like a board's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ground_controller.simulation.frame_size import handover_bytes, step_bytes
+from ground_controller.simulation.layer_call import CallTiming, SimLayerCall, Terms
+from ground_controller.simulation.node import ModelNode
+from ground_controller.simulation.step import SimLine, SimStep, SimToken, SimWork, chunks
+from hil_config.wire.manifest import ModelCard
+from hil_config.wire.messages import LayerEvidence, TokenEvidence, WorkSummary
+from hil_config.wire.plan import SelectionPlan
+from models.serving.dispatch import Outcome
+from models.serving.gate import LayerGate, Picks, compile_layer, row_fraction, select
+
+BATCH_ROWS = 256
+FAIR_S = 0.05
+KEPT_PLANS = 32
+
+
+class SimGateway:
+    """Args:
+
+    hosts: nodes that may hold experts; only they are looked at for being reachable.
+    token: takes a token for the client. refuse: takes (request, attempt, reason) for the client.
+    forward: hands a step to another gateway.
+    """
+
+    def __init__(
+        self,
+        node: ModelNode,
+        terms: Terms,
+        card: ModelCard,
+        hosts: tuple[int, ...],
+        token: Callable[[str, SimToken], None],
+        refuse: Callable[[int, int, str], None],
+        forward: Callable[[str, SimStep], None],
+        client: str,
+    ) -> None:
+        self.node = node
+        self._t = terms
+        self._card = card
+        self._hosts = hosts
+        self._token = token
+        self._refuse = refuse
+        self._forward = forward
+        self._client = client
+        self._plans: dict[int, SelectionPlan] = {}
+        self._newest = -1
+        self._gates: dict[tuple[int, int, bytes], tuple[LayerGate, list[list[int]]]] = {}
+        self._lines: dict[int, SimLine] = {}
+        self._ready: dict[tuple[int, int], list[SimWork]] = {}
+        self._busy = False
+        self._calls: set[SimLayerCall] = set()
+        self._alive: tuple[float, NDArray[np.bool_]] | None = None
+        self._tokens = 0
+        self._rows = 0
+        self._expert_rows: Counter[int] = Counter()
+
+    def accept_plan(self, plan: SelectionPlan) -> None:
+        self._plans[plan.version] = plan
+        self._newest = plan.version
+        if len(self._plans) > KEPT_PLANS:
+            del self._plans[min(self._plans)]
+        self._gates = {key: gate for key, gate in self._gates.items() if key[0] in self._plans}
+
+    def accept(self, step: SimStep) -> None:
+        """A step arrived."""
+        if not self.node.alive:
+            return
+        line = self._lines.setdefault(step.request, SimLine())
+        if step.attempt < line.attempt:
+            return
+        if step.attempt > line.attempt and step.start == 0:
+            line.restart(step.attempt)
+        line.waiting.extend(chunks(step))
+        self._begin_next(line)
+
+    def cancel(self, request: int, attempt: int) -> None:
+        line = self._lines.get(request)
+        if line is not None and line.attempt <= attempt:
+            line.restart(attempt)
+            del self._lines[request]
+
+    def summarise(self, stride: int) -> None:
+        """What the last window stands for, beyond itself."""
+        more = stride - 1
+        if more and self._rows and self.node.alive:
+            rows = tuple((host, count * more) for host, count in sorted(self._expert_rows.items()))
+            summary = WorkSummary(self.node.host_ns(), stride, self._tokens * more, self._rows * more, rows)
+            self.node.record("work", summary)
+        self._tokens = self._rows = 0
+        self._expert_rows.clear()
+
+    def lost(self, node: str) -> None:
+        """A peer is gone."""
+        self._alive = None
+        for call in list(self._calls):
+            call.lost(node)
+
+    def _begin_next(self, line: SimLine) -> None:
+        if line.active is not None or not line.waiting:
+            return
+        step = line.waiting.popleft()
+        plan = self._plans.get(step.plan_version) or self._plans[self._newest]
+        reason = self.node.out_of_service()
+        if not reason and (step.start != line.length or step.attempt != line.attempt):
+            reason = f"{self.node.name}: has {line.length} positions, the step starts at {step.start}"
+        if reason:
+            line.restart(step.attempt)
+            self._refuse(step.request, step.attempt, reason)
+            return
+        piece = plan.gateways[step.stage]
+        now_s = self._t.agenda.now_s
+        work = line.active = SimWork(step, line, piece, plan, piece.first, now_s, set(step.degraded), now_s)
+        self._add(work)
+
+    def _add(self, work: SimWork) -> None:
+        work.ready_s = self._t.agenda.now_s
+        self._ready.setdefault((work.layer, work.plan.version), []).append(work)
+        if not self._busy:
+            self._busy = True
+            # A moment later, so that what becomes ready at the same instant goes together.
+            self._t.agenda.at(self._t.agenda.now_s, self._run_batch)
+
+    def _take(self) -> list[SimWork]:
+        """The next batch: the lowest layer, unless something has waited too long."""
+        oldest = min(self._ready, key=lambda key: self._ready[key][0].ready_s)
+        late = self._t.agenda.now_s - self._ready[oldest][0].ready_s > FAIR_S
+        key = oldest if late else min(self._ready)
+        works = self._ready.pop(key)
+        rows = count = 0
+        for work in works:
+            if count and rows + work.step.rows > BATCH_ROWS:
+                self._ready[key] = works[count:]
+                break
+            rows, count = rows + work.step.rows, count + 1
+        return [work for work in works[:count] if not work.stale]
+
+    def _run_batch(self) -> None:
+        """The trunk step of the next batch, then its calls."""
+        works: list[SimWork] = []
+        while self._ready and not works:
+            works = self._take()
+        self._busy = bool(works)
+        if works and self.node.alive:
+            trunk = self.node.model.work("trunk")
+            rows = sum(work.step.rows for work in works)
+            self.node.compute(trunk.us(rows), trunk.watts, partial(self._routed, works))
+
+    def _routed(self, works: list[SimWork], queue_us: float, trunk_us: float) -> None:
+        """Trunk done: the gate chooses; its own time and that of writing the calls passes."""
+        layer, plan = works[0].layer, works[0].plan
+        alive = self._reachable(plan)
+        gate, holders = self._gate(plan, layer, alive)
+        routing = self._card.routing
+        scores, mixing, fraction = [], [], []
+        for work in works:
+            s = work.step
+            rows = slice(s.start, s.start + s.rows)
+            scores.append(s.trace.scores[layer, rows])
+            if s.trace.mixing is not None:
+                mixing.append(s.trace.mixing[layer, rows])
+            fraction.append(row_fraction(s.request, s.start, s.rows, layer))
+        all_scores = np.concatenate(scores)
+        all_mixing = np.concatenate(mixing) if mixing else None
+        picks = select(gate, all_scores, routing, np.concatenate(fraction), all_mixing)
+        live = alive.astype(np.uint8).tobytes()
+        model = self.node.model
+
+        def done(outcome: Outcome, timing: CallTiming) -> None:
+            self._calls.discard(call)
+            self._distribute(works, picks, all_scores, all_mixing, live, outcome, timing, times)
+
+        call = SimLayerCall(self._t, self.node, layer, picks, plan.nodes, holders, done)
+        choose, write = model.work("gate"), model.work("frame")
+        times = (trunk_us, write.us(len(all_scores)) * call.remote, choose.us(len(all_scores)))
+
+        def chosen(_queue_us: float, _took_us: float) -> None:
+            self._calls.add(call)
+            call.begin()
+            self._run_batch()
+
+        self.node.compute(times[1] + times[2], choose.watts, chosen)
+
+    def _gate(self, plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> tuple[LayerGate, list[list[int]]]:
+        key = (plan.version, layer, alive.tobytes())
+        found = self._gates.get(key)
+        if found is None:
+            holders = [[s.node for s in hosts if alive[s.node]] for hosts in plan.layers[layer].hosts]
+            found = self._gates[key] = (compile_layer(plan, layer, alive), holders)
+        return found
+
+    def _reachable(self, plan: SelectionPlan) -> NDArray[np.bool_]:
+        now_s = self._t.agenda.now_s
+        if self._alive is None or now_s - self._alive[0] >= 0.01:
+            alive = np.zeros(len(plan.nodes), bool)
+            for index in self._hosts:
+                alive[index] = self._t.fabric.reachable(self.node.name, plan.nodes[index])
+            self._alive = (now_s, alive)
+        return self._alive[1]
+
+    def _distribute(
+        self,
+        works: list[SimWork],
+        picks: Picks,
+        scores: NDArray[np.float32],
+        mixing: NDArray[np.float32] | None,
+        live: bytes,
+        outcome: Outcome,
+        timing: CallTiming,
+        times: tuple[float, float, float],
+    ) -> None:
+        """Every step of the batch notes the layer and goes on."""
+        leaving: list[SimWork] = []
+        at = 0
+        for work in works:
+            rows = slice(at, at + work.step.rows)
+            at += work.step.rows
+            if work.stale:
+                continue
+            rerouted, lost = int(outcome.rerouted[rows].sum()), int(outcome.lost[rows].sum())
+            own = int(picks.rerouted[rows].sum())
+            work.degraded.update({"rerouted"} if own or rerouted else set(), {"lost"} if lost else set())
+            work.kept.append(float(picks.kept[rows].mean()))
+            work.evidence.append(
+                LayerEvidence(
+                    work.layer, scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
+                    live, own + rerouted, lost, times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us,
+                    times[2], b"" if mixing is None else mixing[rows].tobytes(),
+                )
+            )  # fmt: skip
+            self._rows += work.step.rows
+            hosts = picks.hosts[rows]
+            self._expert_rows.update(hosts[hosts >= 0].tolist())
+            if work.layer < work.slice.last:
+                work.layer += 1
+                self._add(work)
+            else:
+                leaving.append(work)
+        if leaving:
+            self._leave(leaving)
+
+    def _leave(self, works: list[SimWork]) -> None:
+        """Out of the slice: to the next gateway, or through the head to the client."""
+        last = self._card.layers - 1
+        final = [w for w in works if w.slice.last == last and w.step.remaining > 0]
+        for work in works:
+            if work not in final:
+                self._pass_on(work, 0.0)
+        if final:
+            head = self.node.model.work("head")
+
+            def headed(_queue_us: float, head_us: float) -> None:
+                for work in final:
+                    if not work.stale:
+                        self._pass_on(work, head_us)
+
+            self.node.compute(head.us(len(final)), head.watts, headed)
+
+    def _pass_on(self, work: SimWork, head_us: float) -> None:
+        s, token = work.step, -1
+        degraded = tuple(sorted(work.degraded))
+        if work.slice.last < self._card.layers - 1:
+            onward = SimStep(
+                s.request, s.attempt, s.start, s.rows, s.remaining, s.route, s.trace, s.stage + 1,
+                work.plan.version, frozenset(work.degraded),
+            )  # fmt: skip
+            self._forward(self.node.name, onward)
+        elif s.remaining > 0:
+            position = s.start + s.rows
+            token = s.trace.tokens[position - len(s.trace.prompt)]
+            self._tokens += 1
+            self._token(self.node.name, SimToken(s.request, s.attempt, position, degraded))
+            more = position - len(s.trace.prompt) + 1 < len(s.trace.tokens)
+            if s.remaining > 1 and more and token != self._card.end_of_text and position < self._card.context:
+                self._forward(
+                    self.node.name, SimStep(s.request, s.attempt, position, 1, s.remaining - 1, s.route, s.trace)
+                )
+        self._tell(work, token, head_us, degraded)
+        work.line.length += s.rows
+        work.line.active = None
+        self._begin_next(work.line)
+
+    def _tell(self, work: SimWork, token: int, head_us: float, degraded: tuple[str, ...]) -> None:
+        s, now_s = work.step, self._t.agenda.now_s
+        self.node.record(
+            "token",
+            TokenEvidence(
+                s.request, s.attempt, s.start, s.rows, work.plan.version, False, self.node.host_ns(),
+                (now_s - work.begun_s) * 1e6, head_us, token, float(np.mean(work.kept)), degraded,
+                tuple(work.evidence),
+            ),
+        )  # fmt: skip
+
+
+def frame_bytes(terms: Terms, client: str, source: str, target: str, step: SimStep) -> int:
+    """Bytes of the frame that carries a step between gateways."""
+    if step.stage == 0:
+        return step_bytes(step.rows, step.route, client)
+    return handover_bytes(step.rows, terms.width, step.route, client, terms.codec(source, target))

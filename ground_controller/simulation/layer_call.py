@@ -1,0 +1,168 @@
+"""One layer of one batch in a simulated run: the real dispatch; calls travel and compute on calculated time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ground_controller.simulation.agenda import Agenda
+from ground_controller.simulation.fabric import Fabric
+from ground_controller.simulation.frame_size import call_bytes, reply_bytes
+from ground_controller.simulation.node import ModelNode
+from hil_config.wire.hidden_codec import Codec
+from models.serving.dispatch import Call, LayerDispatch, Outcome
+from models.serving.gate import Picks
+
+_SLACK_S = 0.05
+
+
+class Terms(NamedTuple):
+    """What calls are made under. `precision` of an expert (layer, expert); `codec` of a link (source, target)."""
+
+    agenda: Agenda
+    fabric: Fabric
+    nodes: dict[str, ModelNode]
+    width: int
+    timeout_s: float
+    precision: Callable[[int, int], str]
+    codec: Callable[[str, str], Codec]
+
+
+class CallTiming(NamedTuple):
+    """Microseconds on the path of the host that answered last."""
+
+    link_us: float = 0.0
+    queue_us: float = 0.0
+    expert_us: float = 0.0
+
+
+class SimLayerCall:
+    """`done(outcome, timing)` when the layer is whole."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        gateway: ModelNode,
+        layer: int,
+        picks: Picks,
+        names: tuple[str, ...],
+        holders: list[list[int]],
+        done: Callable[[Outcome, CallTiming], None],
+    ) -> None:
+        self._t = terms
+        self._gateway = gateway
+        self._layer = layer
+        self._names = names
+        self._done: Callable[[Outcome, CallTiming], None] | None = done
+        self._timing = CallTiming()
+        # The sums themselves are not calculated: one column of zeros stands for the hidden state.
+        self._dispatch = LayerDispatch(picks, 1, holders, self._patience_s, terms.timeout_s, terms.agenda.now_s, 1)
+        self.first = self._dispatch.take_calls()
+
+    @property
+    def remote(self) -> int:
+        """How many frames the first calls are."""
+        return sum(self._names[call.host] != self._gateway.name for call in self.first)
+
+    def _patience_s(self, host: int) -> float:
+        scheduled_s = self._t.fabric.round_trip_s(self._gateway.name, self._names[host])
+        return min(self._t.timeout_s / 2, scheduled_s + max(_SLACK_S, self._t.timeout_s / 4))
+
+    def begin(self) -> None:
+        """Send the first calls."""
+        self._send(self.first)
+        self._watch()
+        self._settle()
+
+    def _watch(self) -> None:
+        if not self._dispatch.finished:
+            self._t.agenda.at(self._dispatch.next_deadline_s(), self._advance)
+
+    def _advance(self) -> None:
+        if self._done is None or not self._gateway.alive:
+            return
+        if self._dispatch.next_deadline_s() <= self._t.agenda.now_s:
+            self._dispatch.advance(self._t.agenda.now_s)
+            self._send(self._dispatch.take_calls())
+        self._watch()
+        self._settle()
+
+    def _send(self, calls: list[Call]) -> None:
+        while calls:
+            for call in calls:
+                self._send_one(call)
+            calls = self._dispatch.take_calls()
+
+    def _send_one(self, call: Call) -> None:
+        host = self._t.nodes[self._names[call.host]]
+        sent_s = self._t.agenda.now_s
+        if host is self._gateway:
+            self._compute(host, call, sent_s)
+            return
+        rows, picks = call.experts.shape
+        codec = self._t.codec(self._gateway.name, host.name)
+        size = call_bytes(rows, self._t.width, picks, codec)
+        serve = partial(host.later, partial(self._serve, host, call, sent_s))
+        if not self._t.fabric.send(self._gateway.name, host.name, size, serve):
+            self._dispatch.refused(call.id, sent_s)
+
+    def _serve(self, host: ModelNode, call: Call, sent_s: float) -> None:
+        if not host.alive:
+            return
+        if host.out_of_service():
+            self._return(host, call, partial(self._refused, call))
+        else:
+            self._compute(host, call, sent_s)
+
+    def _compute(self, host: ModelNode, call: Call, sent_s: float) -> None:
+        items = int((call.experts >= 0).sum())
+        expert = next(e for e in call.experts.ravel().tolist() if e >= 0)
+        work = host.model.work("expert", self._t.precision(self._layer, expert))
+        work_us = work.us(items)
+        if host is not self._gateway:
+            work_us += host.model.work("frame").us(len(call.rows))
+
+        def computed(queue_us: float, took_us: float) -> None:
+            host.expert_rows += items
+            answer = partial(self._answered, host, call, sent_s, queue_us, took_us)
+            if host is self._gateway:
+                answer()
+            else:
+                self._return(host, call, answer)
+
+        host.compute(work_us, work.watts, computed)
+
+    def _return(self, host: ModelNode, call: Call, action: Callable[[], None]) -> None:
+        size = reply_bytes(len(call.rows), self._t.width, self._t.codec(host.name, self._gateway.name))
+        self._t.fabric.send(host.name, self._gateway.name, size, partial(self._gateway.later, action))
+
+    def _refused(self, call: Call) -> None:
+        if self._done is None:
+            return
+        self._dispatch.refused(call.id, self._t.agenda.now_s)
+        self._send(self._dispatch.take_calls())
+        self._settle()
+
+    def _answered(self, host: ModelNode, call: Call, sent_s: float, queue_us: float, expert_us: float) -> None:
+        if self._done is None or not self._gateway.alive:
+            return
+        if self._dispatch.reply(call.id, np.zeros((len(call.rows), 1), np.float32)):
+            trip_us = (self._t.agenda.now_s - sent_s) * 1e6
+            link_us = 0.0 if host is self._gateway else max(0.0, trip_us - queue_us - expert_us)
+            self._timing = CallTiming(link_us, queue_us, expert_us)
+        self._settle()
+
+    def lost(self, node: str) -> None:
+        """A host is gone."""
+        if self._done is not None and node in self._names:
+            self._dispatch.host_lost(self._names.index(node), self._t.agenda.now_s)
+            self._send(self._dispatch.take_calls())
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._done is not None and self._dispatch.finished:
+            done, self._done = self._done, None
+            done(self._dispatch.outcome(), self._timing)

@@ -1,0 +1,149 @@
+"""A model node: one or more processors with a queue, the power they draw, and the evidence it sends home."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable
+
+from ground_controller.inbox import Arrival
+from ground_controller.simulation.agenda import Action, Agenda, Window
+from ground_controller.simulation.board_model import BoardModel
+from hil_config.wire import messages as m
+from hil_config.wire.orders import SetDuty
+from hil_config.wire.provenance import modelled
+
+SAMPLE_S = 0.1
+PER_WINDOW = 4
+"""Samples of a window that stands for a whole tick; each stands for its part of the tick."""
+_NS = 1_000_000_000
+
+Evidence = m.SampleBatch | m.TokenEvidence | m.NodeEvent | m.LinkReport | m.WorkSummary
+
+
+class Machine:
+    """Cores that several local boards share: a piece of work waits for one of them too."""
+
+    def __init__(self, cores: int) -> None:
+        self.free_s = [0.0] * cores
+
+    def take(self, ready_s: float, work_s: float) -> float:
+        """When a piece that could start at `ready_s` does start."""
+        first = min(range(len(self.free_s)), key=self.free_s.__getitem__)
+        start_s = max(ready_s, self.free_s[first])
+        self.free_s[first] = start_s + work_s
+        return start_s
+
+
+class ModelNode:
+    """Args:
+
+    put: where arrivals at the ground go.
+    machine: the cores it shares, None where it has its own.
+    anchor_ns: the host's clock at scenario second 0.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: BoardModel,
+        agenda: Agenda,
+        window: Window,
+        put: Callable[[Arrival], None],
+        machine: Machine | None,
+        seed: int,
+        anchor_ns: int,
+        source: str,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.boot_id = f"model-{seed}"
+        self.duty = SetDuty(True, "")
+        self.alive = True
+        self.expert_rows = 0
+        self._agenda = agenda
+        self._window = window
+        self._put = put
+        self._machine = machine
+        self._chance = random.Random(f"{seed} {name}")
+        self._anchor_ns = anchor_ns
+        self._seq = 0
+        self._free_s = [0.0] * model.workers
+        self._step_s = SAMPLE_S if window.stride == 1 else window.length_s / PER_WINDOW
+        self._joules: dict[int, float] = defaultdict(float)
+        self._sampled = 0
+        self._source = source
+        self._hz = 1.0 / SAMPLE_S if window.stride == 1 else PER_WINDOW / window.tick_s
+
+    def host_ns(self) -> int:
+        """The node's monotonic clock; it is the ground's too."""
+        return self._anchor_ns + round(self._window.host_s(self._agenda.now_s) * _NS)
+
+    def say_online(self) -> None:
+        power = m.Quantity("power_w", "W", self._hz, modelled(f"board model of {self.model.profile}: {self._source}"))
+        status = m.Status(node=self.name, boot_id=self.boot_id, state="serving", quantities=(power,))
+        self._put(Arrival(self.host_ns(), "status", self.name, self.boot_id, 0, m.encode(status)))
+
+    def die(self) -> None:
+        """As its last will would say it."""
+        self.alive = False
+        status = m.Status(node=self.name, boot_id=self.boot_id, state="offline")
+        self._put(Arrival(self.host_ns(), "status", self.name, self.boot_id, 0, m.encode(status)))
+
+    def obey(self, order: SetDuty) -> None:
+        if order.in_service != self.duty.in_service:
+            name = "ServiceResumed" if order.in_service else "ServiceSuspended"
+            self.record("event", m.NodeEvent(name, self.host_ns(), {"reason": order.reason}))
+        self.duty = order
+
+    def out_of_service(self) -> str:
+        return "" if self.duty.in_service else f"{self.name} is out of service: {self.duty.reason}"
+
+    def record(self, kind: str, body: Evidence) -> None:
+        """One piece of evidence, numbered, on its way to the ground at once."""
+        self._seq += 1
+        at_ns = self.host_ns()
+        record = m.Record(node=self.name, boot_id=self.boot_id, seq=self._seq, mono_ns=at_ns, wall_ns=0, body=body)
+        self._put(Arrival(at_ns, kind, self.name, self.boot_id, self._seq, m.encode(record)))
+
+    def compute(self, work_us: float, watts: float, then: Callable[[float, float], None]) -> None:
+        """Be busy for `work_us` as soon as a processor is free; `then(queue_us, work_us)` when it is over."""
+        work_s = work_us * 1e-6
+        if self.model.spread > 0.0:
+            work_s *= self._chance.lognormvariate(0.0, self.model.spread)
+        now_s = self._agenda.now_s
+        worker = min(range(len(self._free_s)), key=self._free_s.__getitem__)
+        start_s = max(now_s, self._free_s[worker])
+        if self._machine is not None:
+            start_s = self._machine.take(start_s, work_s)
+        end_s = start_s + work_s
+        self._free_s[worker] = end_s
+        self._draw(start_s, end_s, watts)
+        waited_us, work_us = (start_s - now_s) * 1e6, work_s * 1e6
+        self._agenda.at(end_s, lambda: then(waited_us, work_us) if self.alive else None)
+
+    def later(self, action: Action) -> None:
+        """After the time a frame takes from the socket to being looked at."""
+        self._agenda.at(self._agenda.now_s + self.model.hop_us * 1e-6, action)
+
+    def _draw(self, start_s: float, end_s: float, watts: float) -> None:
+        step_s = self._step_s
+        first, last = int(start_s / step_s), int(end_s / step_s)
+        if first == last:
+            self._joules[first] += (end_s - start_s) * watts
+            return
+        for i in range(first, last + 1):
+            self._joules[i] += max(0.0, min(end_s, (i + 1) * step_s) - max(start_s, i * step_s)) * watts
+
+    def sample(self) -> None:
+        """One batch of what was drawn since the last: every sample is the mean over its period, exactly."""
+        until = int(self._agenda.now_s / self._step_s + 1e-6)
+        if until <= self._sampled or not self.alive:
+            return
+        stamps, watts = [], []
+        for i in range(self._sampled, until):
+            host_s = (i + 1) / self._hz
+            stamps.append(self._anchor_ns + round(host_s * _NS))
+            watts.append(self.model.idle_w + self._joules.pop(i, 0.0) / self._step_s)
+        self._sampled = until
+        self.record("samples", m.SampleBatch(tuple(stamps), {"power_w": tuple(watts)}))

@@ -1,0 +1,144 @@
+"""Simulated campaigns: equal runs are equal, replay derives them again, and failures are survived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from ground_controller.journal import Journal
+from ground_controller.preparation import Prepared, prepare
+from ground_controller.replay import replay_run
+from ground_controller.report.metrics import Metrics, measure
+from ground_controller.simulation.run import Kill, Speed, simulate
+from ground_controller.telemetry.export import export_run
+from hil_config.errors import UsageError
+from hil_config.schema.campaign import Campaign
+from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.schema.orbit import OrbitFault
+from hil_config.wire.messages import Record, TokenEvidence, decode
+
+
+def _campaign(seed: int = 1, **workload: object) -> Campaign:
+    intent = load_campaign(default_path("campaign"))
+    orbit = intent.orbit.model_copy(update={"duration_s": 100.0})
+    work = intent.workload.model_copy(update={"max_new_tokens": 12, **workload})
+    return intent.model_copy(update={"seed": seed, "orbit": orbit, "workload": work})
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(load_bench(default_path("bench")), _campaign())
+
+
+class Result:
+    """A finished run."""
+
+    def __init__(self, folder: Path, speed: Speed) -> None:
+        self.folder, self.speed = folder, speed
+
+    @property
+    def metrics(self) -> Metrics:
+        return measure(self.folder)
+
+    def bodies(self, *kinds: str) -> list[bytes]:
+        journal = Journal.read(self.folder)
+        try:
+            return [entry.body for entry in journal.entries(*kinds)]
+        finally:
+            journal.close()
+
+
+@pytest.fixture(scope="module")
+def plain(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    return Result(folder, simulate(prepared, folder))
+
+
+KINDS = ("decision", "samples", "token", "links", "event", "status", "client_token", "attempt", "request_end")
+
+
+def test_same_seed_same_journal(prepared: Prepared, plain: Result, tmp_path: Path) -> None:
+    again = Result(tmp_path / "run", simulate(prepared, tmp_path / "run"))
+    assert plain.speed.tokens > 100
+    for kind in KINDS:
+        assert again.bodies(kind) == plain.bodies(kind), kind
+
+
+def test_replay_derives_a_simulated_run_again(plain: Result) -> None:
+    found = replay_run(plain.folder)
+    assert found.ticks > 10
+    assert found.gates > 100
+    assert (found.mismatches, found.unchecked, found.first) == (0, 0, [])
+
+
+def test_report_and_export_say_modelled(plain: Result) -> None:
+    metrics = plain.metrics
+    assert metrics.provenance.startswith("Measured: ")
+    for name, source in metrics.sources.items():
+        assert not source.startswith("measured(") or name.startswith(("mean", "orbit", "element")), (name, source)
+    assert metrics.sources["token and frame times"].startswith("modelled(")
+    assert metrics.sources["power_w"].startswith("modelled(board model of local-process")
+    assert (metrics.agreement, metrics.accuracy_note[:9]) == (None, "simulated")
+    assert metrics.tokens == plain.speed.tokens
+    assert metrics.energy_gross_j is not None
+    assert not metrics.record_gaps
+    assert export_run(plain.folder)
+
+
+def test_outage_is_routed_around(tmp_path: Path) -> None:
+    intent = _campaign(max_new_tokens=24)
+    fault = type(intent.orbit).model_validate(
+        {
+            **intent.orbit.model_dump(),
+            "faults": (OrbitFault(kind="outage", satellite=intent.orbit.satellites[3], start_s=30.0, end_s=60.0),),
+        }
+    )
+    cut = prepare(load_bench(default_path("bench")), intent.model_copy(update={"orbit": fault}))
+    result = Result(tmp_path / "run", simulate(cut, tmp_path / "run"))
+    metrics = result.metrics
+    assert metrics.tokens > 100
+    assert metrics.lost_nodes == ()
+    assert replay_run(result.folder).mismatches == 0
+    served = {"during": 0, "otherwise": 0}
+    for body in result.bodies("token"):
+        record = decode(body, Record)
+        assert isinstance(record.body, TokenEvidence)
+        scenario_s = (record.mono_ns / 1e9 - 1.0) * intent.orbit.rate
+        hosts = [host for layer in record.body.layers for host in np.frombuffer(layer.hosts, "<i2").tolist()]
+        if record.node != "delta":
+            # A call cut off by the outage is hedged within half a second: five of the orbit.
+            served["during" if 40.0 < scenario_s < 60.0 else "otherwise"] += hosts.count(3)
+    assert served["during"] == 0
+    assert served["otherwise"] > 0
+
+
+def test_killed_gateway(prepared: Prepared, tmp_path: Path) -> None:
+    """Its requests begin again elsewhere; nothing hangs."""
+    gateway = prepared.placement.gateways[0].nodes[0]
+    result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", kills=(Kill(gateway, 42.0),)))
+    metrics = result.metrics
+    assert metrics.lost_nodes == (gateway,)
+    assert f"gateway {gateway} is gone" in metrics.restarts
+    later = [msgspec.json.decode(e)["request"] for e in result.bodies("request_end")]
+    assert len(later) > 6  # what ran when the node failed, and more
+    assert replay_run(result.folder).mismatches == 0
+
+
+def test_kill_of_an_unknown_board_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nobody"):
+        simulate(prepared, tmp_path / "run", kills=(Kill("nobody", 1.0),))
+    assert not (tmp_path / "run").exists()
+
+
+def test_stride_stands_for_the_rest(prepared: Prepared, plain: Result, tmp_path: Path) -> None:
+    """A tenth of the time in detail: the estimated work is near the calculated one, and replay still agrees."""
+    result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", stride=10))
+    assert replay_run(result.folder).mismatches == 0
+    assert result.speed.events * 5 < plain.speed.events
+    estimated, exact = result.metrics, plain.metrics
+    assert estimated.tokens == pytest.approx(exact.tokens, rel=0.15)
+    assert estimated.energy_gross_j == pytest.approx(exact.energy_gross_j, rel=0.15)
+    assert any("1 of 10" in text for text in estimated.not_measured)
