@@ -144,13 +144,18 @@ class RunContext:
 
     def change(self, order: LoadShards | DropShards) -> None:
         """Hold more or less from now on; an error leaves everything as it was."""
-        if isinstance(order, LoadShards):
-            self.holdings.load(order)
-        else:
-            self.holdings.drop(order)
+        kind, held = "load" if isinstance(order, LoadShards) else "drop", msgspec.json.encode(order.experts).decode()
+        try:
+            if isinstance(order, LoadShards):
+                self.holdings.load(order)
+            else:
+                self.holdings.drop(order)
+        except HilError as error:
+            self._event("ShardsRefused", order=kind, held=held, reason=error.message)
+            raise
         self._event(
-            "ShardsChanged", order="load" if isinstance(order, LoadShards) else "drop", experts=len(order.experts),
-            trunk_layers=len(order.trunk_layers), bytes=self.holdings.bytes, budget=self.holdings.budget_bytes,
+            "ShardsChanged", order=kind, experts=len(order.experts), trunk_layers=len(order.trunk_layers),
+            bytes=self.holdings.bytes, budget=self.holdings.budget_bytes, held=held,
         )  # fmt: skip
 
     def out_of_service(self) -> str:
@@ -224,7 +229,9 @@ class RunContext:
         refusal = self.out_of_service()
         if not refusal:
             try:
-                partial = self.bank.partial_sum(frame.layer, frame.hidden, frame.experts, frame.weights, frame.adapter)
+                partial = self.bank.partial_sum(
+                    frame.layer, frame.hidden, frame.experts, frame.weights, frame.adapter, frame.precisions
+                )
             except NotHeld as error:
                 refusal = error.message
         if refusal:
@@ -235,7 +242,7 @@ class RunContext:
         reply = ExpertReply(
             frame.call, frame.layer, queue_us, partial.runtime_us, frame.rows, frame.width, partial.total
         )
-        self.peers.send(peer, reply)
+        self.peers.send(peer, reply, frame.answer or None)
 
     def close(self) -> None:
         self.peers.close()

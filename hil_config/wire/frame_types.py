@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.wire.hidden_codec import Hidden
+from hil_config.wire.manifest import Precision
 
 PROTOCOL = 1
 
@@ -90,7 +91,11 @@ class Handover(FrameHeader):
 
 
 class ExpertCall(FrameHeader):
-    """Gateway -> host: the weighted sum of experts [rows, picks] (-1 empty) of `layer` over rows [rows, width]."""
+    """Gateway -> host: the weighted sum of experts [rows, picks] (-1 empty) of `layer` over rows [rows, width].
+
+    `precisions`: (expert, precision) of those that are not to be served at the one the host holds first. `answer`: the
+    codec of the reply (empty: the host's own for this link).
+    """
 
     kind: ClassVar[int] = 4
     call: int
@@ -103,6 +108,8 @@ class ExpertCall(FrameHeader):
     weights: Weights = msgspec.field(default_factory=lambda: _NONE_F)
     hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
     adapter: str = ""
+    precisions: tuple[tuple[int, Precision], ...] = ()
+    answer: Literal["", "fp32", "fp16", "int8", "int4"] = ""
 
 
 class ExpertReply(FrameHeader):

@@ -74,7 +74,9 @@ def _bare_header(frame: FrameHeader) -> bytes:
 
 
 _TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload"}
-_OPTIONAL: dict[str, object] = {"score": False, "adapter": "", "offer": b""}
+_OPTIONAL: dict[str, object] = {
+    "score": False, "adapter": "", "offer": b"", "precisions": (), "answer": "",
+}  # fmt: skip
 _HEADER_FIELDS: dict[type[FrameHeader], tuple[str, ...]] = {
     t: tuple(name for name in t.__struct_fields__ if name not in _TENSOR_FIELDS) for t in _TYPES.values()
 }

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from hil_config.errors import RemoteProtocolError
+from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.orders import Order
 from hil_config.wire.provenance import Provenance
 
@@ -68,6 +69,17 @@ class SampleBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
     absent: dict[str, str] = {}
 
 
+class Sent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A call of a layer under a plan's transmission rules: to which node of the plan, over how many rows (of all steps
+    that shared it), their mean squared mass, and the codecs of call and reply."""
+
+    host: int
+    rows: int
+    importance: float
+    codec: Codec
+    answer: Codec
+
+
 class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """One layer of one step of one request at its gateway.
 
@@ -76,6 +88,7 @@ class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
     Times in microseconds: `trunk` onnxruntime of the trunk, `serialise` encoding of the calls, `link` both
     ways of the host that answered last, `queue` and `expert` there, `combine` gate and summing here.
     `mixing` float32 like `scores`: the router's mixing weights where they are not its scores, else empty.
+    `sent`: the calls made for the layer's picks, where the plan has rules of transmission.
     """
 
     layer: int
@@ -92,12 +105,14 @@ class LayerEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, arr
     expert_us: float
     combine_us: float
     mixing: bytes = b""
+    sent: tuple[Sent, ...] = ()
 
 
 class TokenEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="token"):
     """What a gateway did for rows [start, start + rows) of a request; one per step and gateway.
 
     `token` is -1 unless this gateway held the head. `kept_mass` is the mean mixing mass that was served.
+    `handover` is the codec of the frame to the next gateway, where the plan has rules of transmission.
     """
 
     request: int
@@ -113,6 +128,7 @@ class TokenEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     kept_mass: float
     degraded: tuple[str, ...]
     layers: tuple[LayerEvidence, ...]
+    handover: str = ""
 
 
 class NodeEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="event"):

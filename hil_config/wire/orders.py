@@ -32,7 +32,9 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
     """Take part in a run: peers, the whole link schedule (base64 in JSON), what to hold, the first plan.
 
     `satellites` maps peer names to satellites; a peer it does not name (the client) has an unshaped link.
+    An expert that is named more than once is held at each of its precisions, the first one unless asked otherwise.
     `sealed`: only sealed frames pass between peers. `relay`: a peer whose link is down is reached over others.
+    `routed`: frames go the ways that plans name, and others' frames are passed on.
     `link_codecs`: peers to which hidden states go in another codec. `seed` of what chance does to frames;
     `jitter_s` is uniform, so much either way.
     """
@@ -55,6 +57,7 @@ class Prepare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prep
     seed: int = 0
     jitter_s: float = 0.0
     rate_scale: float = 1.0
+    routed: bool = False
 
 
 class Ping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ping"):
@@ -78,10 +81,12 @@ class SetDuty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_
 
 class LoadShards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="load_shards"):
     """Hold these too, from the moment all of them are verified and open; one held at another precision is
-    exchanged. Answered with an error, and nothing changed, if one is not right or memory does not suffice."""
+    exchanged, or with `beside` held at both. Answered with an error, and nothing changed, if one is not right or
+    memory does not suffice."""
 
     experts: tuple[ExpertHolding, ...]
     trunk_layers: tuple[int, ...] = ()
+    beside: bool = False
 
 
 class DropShards(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="drop_shards"):

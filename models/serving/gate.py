@@ -30,6 +30,9 @@ RESERVES = 2
 """How many next-best live experts are named per row, for a pick whose every host is lost."""
 
 
+MAX_HOPS = 8
+"""Of a source-routed frame."""
+
 ALWAYS_UTILITY = np.float32(3e38)
 """Utility of a live always-on expert: above any price."""
 
@@ -81,11 +84,27 @@ def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
         ok = ok and all(-1 <= e < experts for e in layer.substitute)
         ok = ok and len(layer.factor) in {0, experts} and layer.coverage > 0.0
         ok = ok and all(0 <= s.node < len(plan.nodes) and s.weight > 0 for h in layer.hosts for s in h)
-    if not ok:
+        ok = ok and len(layer.precision) in {0, experts}
+        ok = ok and all(len(p) == len(h) for p, h in zip(layer.precision, layer.hosts, strict=False))
+    if not (ok and _links_fit(plan, layers)):
         raise RemoteProtocolError(
             f"plan {plan.version} does not fit a model of {layers} layers x {experts} experts",
             "plan and node must come from the same run",
         )
+
+
+def _links_fit(plan: SelectionPlan, layers: int) -> bool:
+    """What the plan says of links: between its own nodes, in numbers that can be."""
+    n, rules = len(plan.nodes), plan.transmission
+    ok = all(
+        3 <= len(way) == len(set(way)) <= MAX_HOPS + 1 and all(0 <= node < n for node in way) for way in plan.routes
+    )
+    ok = ok and all(0 <= a.source < n and 0 <= a.target < n and 0.0 < a.share < 1.0 for a in plan.loads)
+    if rules is not None:
+        ok = ok and len(rules.sensitivity) in {0, layers}
+        ok = ok and all(0 <= r.source < n and 0 <= r.target < n for r in rules.links)
+        ok = ok and all(r.most_bytes >= 0 and 0.0 <= r.price < float("inf") for r in rules.links)
+    return ok
 
 
 def unpriced(plan: SelectionPlan, top_k: int) -> SelectionPlan:

@@ -22,6 +22,7 @@ from hil_config.wire.hidden_codec import Codec
 from models.serving.dispatch import Outcome
 from models.serving.gate import Picks
 from node_agent.engine.caller import Answer, ExpertCaller, LayerCall
+from node_agent.engine.plans import Manner
 
 F32 = NDArray[np.float32]
 SHARE = 0.02
@@ -94,8 +95,9 @@ class Auditor:
         rows = opinion.rows[able]
         nobody: list[list[int]] = [[] for _ in answer.holders]
         call = self._caller.call(
-            answer.layer, answer.hidden[rows], picks, answer.plan, nobody, answer.request, answer.adapter
-        )
+            answer.layer, answer.hidden[rows], picks, answer.plan, nobody, answer.request, answer.adapter,
+            _as_served(answer, witness),
+        )  # fmt: skip
         self.under_way += 1
         self.audits += 1
         self._begin(call, opinion._replace(rows=rows, asked=(*opinion.asked, witness)))
@@ -125,7 +127,8 @@ class Auditor:
             return  # it could not say
         answer, nodes = opinion.answer, opinion.answer.plan.nodes
         host, *witnesses = (nodes[n] for n in opinion.asked)
-        agrees = not differ(answer.partial[opinion.rows], outcome.total, self._tolerance)
+        tolerance = self._tolerance if answer.manner.sending is None else TOLERANCE["int4"]
+        agrees = not differ(answer.partial[opinion.rows], outcome.total, tolerance)
         if opinion.second is None:
             if agrees:
                 return
@@ -137,7 +140,7 @@ class Auditor:
             second[opinion.rows] = outcome.total
             if not self._ask(opinion._replace(second=second)):
                 self._suspect(host, witnesses[0])
-        elif not differ(opinion.second[opinion.rows], outcome.total, self._tolerance):
+        elif not differ(opinion.second[opinion.rows], outcome.total, tolerance):
             if not agrees:
                 self._convict(host, answer.layer, "two others agree on another sum")
         elif agrees:
@@ -163,3 +166,9 @@ def differ(a: F32, b: F32, tolerance: float) -> bool:
     gap = np.linalg.norm(a - b, axis=1)
     size = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
     return bool((gap > tolerance * size + 1e-6).any())
+
+
+def _as_served(answer: Answer, witness: int) -> Manner:
+    """The witness must compute what the host was asked for, at the same precision."""
+    served = {expert: p for (expert, node), p in answer.manner.precision.items() if node == answer.call.host}
+    return answer.manner._replace(precision={(expert, witness): p for expert, p in served.items()})

@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.wire.frames import ExpertCall, ExpertReply, Refusal
-from hil_config.wire.manifest import ModelCard
+from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.manifest import ModelCard, Precision
+from hil_config.wire.messages import Sent
 from hil_config.wire.plan import SelectionPlan
 from models.serving.dispatch import Call, LayerDispatch, Outcome
 from models.serving.gate import Picks
 from models.serving.health import ceilings, reply_fault
+from models.serving.transmission import mean_square_mass
 from node_agent.engine.experts import ExpertBank, NotHeld
 from node_agent.engine.hosts import HostBook
+from node_agent.engine.plans import PLAIN, Manner
 from node_agent.link.peers import Peers
 
 F32 = NDArray[np.float32]
@@ -45,6 +49,7 @@ class Answer(NamedTuple):
     holders: list[list[int]]
     request: int
     adapter: str
+    manner: Manner
 
 
 class ExpertCaller:
@@ -73,9 +78,10 @@ class ExpertCaller:
         holders: list[list[int]],
         request: int,
         adapter: str = "",
+        manner: Manner = PLAIN,
     ) -> LayerCall:
         """A layer call over rows [T, H], its first calls sent; it ends within the expert timeout."""
-        call = LayerCall(self, layer, hidden, picks, plan, holders, next(self._ids), request, adapter)
+        call = LayerCall(self, layer, hidden, picks, plan, holders, next(self._ids), request, adapter, manner)
         call.issue()
         return call
 
@@ -94,6 +100,7 @@ class LayerCall:
         first_id: int,
         request: int,
         adapter: str,
+        manner: Manner,
     ) -> None:
         self.id = first_id // IDS_PER_LAYER
         self.layer = layer
@@ -103,6 +110,7 @@ class LayerCall:
         self._hidden = hidden
         self._plan = plan
         self._nodes = plan.nodes
+        self._manner = manner
         self._holders = holders
         self._dispatch = LayerDispatch(
             picks, hidden.shape[1], holders, lambda host: caller.hosts.patience_s(plan.nodes[host]),
@@ -112,6 +120,9 @@ class LayerCall:
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
         self._answers: list[tuple[Call, F32]] = []
+        self._again = False
+        self.sent: list[Sent] = []
+        """Calls of the first round, where the plan has rules of transmission."""
 
     @property
     def finished(self) -> bool:
@@ -136,8 +147,9 @@ class LayerCall:
         """One of them."""
         call, partial = self._answers[index]
         return Answer(
-            call, self._hidden[call.rows], partial, self.layer, self._plan, self._holders, self._request, self._adapter
-        )
+            call, self._hidden[call.rows], partial, self.layer, self._plan, self._holders, self._request, self._adapter,
+            self._manner,
+        )  # fmt: skip
 
     def issue(self) -> None:
         """Send every waiting call: remote ones first, so that they travel while ours are computed."""
@@ -148,6 +160,7 @@ class LayerCall:
                     self._send(call)
             for call in own:
                 self._compute(call)
+            self._again = True
 
     def _send(self, call: Call) -> None:
         start_s = time.perf_counter()
@@ -165,17 +178,40 @@ class LayerCall:
             call.weights,
             hidden,
             self._adapter,
+            self._variants(call),
         )
-        sent = self._caller.peers.send(host, frame)
+        codec = self._choose_codecs(call, frame)
+        sent = self._caller.peers.send(host, frame, codec)
         self._serialise_s += time.perf_counter() - start_s
         self._sent[call.id] = (host, time.monotonic())
         if not sent:
             self._dispatch.refused(call.id, time.monotonic())
 
+    def _variants(self, call: Call) -> tuple[tuple[int, Precision], ...]:
+        """The precisions the plan wants of the call's experts on its host."""
+        wanted = self._manner.precision
+        if not wanted:
+            return ()
+        asked = ((e, wanted.get((e, call.host))) for e in sorted(set(call.experts.ravel().tolist()) - {-1}))
+        return tuple((expert, precision) for expert, precision in asked if precision is not None)
+
+    def _choose_codecs(self, call: Call, frame: ExpertCall) -> Codec | None:
+        """By the plan's rules, that of the reply into the frame; None where the link's own is used."""
+        rules = self._manner.sending
+        if rules is None:
+            return None
+        own = self._nodes.index(self._caller.peers.node)
+        size = frame.rows, frame.width, mean_square_mass(call.weights)
+        codec = rules.codec(own, call.host, self.layer, *size)
+        frame.answer = rules.codec(call.host, own, self.layer, *size)
+        if not self._again:
+            self.sent.append(Sent(call.host, frame.rows, size[2], codec, frame.answer))
+        return codec
+
     def _compute(self, call: Call) -> None:
         try:
             partial = self._caller.bank.partial_sum(
-                self.layer, self._hidden[call.rows], call.experts, call.weights, self._adapter
+                self.layer, self._hidden[call.rows], call.experts, call.weights, self._adapter, self._variants(call)
             )
         except NotHeld:
             self._dispatch.refused(call.id, time.monotonic())

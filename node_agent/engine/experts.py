@@ -7,6 +7,8 @@ Experts of one layer at one precision share a session where this machine's onnxr
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +34,26 @@ class Partial(NamedTuple):
 
 
 class HeldExperts(NamedTuple):
-    """By (layer, expert). `precision` of all that is held; a grouped expert has its own session only for deltas."""
+    """By (layer, expert). `precision` of all that is held; a grouped expert has its own session only for deltas.
+    `beside`: experts that are held at further precisions as well, by precision."""
 
     single: dict[tuple[int, int], Session]
     grouped: dict[tuple[int, int], ExpertGroup]
     precision: dict[tuple[int, int], Precision]
+    beside: Mapping[Precision, HeldExperts] = MappingProxyType({})
+
+    def at(self, layer: int, expert: int, precision: Precision) -> HeldExperts:
+        """Where that variant is held; NotHeld if it is not."""
+        if self.precision.get((layer, expert)) == precision:
+            return self
+        found = self.beside.get(precision)
+        if found is None or (layer, expert) not in found.precision:
+            raise NotHeld(f"layer {layer} expert {expert} is not held at {precision} here")
+        return found
+
+
+Variants = Sequence[tuple[int, Precision]]
+"""(expert, precision) of those that are not to be served at the precision they are held at first."""
 
 
 class NotHeld(LocalProtocolError):
@@ -55,9 +72,30 @@ class ExpertBank:
         """From the next call on."""
         self.held = held
 
-    def partial_sum(self, layer: int, hidden: F32, experts: I16, weights: F32, adapter: str = "") -> Partial:
+    def partial_sum(
+        self, layer: int, hidden: F32, experts: I16, weights: F32, adapter: str = "", variants: Variants = ()
+    ) -> Partial:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows hidden [n, H]; -1 is no expert."""
         held = self.held
+        if not variants:
+            return self._sum(held, layer, hidden, experts, weights, adapter)
+        parts: dict[int, tuple[HeldExperts, list[int]]] = {}
+        for expert, precision in variants:
+            where = held.at(layer, expert, precision)
+            parts.setdefault(id(where), (where, []))[1].append(expert)
+        rest = np.where(np.isin(experts, [expert for expert, _ in variants]), np.int16(-1), experts)
+        split = [(where, np.where(np.isin(experts, own), experts, np.int16(-1))) for where, own in parts.values()]
+        sums = [
+            self._sum(where, layer, hidden, own, weights, adapter)
+            for where, own in [(held, rest), *split]
+            if (own >= 0).any()
+        ]
+        total = np.zeros_like(hidden)
+        for part in sums:
+            total += part.total
+        return Partial(total, sum(part.runtime_us for part in sums), sum(part.calls for part in sums))
+
+    def _sum(self, held: HeldExperts, layer: int, hidden: F32, experts: I16, weights: F32, adapter: str) -> Partial:
         feeds = self._deltas.feeds(adapter)
         if feeds is None:
             raise NotHeld(f"delta {adapter!r} is not here")
@@ -109,8 +147,16 @@ def open_experts(
     store: ShardStore, holdings: tuple[ExpertHolding, ...], before: HeldExperts | None = None
 ) -> HeldExperts:
     """Verified sessions; ArtefactError if a shard is not what the manifest says. Groups of `before` that stay the
-    same are taken over."""
-    precision = {(h.layer, h.expert): h.precision for h in holdings}
+    same are taken over. An expert that is named more than once is held at its first precision, at others beside."""
+    precision: dict[tuple[int, int], Precision] = {}
+    further: dict[Precision, list[ExpertHolding]] = {}
+    for holding in holdings:
+        if precision.setdefault((holding.layer, holding.expert), holding.precision) != holding.precision:
+            further.setdefault(holding.precision, []).append(holding)
+    beside = {
+        kind: open_experts(store, tuple(rest), before.beside.get(kind) if before is not None else None)
+        for kind, rest in further.items()
+    }
     routed = store.manifest.model.experts - store.manifest.model.routing.always_on
     families: dict[tuple[int, Precision, bool], list[int]] = {}
     for (layer, expert), kind in precision.items():
@@ -125,7 +171,7 @@ def open_experts(
                 grouped[layer, expert] = group
             else:
                 single[layer, expert] = store.session("expert", kind, layer, expert)
-    return HeldExperts(single, grouped, precision)
+    return HeldExperts(single, grouped, precision, beside)
 
 
 def _kept(before: HeldExperts | None, layer: int, kind: Precision, experts: tuple[int, ...]) -> ExpertGroup | None:

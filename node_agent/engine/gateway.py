@@ -173,11 +173,15 @@ class Gateway:
         parts = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
         fraction = parts[0] if len(parts) == 1 else np.concatenate(parts)
         picks = select(compiled.gate, step.scores, self._model.routing, fraction, step.mixing)
+        if (rules := compiled.manner.sending) is not None and rules.drop:
+            own = pinned.plan.nodes.index(self._node)
+            picks = rules.keep(picks, own, layer, step.expert_input.shape[1])
         gate_us = (time.perf_counter() - begin_s) * 1e6
         first = works[0].frame
         call = self._caller.call(
-            layer, step.expert_input, picks, pinned.plan, compiled.holders, first.request, first.adapter
-        )
+            layer, step.expert_input, picks, pinned.plan, compiled.holders, first.request, first.adapter,
+            compiled.manner,
+        )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive.astype(np.uint8).tobytes(), gate_us)
         self.batches += 1
         self.batched_steps += len(works)
@@ -288,6 +292,6 @@ class Gateway:
                 work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
                 batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us, timing.link_us,
                 timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
-                b"" if step.mixing is None else step.mixing[rows].tobytes(),
+                b"" if step.mixing is None else step.mixing[rows].tobytes(), tuple(batch.call.sent),
             )
         )  # fmt: skip

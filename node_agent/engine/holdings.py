@@ -15,6 +15,15 @@ from node_agent.engine.experts import ExpertBank, open_experts
 from node_agent.engine.trunk import Trunk, open_trunk
 from node_agent.shards.store import ShardStore
 
+Experts = dict[tuple[int, int], tuple[Precision, ...]]
+"""The precisions of each (layer, expert), the one that serves unless asked otherwise first."""
+
+
+def _add(experts: Experts, holding: ExpertHolding) -> None:
+    key = (holding.layer, holding.expert)
+    if holding.precision not in experts.get(key, ()):
+        experts[key] = (*experts.get(key, ()), holding.precision)
+
 
 class Holdings:
     """The experts and trunk layers of one run on this node.
@@ -28,7 +37,9 @@ class Holdings:
     ) -> None:
         self._store = store
         self.budget_bytes = budget_bytes
-        self._experts = {(h.layer, h.expert): h.precision for h in experts}
+        self._experts: Experts = {}
+        for holding in experts:
+            _add(self._experts, holding)
         self._trunk = frozenset(trunk)
         wanted = self._shards(self._experts, self._trunk)
         self._afford(wanted, "to prepare the run")
@@ -42,11 +53,16 @@ class Holdings:
         return sum(self._shards(self._experts, self._trunk).values())
 
     def load(self, order: LoadShards) -> None:
-        """Open the shards and serve them; an expert that is held at another precision is exchanged.
+        """Open the shards and serve them; an expert that is held at another precision is exchanged, unless it is to
+        be held beside.
 
         Nothing changes if one of them is not what the manifest says or the budget does not allow old and new.
         """
-        experts = {**self._experts, **{(h.layer, h.expert): h.precision for h in order.experts}}
+        experts = dict(self._experts)
+        for holding in () if order.beside else order.experts:
+            experts.pop((holding.layer, holding.expert), None)
+        for holding in order.experts:
+            _add(experts, holding)
         trunk = self._trunk | set(order.trunk_layers)
         both = {**self._shards(self._experts, self._trunk), **self._shards(experts, trunk)}
         self._afford(both, "to load")
@@ -66,8 +82,8 @@ class Holdings:
         self._serve(experts, self._trunk - set(order.trunk_layers))
         self._store.keep_only(set(self._shards(self._experts, self._trunk)))
 
-    def _serve(self, experts: dict[tuple[int, int], Precision], trunk: frozenset[int]) -> None:
-        wanted = tuple(ExpertHolding(*key, p) for key, p in experts.items())
+    def _serve(self, experts: Experts, trunk: frozenset[int]) -> None:
+        wanted = tuple(ExpertHolding(*key, p) for key, held in experts.items() for p in held)
         sessions = open_experts(self._store, wanted, self.bank.held)
         held = open_trunk(self._store, tuple(sorted(trunk)))
         self.bank.replace(sessions)
@@ -82,14 +98,15 @@ class Holdings:
                 "drop shards first, choose a lower precision, or raise shard_budget_bytes in the agent's configuration",
             )
 
-    def _shards(self, experts: dict[tuple[int, int], Precision], trunk: frozenset[int]) -> dict[str, int]:
+    def _shards(self, experts: Experts, trunk: frozenset[int]) -> dict[str, int]:
         """Size in bytes by file name."""
         return {shard.name: shard.bytes for shard in self._wanted(experts, trunk)}
 
-    def _wanted(self, experts: dict[tuple[int, int], Precision], trunk: frozenset[int]) -> Iterator[Shard]:
+    def _wanted(self, experts: Experts, trunk: frozenset[int]) -> Iterator[Shard]:
         manifest = self._store.manifest
-        for (layer, expert), precision in experts.items():
-            yield manifest.find("expert", precision, layer, expert)
+        for (layer, expert), held in experts.items():
+            for precision in held:
+                yield manifest.find("expert", precision, layer, expert)
         for layer in trunk:
             yield manifest.find("trunk", manifest.model.trunk_precision, layer)
         if 0 in trunk:

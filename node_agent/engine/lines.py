@@ -34,6 +34,7 @@ class Work:
     ready_s: float
     degraded: set[str]
     stale: bool = False
+    handover: str = ""
     kept: list[float] = field(default_factory=list)
     evidence: list[LayerEvidence] = field(default_factory=list)
 

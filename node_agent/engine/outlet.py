@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hil_config.wire.frames import Handover, Refusal, Scores, Step, Token
+from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import TokenEvidence
 from node_agent.engine.lines import Line, Work
 from node_agent.engine.plans import PlanBook
@@ -103,7 +104,11 @@ class Outlet:
             tuple(sorted(work.degraded)), frame.rows, work.hidden.shape[1], work.hidden, frame.score, frame.adapter,
             frame.tokens if frame.score else np.zeros(0, np.int32),
         )  # fmt: skip
-        self._forward(route.gateways[stage], handover)
+        rules, nodes, codec = work.pinned.sending, work.pinned.plan.nodes, None
+        if rules is not None and route.gateways[stage] != self._node and route.gateways[stage] in nodes:
+            pair = nodes.index(self._node), nodes.index(route.gateways[stage])
+            codec = work.handover = rules.codec(*pair, -1, frame.rows, handover.width, 1.0)
+        self._forward(route.gateways[stage], handover, codec)
 
     def _score(self, work: Work) -> float:
         frame = work.frame
@@ -130,10 +135,10 @@ class Outlet:
             )  # fmt: skip
             self._forward(route.gateways[0], again)
 
-    def _forward(self, gateway: str, frame: Step | Handover) -> None:
+    def _forward(self, gateway: str, frame: Step | Handover, codec: Codec | None = None) -> None:
         if gateway == self._node:
             self._loop(frame)
-        elif not self._peers.send(gateway, frame):
+        elif not self._peers.send(gateway, frame, codec):
             self.refuse(frame, f"{self._node}: no link to gateway {gateway}")
 
     def _tell(self, work: Work, token: int, head_us: float) -> None:
@@ -143,6 +148,6 @@ class Outlet:
             TokenEvidence(
                 frame.request, frame.attempt, frame.start, frame.rows, work.pinned.plan.version, work.pinned.expired,
                 time.monotonic_ns(), total_us, head_us, token, float(np.mean(work.kept)),
-                tuple(sorted(work.degraded)), tuple(work.evidence),
+                tuple(sorted(work.degraded)), tuple(work.evidence), work.handover,
             )
         )  # fmt: skip

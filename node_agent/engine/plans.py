@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.manifest import ModelCard
-from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.manifest import ModelCard, Precision
+from hil_config.wire.plan import LayerPlan, SelectionPlan
 from models.serving.gate import LayerGate, check_plan, compile_layer, unpriced
+from models.serving.transmission import Sending, compile_sending
 
 KEPT = 32
 
@@ -22,13 +25,40 @@ class Pinned(NamedTuple):
 
     plan: SelectionPlan
     expired: bool
+    sending: Sending | None = None
+
+
+class Manner(NamedTuple):
+    """By (expert, node) at which precision it is served, where the plan says so; the plan's rules of transmission."""
+
+    precision: Mapping[tuple[int, int], Precision] = MappingProxyType({})
+    sending: Sending | None = None
+
+
+PLAIN = Manner()
 
 
 class CompiledLayer(NamedTuple):
-    """A layer of a plan against the nodes that are live: its gate, and for each expert who may serve it."""
+    """A layer of a plan against the nodes that are live: its gate, for each expert who may serve it, and how."""
 
     gate: LayerGate
     holders: list[list[int]]
+    manner: Manner
+
+
+class _Known(NamedTuple):
+    plan: SelectionPlan
+    received_s: float
+    sending: Sending | None
+
+
+def plan_precisions(layer: LayerPlan) -> dict[tuple[int, int], Precision]:
+    """By (expert, node), where the plan says at which precision a host serves."""
+    return {
+        (expert, share.node): precision
+        for expert, (hosts, wanted) in enumerate(zip(layer.hosts, layer.precision, strict=False))
+        for share, precision in zip(hosts, wanted, strict=True)
+    }
 
 
 class PlanBook:
@@ -37,7 +67,7 @@ class PlanBook:
     def __init__(self, model: ModelCard, first: SelectionPlan) -> None:
         self._model = model
         self._lock = threading.Lock()
-        self._plans: OrderedDict[int, tuple[SelectionPlan, float]] = OrderedDict()
+        self._plans: OrderedDict[int, _Known] = OrderedDict()
         self._gates: OrderedDict[tuple[int, bool, int, bytes], CompiledLayer] = OrderedDict()
         self.epoch = first.epoch
         self.accept(first)
@@ -49,7 +79,7 @@ class PlanBook:
             if plan.epoch < self.epoch:
                 return False
             self.epoch = plan.epoch
-            self._plans[plan.version] = (plan, time.monotonic())
+            self._plans[plan.version] = _Known(plan, time.monotonic(), compile_sending(plan.transmission))
             while len(self._plans) > KEPT:
                 self._plans.popitem(last=False)
         return True
@@ -57,10 +87,10 @@ class PlanBook:
     def pin(self, version: int = -1) -> Pinned:
         """The plan of that version if it is still known, else the newest; unpriced if its time is over."""
         with self._lock:
-            plan, received_s = self._plans.get(version) or next(reversed(self._plans.values()))
+            plan, received_s, sending = self._plans.get(version) or next(reversed(self._plans.values()))
         if time.monotonic() - received_s > plan.ttl_s:
             return Pinned(unpriced(plan, self._model.routing.top_k), True)
-        return Pinned(plan, False)
+        return Pinned(plan, False, sending)
 
     def layer(self, pinned: Pinned, layer: int, alive: NDArray[np.bool_]) -> CompiledLayer:
         """Compiled once per plan, layer and set of live nodes."""
@@ -69,7 +99,10 @@ class PlanBook:
             found = self._gates.get(key)
         if found is None:
             holders = [[s.node for s in hosts if alive[s.node]] for hosts in pinned.plan.layers[layer].hosts]
-            found = CompiledLayer(compile_layer(pinned.plan, layer, alive), holders)
+            found = CompiledLayer(
+                compile_layer(pinned.plan, layer, alive), holders,
+                Manner(plan_precisions(pinned.plan.layers[layer]), pinned.sending),
+            )  # fmt: skip
             with self._lock:
                 self._gates[key] = found
                 while len(self._gates) > 8 * KEPT:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hil_config.errors import RemoteProtocolError
 from hil_config.seal import KeyRing
 from hil_config.wire.frames import Frame, FrameDecoder, Hello, Relayed, Sealed
-from node_agent.link.path import MAX_HOPS
+from models.serving.gate import MAX_HOPS
 
 
 class Inbound:

@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable
 
 from hil_config.wire.schedule_file import LinkState
-
-MAX_HOPS = 8
+from models.serving.gate import MAX_HOPS
 
 
 def quickest_path(

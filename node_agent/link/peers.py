@@ -209,12 +209,12 @@ class Peers:
             self._paths[source, target] = known
         return known[1]
 
-    def send(self, peer: str, frame: Frame) -> bool:
-        """False when it could not be sent: no link up, queue full, or peer lost."""
+    def send(self, peer: str, frame: Frame, codec: Codec | None = None) -> bool:
+        """False when it could not be sent: no link up, queue full, or peer lost. `codec`: other than the link's own."""
         link = self._links.get(peer)
         if link is None:
             return False
-        codec = self._codecs[peer]
+        codec = codec or self._codecs[peer]
         data = encode_frame(frame, codec) if self._ring is None else self._ring.seal(self._run, peer, frame, codec)
         if self._relay and not self.state(peer).up:
             path = self._path(self.node, peer)
