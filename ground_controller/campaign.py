@@ -35,7 +35,7 @@ from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.link_fault import LinkFault
-from hil_config.wire.orders import Finish, InjectFault, SetDuty, Shutdown
+from hil_config.wire.orders import DropShards, Finish, InjectFault, LoadShards, SetDuty, Shutdown
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
@@ -72,6 +72,9 @@ class _Outlet:
             self._fleet.publish_plan(node, plan)
 
     def duty(self, node: str, order: SetDuty) -> None:
+        self._fleet.tell(node, order)
+
+    def shards(self, node: str, order: LoadShards | DropShards) -> None:
         self._fleet.tell(node, order)
 
     def fault(self, fault: LinkFault) -> None:

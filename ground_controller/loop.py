@@ -15,7 +15,7 @@ from ground_controller.steering import Steering
 from hil_config.clock import Clock
 from hil_config.units import ScenarioSeconds
 from hil_config.wire.messages import Watermark
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty
 from hil_config.wire.plan import SelectionPlan
 
 
@@ -34,6 +34,8 @@ class Outlet(Protocol):
     def plan(self, plan: SelectionPlan) -> None: ...
 
     def duty(self, node: str, order: SetDuty) -> None: ...
+
+    def shards(self, node: str, order: LoadShards | DropShards) -> None: ...
 
     def watermark(self, mark: Watermark) -> None: ...
 
@@ -120,5 +122,7 @@ class Loop:
         for node, duty in zip(self._core.setting.nodes, decision.duties, strict=True):
             if duty is not None:
                 self._outlet.duty(node, duty)
+        for node, order in decision.orders:
+            self._outlet.shards(node, order)
         for (node, boot_id), seq in self._journal.watermarks().items():
             self._outlet.watermark(Watermark(node=node, boot_id=boot_id, seq=seq))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ground_controller.evaluation import EvaluationSet, evaluation_path, load_evaluation
+from ground_controller.further_setup import further_of, further_policies
 from ground_controller.orbit.instant import julian_date, parse_instant
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.physics.platform import Platform
@@ -160,7 +161,10 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     schedules = compile_orbit(campaign)
     checkpoint = reference_checkpoint() if campaign.model.checkpoint == "reference" else Path(campaign.model.checkpoint)
     allocation = _allocation(campaign, checkpoint)
-    wanted = {campaign.model.precision, *(allocation.precisions() if allocation else ())}
+    choosers = further_policies(campaign)
+    wanted = {
+        campaign.model.precision, *(allocation.precisions() if allocation else ()), *choosers.precision.variants()
+    }  # fmt: skip
     precisions = tuple(p for p in PRECISIONS if p in wanted)
     shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{'-'.join(precisions)}"
     manifest = build_shards(checkpoint, shards, precisions, progress)
@@ -183,6 +187,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     twin = _twin(campaign)
     start = campaign.twin.start
     limits = Limits(**campaign.twin.limits.model_dump())
+    importance = read_importance(shards, manifest)
     setting = Setting(
         nodes=tuple(board.name for board in bench.boards), satellites=tuple(campaign.orbit.satellites),
         schedule=schedules.factual, predicted=schedules.predicted, twin=twin,
@@ -191,7 +196,8 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         idle_power_w=tuple(p.idle_w for p in profiles),
         energy_per_call_j=tuple(p.per_core_w * p.cpu_scale * EXPERT_CALL_S for p in profiles),
         tick_s=campaign.control.tick_s, rate=campaign.orbit.rate, accounting=campaign.twin.accounting,
-        importance=read_importance(shards, manifest),
+        importance=importance,
+        further=further_of(campaign, choosers, bench, profiles, manifest, schedules, allocation, importance),
     )  # fmt: skip
     return Prepared(
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,

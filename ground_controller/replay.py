@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ground_controller.core import Core, Decision, encode_decision
 from ground_controller.journal import Entry, Journal
@@ -20,6 +21,7 @@ from hil_config.wire.messages import LayerEvidence, Record, TokenEvidence, decod
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 from models.serving.gate import compile_layer, row_fraction, select, unpriced
+from models.serving.transmission import Sending, compile_sending
 
 
 @dataclass
@@ -103,21 +105,53 @@ def _check_gates(journal: Journal, plans: dict[int, SelectionPlan], result: Repl
         body = decode(entry.body, Record).body
         assert isinstance(body, TokenEvidence)
         plan = plans.get(body.plan_version)
+        if plan is not None and not _handover_fits(entry.node, body, plan, card):
+            result.gate_mismatches += 1
+            result.note(f"request {body.request} position {body.start}: handed over in {body.handover or 'no codec'}")
         for layer in body.layers:
             if plan is None:
                 result.unchecked += 1
                 continue
             result.gates += 1
-            if not _same_picks(body, layer, plan, card):
+            if not _same_picks(entry.node, body, layer, plan, card):
                 result.gate_mismatches += 1
                 result.note(f"request {body.request} position {body.start} layer {layer.layer}: other picks")
 
 
-def _same_picks(body: TokenEvidence, layer: LayerEvidence, plan: SelectionPlan, card: ModelCard) -> bool:
+def _same_picks(node: str, body: TokenEvidence, layer: LayerEvidence, plan: SelectionPlan, card: ModelCard) -> bool:
     used = unpriced(plan, card.routing.top_k) if body.plan_expired else plan
     alive = np.frombuffer(layer.live, np.uint8).astype(bool)
     scores = np.frombuffer(layer.scores, "<f4").reshape(body.rows, card.experts)
     fraction = row_fraction(body.request, body.start, body.rows, layer.layer)
     mixing = np.frombuffer(layer.mixing, "<f4").reshape(scores.shape) if layer.mixing else None
     picks = select(compile_layer(used, layer.layer, alive), scores, card.routing, fraction, mixing)
-    return picks.experts.tobytes() == layer.picks and picks.hosts.tobytes() == layer.hosts
+    rules, own = compile_sending(used.transmission), used.nodes.index(node)
+    if rules is not None and rules.drop:
+        picks = rules.keep(picks, own, layer.layer, card.hidden)
+    same = picks.experts.tobytes() == layer.picks and picks.hosts.tobytes() == layer.hosts
+    return same and _same_codecs(rules, own, body, layer, picks.hosts, card)
+
+
+def _same_codecs(
+    rules: Sending | None, own: int, body: TokenEvidence, layer: LayerEvidence, hosts: NDArray[np.int16],
+    card: ModelCard,
+) -> bool:  # fmt: skip
+    """Every frame to a host in the codec that the plan's rules give it, and one to every host."""
+    if rules is None:
+        return not layer.sent and not body.handover
+    wanted = set(hosts[hosts >= 0].tolist()) - {own}
+    return wanted <= {one.host for one in layer.sent} and all(
+        one.codec == rules.codec(own, one.host, layer.layer, one.rows, card.hidden, one.importance)
+        and one.answer == rules.codec(one.host, own, layer.layer, one.rows, card.hidden, one.importance)
+        for one in layer.sent
+    )
+
+
+def _handover_fits(node: str, body: TokenEvidence, plan: SelectionPlan, card: ModelCard) -> bool:
+    """Was the frame to the next gateway in the codec that the rules give it for one that may run the next slice?"""
+    rules = None if body.plan_expired else compile_sending(plan.transmission)
+    if rules is None or not body.handover:
+        return not body.handover
+    last, own = body.layers[-1].layer, plan.nodes.index(node)
+    nexts = [plan.nodes.index(name) for piece in plan.gateways if piece.first == last + 1 for name in piece.nodes]
+    return body.handover in {rules.codec(own, n, -1, body.rows, card.hidden, 1.0) for n in nexts if n != own}

@@ -87,9 +87,18 @@ class Twin:
             np.stack(nodes, axis=1), battery, terminal_v(p.battery, battery), zero, zero, zero, zero, zero, zero
         )
 
-    def step(self, state: TwinState, power_w: Float, illumination: Float, duration_s: float) -> TwinState:
-        """Args: `power_w` [S] of the boards over the step, `illumination` [S] 0 to 1."""
+    def step(
+        self,
+        state: TwinState,
+        power_w: Float,
+        illumination: Float,
+        duration_s: float,
+        transmit_w: Float | None = None,
+    ) -> TwinState:
+        """Args: `power_w` [S] of the boards over the step, `illumination` [S] 0 to 1, `transmit_w` [S] of their
+        satellites' transmitters, whose heat goes into the plate, or the case where there is none."""
         p = self.platform
+        sent_w = np.zeros_like(power_w) if transmit_w is None else transmit_w
         heat = np.zeros_like(state.nodes_c)
         heat[:, 0] = power_w + p.environment_w
         if p.has_plate:
@@ -97,10 +106,11 @@ class Twin:
                 illumination, self.sun_distance_au, p.plate_sun_m2, p.plate_earth_m2, p.plate_infrared_m2, p.altitude_km
             )
             heat[:, 2] = absorbed + p.bus_heat_share * p.base_load_w
+        heat[:, -1] += sent_w
         harvest = solar_power_w(
             illumination, self.sun_distance_au, p.array_area_m2, p.array_efficiency, p.array_cos_incidence
         )
-        energy = step_energy(p.battery, state.battery, harvest, power_w + p.base_load_w, duration_s)
+        energy = step_energy(p.battery, state.battery, harvest, power_w + sent_w + p.base_load_w, duration_s)
         return replace(
             state,
             nodes_c=step_temperature(p.thermal, state.nodes_c, heat, duration_s),

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from ground_controller.journal import Entry
 from ground_controller.outlook import look_ahead, orbit_s
 from ground_controller.physics.thermal import heating_k
+from ground_controller.policies.further import NOTHING_FURTHER, Further
 from ground_controller.policies.view import Limits, NodeView, Outlook, View
 from ground_controller.steering import Steered
+from ground_controller.transmit import TransmitLoad
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.importance import Importance
@@ -48,6 +50,7 @@ class Setting:
     rate: float
     accounting: Accounting = "duty"
     importance: Importance | None = None
+    further: Further = NOTHING_FURTHER
 
     @property
     def work_factor(self) -> float:
@@ -77,12 +80,14 @@ class World:
     over_limit_s: NDArray[np.float64] = field(init=False)
     experts_per_row: float = field(init=False)
     nodes: list[_Node] = field(init=False)
+    transmit: TransmitLoad = field(init=False)
 
     def __post_init__(self) -> None:
         s = self.setting
         self.twin = s.twin_start
         self.nodes = [_Node(power_w=idle) for idle in s.idle_power_w]
         self.over_limit_s = np.zeros(len(s.nodes))
+        self.transmit = TransmitLoad(len(s.nodes), s.twin.platform.transmit_j_per_bit)
         self.experts_per_row = float(s.model.routing.top_k)
         self._picks = self._rows = 0
         self._index = {name: i for i, name in enumerate(s.nodes)}
@@ -102,6 +107,10 @@ class World:
             if status.boot_id != node.boot_id and node.boot_id and status.state == "offline":
                 return  # the will of an earlier boot
             node.alive, node.boot_id = status.state != "offline", status.boot_id
+        elif entry.kind == "links":  # bytes to the ground's own peer cross no link of the orbit
+            report = m.decode(entry.body, m.Record).body
+            if isinstance(report, m.LinkReport) and report.peer in self._index:
+                self.transmit.take(index, 8.0 * report.bytes)
         elif entry.kind in {"samples", "token", "work"} and entry.boot_id == (node.boot_id or entry.boot_id):
             # What an earlier process of the node hands in late is recorded, but says nothing about now.
             self._take_evidence(node, m.decode(entry.body, m.Record).body)
@@ -138,8 +147,9 @@ class World:
             middle = self.scenario_s + duration / 2
             light = np.array([s.schedule.illumination(name, middle) for name in s.satellites])
             drawn = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
+            sending = self.transmit.release_w(duration / s.rate)
             power = work_power_w(s.accounting, drawn, np.array(s.idle_power_w), s.rate)
-            self.twin = s.twin.step(self.twin, power, light, duration)
+            self.twin = s.twin.step(self.twin, power, light, duration, sending * s.work_factor / s.rate)
             over = self.twin.temperature_c > s.limits.temperature_soft_c
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
             for node in self.nodes:

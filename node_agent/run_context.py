@@ -134,7 +134,8 @@ class RunContext:
         self._event("FaultInjected", fault=msgspec.json.encode(order.fault).decode())
 
     def accept_plan(self, plan: SelectionPlan) -> None:
-        self.plans.accept(plan)
+        if self.plans.accept(plan):
+            self.peers.take_plan(plan)
 
     def set_duty(self, order: SetDuty) -> None:
         if order.in_service != self._duty.in_service:

@@ -6,24 +6,19 @@ from ground_controller.client import NAME
 from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.hidden_codec import Codec
-from hil_config.wire.manifest import Precision
 from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
 
 def held_experts(prepared: Prepared, node: int) -> tuple[ExpertHolding, ...]:
-    """The experts the placement gives to a node."""
-    allocation, precision = prepared.allocation, prepared.campaign.model.precision
-
-    def of(layer: int, expert: int) -> Precision:
-        return (allocation.of(layer, expert) if allocation else None) or precision
-
+    """The experts the placement gives to a node, at each precision that policies may ask for."""
     return tuple(
-        ExpertHolding(layer, expert, of(layer, expert))
+        ExpertHolding(layer, expert, precision)
         for layer, row in enumerate(prepared.placement.holders)
         for expert, holders in enumerate(row)
         if node in holders
+        for precision in prepared.setting.further.held[layer][expert]
     )
 
 
@@ -79,6 +74,7 @@ def prepare_orders(
             expert_timeout_s=campaign.control.expert_timeout_s, plan=plan,
             sealed=offers is not None, relay=campaign.links.relay, jitter_s=campaign.links.jitter_s,
             link_codecs=link_codecs(prepared, node), seed=campaign.seed,
+            routed=campaign.policies.routing != "direct",
         )
         for index, node in enumerate(nodes)
     }  # fmt: skip

@@ -31,7 +31,7 @@ class Platform:
 
     Energy: `battery_wh` of cells with `series_ohm`, `rc_ohm`, `rc_s` (of a 118.8 Wh pack) behind converters; an array
     of `array_area_m2` x `array_efficiency` at the mean `array_cos_incidence` while sunlit; `base_load_w` besides the
-    board.
+    board; `transmit_j_per_bit` for every bit sent to another satellite.
     """
 
     thermal_resistance_k_w: float
@@ -57,6 +57,7 @@ class Platform:
     array_area_m2: float
     array_efficiency: float
     array_cos_incidence: float
+    transmit_j_per_bit: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -12,18 +12,27 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast, get_type_hints
 
 from ground_controller.policies.battery_life import BatteryLife
+from ground_controller.policies.by_heat import ByHeat
+from ground_controller.policies.by_importance_and_heat import ByImportanceAndHeat
 from ground_controller.policies.des import Des
 from ground_controller.policies.dtop_p import DTopP
 from ground_controller.policies.eplb import Eplb
+from ground_controller.policies.fixed import Fixed
+from ground_controller.policies.forecast import Forecast
+from ground_controller.policies.full import Full
 from ground_controller.policies.horizon import Horizon
+from ground_controller.policies.importance import ImportanceSending
 from ground_controller.policies.lyapunov import Lyapunov
 from ground_controller.policies.memory_greedy import MemoryGreedy
 from ground_controller.policies.milp import Milp
 from ground_controller.policies.myopic_solar import MyopicSolar
+from ground_controller.policies.per_link_budget import PerLinkBudget
 from ground_controller.policies.random_place import Random, RandomInRing, RandomInRingCentral
 from ground_controller.policies.rank_match import RankMatch
 from ground_controller.policies.reactive_soc import ReactiveSoc
+from ground_controller.policies.resources import PrecisionPolicy, ReplacementPolicy, TransmissionPolicy
 from ground_controller.policies.sift import Sift
+from ground_controller.policies.stay import Stay
 from ground_controller.policies.sunlit_first import SunlitFirst
 from ground_controller.policies.thermal_balance import ThermalBalance
 from ground_controller.policies.top_p import TopP
@@ -56,6 +65,9 @@ PLACEMENT: dict[str, type[Any]] = {
     "random_in_ring_central": RandomInRingCentral,
     "rank_match": RankMatch,
 }
+PRECISION: dict[str, type[Any]] = {"by_heat": ByHeat, "by_importance_and_heat": ByImportanceAndHeat, "fixed": Fixed}
+TRANSMISSION: dict[str, type[Any]] = {"full": Full, "importance": ImportanceSending, "per_link_budget": PerLinkBudget}
+REPLACEMENT: dict[str, type[Any]] = {"forecast": Forecast, "stay": Stay}
 
 _WORDS: dict[type[Any], str] = {
     float: "a number",
@@ -74,6 +86,24 @@ def selection_policy(name: str, options: Mapping[str, object] | None = None) -> 
 def placement_policy(name: str, options: Mapping[str, object] | None = None) -> PlacementPolicy:
     """The placement policy called `name`, or ConfigError naming those there are."""
     return cast(PlacementPolicy, from_options(name, options or {}, PLACEMENT, "placement", ("place",)))
+
+
+def precision_policy(name: str, options: Mapping[str, object] | None = None) -> PrecisionPolicy[Any]:
+    """The precision policy called `name`, or ConfigError naming those there are."""
+    found = from_options(name, options or {}, PRECISION, "precision", ("variants", "start", "choose"))
+    return cast(PrecisionPolicy[Any], found)
+
+
+def transmission_policy(name: str, options: Mapping[str, object] | None = None) -> TransmissionPolicy[Any]:
+    """The transmission policy called `name`, or ConfigError naming those there are."""
+    found = from_options(name, options or {}, TRANSMISSION, "transmission", ("start", "rule"))
+    return cast(TransmissionPolicy[Any], found)
+
+
+def replacement_policy(name: str, options: Mapping[str, object] | None = None) -> ReplacementPolicy[Any]:
+    """The replacement policy called `name`, or ConfigError naming those there are."""
+    found = from_options(name, options or {}, REPLACEMENT, "replacement", ("start", "move"))
+    return cast(ReplacementPolicy[Any], found)
 
 
 def from_options(

@@ -16,6 +16,7 @@ from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, 
 from ground_controller.report.accuracy import accuracy
 from ground_controller.report.energy import NodeEnergy, node_energy
 from ground_controller.report.evaluation import EvaluationResult, evaluation
+from ground_controller.report.further import further_figures, further_names
 from ground_controller.report.sky_sources import sky_sources
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import by_provenance, generated, quantities, stride, timed
@@ -55,6 +56,8 @@ class Metrics(msgspec.Struct, frozen=True):
     campaign: str
     placement: str
     selection: str
+    further: dict[str, str]
+    accounting: str
     seed: int
     rate: float
     complete: bool
@@ -80,6 +83,13 @@ class Metrics(msgspec.Struct, frozen=True):
     experts_per_token: float
     rerouted_rows: int
     lost_rows: int
+    rows_by_precision: dict[str, int]
+    calls_by_codec: dict[str, int]
+    link_bytes: int
+    transmit_j: float
+    migrations: dict[str, int]
+    migration_bytes: int
+    migration_j: float
     energy_gross_j: float | None
     energy_net_j: float | None
     gross_j_per_token: float | None
@@ -156,7 +166,8 @@ class _Measurement:
         return Metrics(
             run=journal.meta("run"), campaign=campaign["campaign"],
             placement=campaign["policies"]["placement"]["name"],
-            selection=campaign["policies"]["selection"]["name"], seed=campaign["seed"], rate=rate,
+            selection=campaign["policies"]["selection"]["name"], further=further_names(campaign["policies"]),
+            accounting=campaign["twin"]["accounting"], seed=campaign["seed"], rate=rate,
             complete=bool(journal.meta("ended_utc", "")),
             provenance=self.provenance(), sources=self.sources(),
             scenario_s=round(max(self.satellites["scenario_s"]), 3), host_s=round(host_s, 3),
@@ -170,7 +181,7 @@ class _Measurement:
             evaluation=evaluation(journal),
             kept_mass=_mean(self.steps["kept_mass"]), experts_per_token=self.experts_per_token(),
             rerouted_rows=sum(self.steps["rerouted"]), lost_rows=sum(self.steps["lost"]),
-            energy_gross_j=gross, energy_net_j=net,
+            **further_figures(journal, self.links), energy_gross_j=gross, energy_net_j=net,
             gross_j_per_token=round(gross / count, 5) if gross is not None and count else None,
             net_j_per_token=round(net / count, 5) if net is not None and count else None,
             nodes=self.node_results(),
@@ -199,6 +210,7 @@ class _Measurement:
             "generated text": str(generated(self.journal, "onnxruntime on quantised shards")),
             **sky_sources(self.campaign["orbit"]),
             "satellite temperature, charge, wear": "modelled(twin: thermal network and battery)",
+            "energy of transmission, time of migrations": "modelled(bytes sent x J/bit of the platform; contact plan)",
         }
 
     def provenance(self) -> str:
@@ -213,7 +225,6 @@ class _Measurement:
     def not_measured(self) -> tuple[str, ...]:
         """What a reader might expect and will not find."""
         absent = [
-            "energy of link transmission",
             "the link between client and gateways (out of band, not shaped)",
         ]
         if self.campaign["workload"].get("evaluation", "none") != "none":

@@ -23,6 +23,8 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     rows = [
         ("orbit replayed", f"{m.scenario_s:.0f} s in {m.host_s:.1f} s (x {m.rate:g})"),
         ("policies", f"placement {m.placement}, selection {m.selection}, seed {m.seed}"),
+        *([("also deciding", ", ".join(f"{kind} {name}" for kind, name in m.further.items()))] if m.further else []),
+        ("work accounting", m.accounting),
         ("generations", f"{m.requests} begun, {m.finished} finished"),
         ("tokens", f"{m.tokens} ({m.tokens_per_s:.1f} /s)"),
         ("degraded tokens", f"{m.degraded_tokens}" + (f" ({causes})" if causes else "")),
@@ -37,6 +39,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
         ("energy a token", f"{_figure(m.gross_j_per_token, '{:.4f} J')} gross, "
                            f"{_figure(m.net_j_per_token, '{:.4f} J')} net"),
+        ("sent between satellites", f"{m.link_bytes / 1e6:.2f} MB, {m.transmit_j:.2f} J modelled" + _further(m)),
         ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
         ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
         ("records", f"{m.records} committed, {sum(m.records_missing.values())} missing"),
@@ -50,6 +53,18 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     if m.restarts:
         rows.append(("generations begun again", "; ".join(f"{n} x {why}" for why, n in m.restarts.items())))
     return rows
+
+
+def _further(m: Metrics) -> str:
+    """What the policies beyond selection did, empty where they did nothing."""
+    parts = []
+    for what, counts in (("calls", m.calls_by_codec), ("expert rows", m.rows_by_precision)):
+        if counts:
+            parts.append(f"{what}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    if m.migrations:
+        told = ", ".join(f"{count} {stage}" for stage, count in m.migrations.items())
+        parts.append(f"experts moved: {told}, {m.migration_bytes / 1e6:.2f} MB, {m.migration_j:.2f} J")
+    return "".join(f"; {part}" for part in parts)
 
 
 def evaluation_summary(m: Metrics) -> list[tuple[str, str]]:

@@ -99,6 +99,7 @@ def satellites(journal: Journal) -> Table:
         *(Column(name, "float", "J", _TWIN) for name in ("solar_j", "load_j", "unused_j", "deficit_j")),
         Column("wear", "float", "1", _TWIN),
         Column("over_limit_s", "float", "s", _TWIN),
+        Column("transmit_j", "float", "J", modelled("platform's energy of a sent bit")),
     )
 
     def rows() -> Iterator[Row]:

@@ -109,6 +109,18 @@ class Policies(Strict):
     selection: Policy = Field(
         default=Policy(name="lyapunov"), description="Which experts and hosts are used, tick by tick."
     )
+    precision: Policy = Field(
+        default=Policy(name="fixed"), description="At which precision each host serves its experts, tick by tick."
+    )
+    transmission: Policy = Field(
+        default=Policy(name="full"), description="In which codec hidden states go, frame by frame."
+    )
+    replacement: Policy = Field(
+        default=Policy(name="stay"), description="Which experts move to other boards while the run goes on."
+    )
+    routing: Literal["direct", "snapshot_dijkstra", "time_expanded", "cgr"] = Field(
+        default="direct", description="The way of frames: the direct link, or over other boards where that is quicker."
+    )
 
 
 class Workload(Strict):
@@ -172,7 +184,7 @@ class Campaign(Strict):
     model: Model = Field(default=Model(), description="The language model.")
     orbit: Orbit = Field(description="The orbit.")
     twin: Twin = Field(description="The satellites' heat and charge.")
-    policies: Policies = Field(default=Policies(), description="Placement and selection.")
+    policies: Policies = Field(default=Policies(), description="Who decides what.")
     links: Links = Field(default=Links(), description="The links between boards.")
     workload: Workload = Field(default=Workload(), description="The text that is generated.")
     control: Control = Field(default=Control(), description="Times of the control loop.")

@@ -44,6 +44,7 @@ class PlatformPreset(Strict):
     array_area_m2: NotNegative = Field(description="Solar array area.")
     array_efficiency: Share = Field(description="Solar array efficiency.")
     array_cos_incidence: Share = Field(description="Mean cosine of the Sun's incidence while sunlit.")
+    transmit_j_per_bit: NotNegative = Field(description="Energy of a bit sent to another satellite; modelled.")
 
 
 class PlatformChoice(Strict):
@@ -82,6 +83,9 @@ class PlatformChoice(Strict):
     array_efficiency: Share | None = Field(default=None, description="Solar array efficiency.")
     array_cos_incidence: Share | None = Field(
         default=None, description="Mean cosine of the Sun's incidence while sunlit."
+    )
+    transmit_j_per_bit: NotNegative | None = Field(
+        default=None, description="Energy of a bit sent to another satellite; modelled."
     )
 
 

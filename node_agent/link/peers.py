@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 from hil_config.clock import Clock
 from hil_config.errors import ConfigError
@@ -15,6 +16,7 @@ from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.link_fault import LinkFault, faulted
 from hil_config.wire.messages import LinkReport
 from hil_config.wire.orders import Prepare
+from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import LinkSchedule, LinkState
 from node_agent.crew import Crew
 from node_agent.link.frame_log import open_frame_log
@@ -69,6 +71,9 @@ class Peers:
             p.name: order.link_codecs.get(p.name, order.hidden_codec) for p in order.peers
         }
         self._relay = order.relay
+        self._routed = order.routed
+        self._ways: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._loads: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = {}
         self._paths: dict[tuple[str, str], tuple[float, tuple[tuple[str, ...], float] | None]] = {}
         self._ring = self._meet(order, security.ring) if order.sealed else None
         self._rate_scale = order.rate_scale
@@ -166,7 +171,31 @@ class Peers:
             return UNSHAPED
         now_s = self._clock().now()
         link = faulted(self._schedule.link(a, b, now_s), a, b, now_s, self._faults)
-        return link._replace(delay_s=link.delay_s * self._delay_scale, rate_bit_s=link.rate_bit_s * self._rate_scale)
+        rate = link.rate_bit_s * self._rate_scale
+        for begins_s, ends_s, share in self._loads.get((source, target), ()):
+            if begins_s <= now_s < ends_s:
+                rate *= 1.0 - share
+        return link._replace(delay_s=link.delay_s * self._delay_scale, rate_bit_s=rate)
+
+    def take_plan(self, plan: SelectionPlan) -> None:
+        """The ways of frames from now on, and what else links carry."""
+        names = plan.nodes
+        if self._routed:
+            self._ways = {
+                (names[way[0]], names[way[-1]]): tuple(names[n] for n in way[1:]) for way in plan.routes
+            }  # fmt: skip
+        loads: dict[tuple[str, str], tuple[tuple[float, float, float], ...]] = {}
+        for load in plan.loads:
+            pair = names[load.source], names[load.target]
+            loads[pair] = (*loads.get(pair, ()), (load.start_s, load.end_s, load.share))
+        self._loads = loads
+
+    def _way(self, source: str, target: str) -> tuple[str, ...] | None:
+        """The nodes after `source` that the plan sends frames over, if every link of the way is up now."""
+        way = self._ways.get((source, target))
+        if way is None:
+            return None
+        return way if all(self._scheduled(a, b).up for a, b in pairwise((source, *way))) else None
 
     def inject(self, fault: LinkFault) -> None:
         """A fault over the schedule, after those there are."""
@@ -184,7 +213,8 @@ class Peers:
             return True
         if peer in self._gone or peer not in self._links:
             return False
-        if self._scheduled(self.node, peer).up and self._scheduled(peer, self.node).up:
+        there, back = ((self.node, peer), (peer, self.node))
+        if all(self._scheduled(*pair).up or self._way(*pair) is not None for pair in (there, back)):
             return True
         return self._path(self.node, peer) is not None and self._path(peer, self.node) is not None
 
@@ -193,6 +223,9 @@ class Peers:
         return 0.0 if peer == self.node else self._delay_s(self.node, peer) + self._delay_s(peer, self.node)
 
     def _delay_s(self, source: str, target: str) -> float:
+        way = self._way(source, target) if self._ways else None
+        if way is not None:
+            return sum(self._scheduled(a, b).delay_s for a, b in pairwise((source, *way)))
         state = self._scheduled(source, target)
         path = None if state.up else self._path(source, target)
         return state.delay_s if path is None else path[1]
@@ -216,6 +249,9 @@ class Peers:
             return False
         codec = codec or self._codecs[peer]
         data = encode_frame(frame, codec) if self._ring is None else self._ring.seal(self._run, peer, frame, codec)
+        way = self._way(self.node, peer) if self._ways else None
+        if way is not None:
+            return self._links[way[0]].send(encode_frame(Relayed(self.node, way, data)))
         if self._relay and not self.state(peer).up:
             path = self._path(self.node, peer)
             if path is not None:
@@ -226,7 +262,7 @@ class Peers:
         """Pass a frame to the next node of its path, under that link's shaper."""
         link = self._links.get(frame.path[1])
         rest = Relayed(frame.source, frame.path[1:], frame.payload)
-        return self._relay and link is not None and link.send(encode_frame(rest))
+        return (self._relay or self._routed) and link is not None and link.send(encode_frame(rest))
 
     def lost(self, peer: str, reason: str) -> None:
         """A connection to or from `peer` broke."""

@@ -351,7 +351,8 @@ def test_the_twin_follows_from_the_recorded_power(run: Finished, journal: OpenJo
         step_s = decision.scenario_s - before.scenario_s
         assert step_s == pytest.approx(5.0)
         power = np.array([n.power_w if n.alive else 0.0 for n in decision.nodes])
-        state = twin.step(state, power, np.zeros(4), step_s)
+        sent_j = np.array([n.transmit_j for n in decision.nodes]) - [n.transmit_j for n in before.nodes]
+        state = twin.step(state, power, np.zeros(4), step_s, sent_j / (step_s / campaign.orbit.rate))
         assert [n.temperature_c for n in decision.nodes] == pytest.approx(state.temperature_c.tolist(), abs=1e-9)
         before = decision
     powers = {n.power_w for decision in decisions for n in decision.nodes}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hil_config.wire.messages import NodeEvent
 from node_agent.engine.audit import SHARE, TOLERANCE, differ
-from node_agent.engine.experts import ExpertBank, Partial
+from node_agent.engine.experts import ExpertBank, Partial, Variants
 from node_agent.run_context import RunContext
 from node_agent.shards.store import ShardStore
 from tests.node.nodes import Bench, plain_plan
@@ -31,9 +31,10 @@ class LyingBank(ExpertBank):
         self.lies = 0
 
     def partial_sum(
-        self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32, adapter: str = ""
-    ) -> Partial:
-        honest = self._honest.partial_sum(layer, hidden, experts, weights, adapter)
+        self, layer: int, hidden: F32, experts: NDArray[np.int16], weights: F32, adapter: str = "",
+        variants: Variants = (),
+    ) -> Partial:  # fmt: skip
+        honest = self._honest.partial_sum(layer, hidden, experts, weights, adapter, variants)
         self.lies += 1
         return honest._replace(total=self._lie(honest.total))
 

@@ -6,7 +6,8 @@ import itertools
 import random
 
 from hil_config.wire.schedule_file import DOWN, LinkState
-from node_agent.link.path import MAX_HOPS, quickest_path
+from models.serving.gate import MAX_HOPS
+from node_agent.link.path import quickest_path
 
 Delays = dict[tuple[str, str], float]
 

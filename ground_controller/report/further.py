@@ -1,0 +1,86 @@
+"""What the policies beyond selection did in a run: precisions served, codecs sent, experts moved, bytes and joules.
+
+Rows by precision follow from evidence and plans: the host and precision the plan names for each pick. Migration bytes
+count every hop; their joules are orbit time's, as the twin was charged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ground_controller.core import Decision
+from ground_controller.journal import Journal
+from ground_controller.telemetry import tables
+from hil_config.errors import InvalidRunError
+from hil_config.wire.plan import LayerPlan
+
+DEFAULTS = {"precision": "fixed", "transmission": "full", "replacement": "stay", "routing": "direct"}
+
+
+def further_names(policies: dict[str, Any]) -> dict[str, str]:
+    """Those that are not the baseline, by kind."""
+    named = {
+        kind: value["name"] if isinstance(value := policies.get(kind, default), dict) else value
+        for kind, default in DEFAULTS.items()
+    }
+    return {kind: name for kind, name in named.items() if name != DEFAULTS[kind]}
+
+
+def further_figures(journal: Journal, links: dict[str, list[Any]]) -> dict[str, Any]:
+    """Fields of `Metrics`. `links`: the table of that name by column."""
+    decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
+    layers = {d.plan.version: d.plan.layers for d in decisions if any(one.precision for one in d.plan.layers)}
+    rows, codecs = Counter[str](), Counter[str]()
+    for _, evidence in tables.token_evidence(journal):
+        plan = layers.get(evidence.plan_version)
+        for layer in evidence.layers:
+            codecs.update(f"{one.codec}/{one.answer}" for one in layer.sent)
+            if plan is not None and not evidence.plan_expired:
+                rows.update(_precisions(plan[layer.layer], layer.picks, layer.hosts))
+    last = decisions[-1]
+    nodes = {n.node for n in last.nodes}
+    sent = sum(b for b, peer in zip(links["bytes"], links["peer"], strict=True) if peer in nodes)
+    return {
+        "rows_by_precision": dict(sorted(rows.items())), "calls_by_codec": dict(sorted(codecs.items())),
+        "link_bytes": sent, "transmit_j": round(sum(n.transmit_j for n in last.nodes), 5),
+        "migrations": dict(sorted(Counter(one.stage for one in last.moves).items())),
+        "migration_bytes": sum(one.bytes for one in last.moves),
+        "migration_j": round(sum(one.joules for one in last.moves), 5),
+    }  # fmt: skip
+
+
+def _precisions(layer: LayerPlan, picks: bytes, hosts: bytes) -> Iterable[str]:
+    wanted = {
+        (expert, share.node): precision
+        for expert, (shares, kinds) in enumerate(zip(layer.hosts, layer.precision, strict=False))
+        for share, precision in zip(shares, kinds, strict=True)
+    }
+    pairs = zip(np.frombuffer(picks, "<i2").tolist(), np.frombuffer(hosts, "<i2").tolist(), strict=True)
+    return (wanted[pair] for pair in pairs if pair in wanted)
+
+
+def one_accounting(runs: Iterable[tuple[str, str, float]]) -> str:
+    """The work accounting that runs share, for whoever puts them side by side.
+
+    Args:
+        runs: (name, `duty` or `once`, orbit seconds in a host second) of each. At rate 1 both are the same.
+
+    Raises:
+        InvalidRunError: they mix `duty` and `once`: their joules, charge and wear do not stand for the same work.
+    """
+    kinds: dict[str, str] = {}
+    for name, accounting, rate in runs:
+        if rate != 1.0:
+            kinds.setdefault(accounting, name)
+    if len(kinds) > 1:
+        told = ", ".join(f"{name} counts {kind}" for kind, name in sorted(kinds.items()))
+        raise InvalidRunError(
+            f"work accountings differ: {told}; charge, heat and wear of the two do not stand for the same work",
+            "run one of them again with the other's twin.accounting, or both at orbit.rate 1",
+        )
+    return next(iter(kinds), "duty and once, which agree at rate 1")

@@ -1,0 +1,66 @@
+"""Ways between a bench's nodes: over others where the direct link is down or slow, and weights booked in turn."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ground_controller.formats.plan import Contact, ContactPlan
+from ground_controller.formats.plan_schedule import Sky, Window, schedule_of_plan
+from ground_controller.routing.ways import FrameWays, WeightCarrier, contact_plan
+from hil_config.wire.schedule_file import LinkSchedule
+
+NODES, SATELLITES = ("a", "b", "c"), ("SAT A", "SAT B", "SAT C")
+
+
+def schedule(*links: tuple[float, float, str, float, float], until_s: float = 100.0) -> LinkSchedule:
+    """Both ways of (start, end, pair, rate in bit/s, delay in s)."""
+    names = dict(zip("abc", SATELLITES, strict=True))
+    contacts = [
+        Contact(start, end, names[x], names[y], rate, delay)
+        for start, end, pair, rate, delay in links
+        for x, y in (pair, pair[::-1])
+    ]
+    plan = ContactPlan(tuple(sorted(contacts)))
+    return schedule_of_plan(plan, "plan", Window(SATELLITES, "2024-10-21T08:20:00Z", until_s, 1.0), Sky(stated=1.0))
+
+
+STAR = ((0.0, 100.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01))
+
+
+@pytest.mark.parametrize("router", ["snapshot_dijkstra", "time_expanded", "cgr"])
+def test_frames_go_over_others_while_the_direct_link_is_down_or_slow(router: str) -> None:
+    down = FrameWays(router, schedule(*STAR, (50.0, 100.0, "ac", 1e6, 0.012)), SATELLITES, NODES, 1_000.0)
+    everybody = (True, True, True)
+    assert set(down.ways(20.0, everybody)) == {(0, 1, 2), (2, 1, 0)}
+    assert down.ways(60.0, everybody) == ()
+    assert down.ways(20.0, (True, False, True)) == (), "the dead relay nothing"
+    slow = FrameWays(router, schedule(*STAR, (0.0, 100.0, "ac", 1e4, 0.012)), SATELLITES, NODES, 1_000.0)
+    assert set(slow.ways(20.0, everybody)) == {(0, 1, 2), (2, 1, 0)}, "0.1 s on the line"
+
+
+def test_a_frame_does_not_wait_for_a_contact() -> None:
+    gap = schedule((0.0, 20.0, "ab", 1e6, 0.01), (30.0, 100.0, "bc", 1e6, 0.01))
+    for router in ("time_expanded", "cgr"):
+        assert FrameWays(router, gap, SATELLITES, NODES, 1_000.0).ways(5.0, (True,) * 3) == ()
+
+
+def test_weights_wait_book_and_strand() -> None:
+    gap = schedule((0.0, 20.0, "ab", 1e6, 0.01), (30.0, 100.0, "bc", 1e6, 0.01))
+    carrier = WeightCarrier(gap, gap, SATELLITES, NODES, 0.5)
+    first = carrier.carry(0, 2, 5.0, 1e6, (True,) * 3)
+    second = carrier.carry(0, 2, 5.0, 1e6, (True,) * 3)
+    assert first is not None and second is not None
+    assert [(leg.source, leg.target) for leg in first.legs] == [(0, 1), (1, 2)]
+    assert first.arrived_s == pytest.approx(32.01) and second.arrived_s == pytest.approx(34.01)
+    assert carrier.carry(0, 2, 5.0, 1e6, (True, False, True)) is None
+    cut = schedule((0.0, 20.0, "ab", 1e6, 0.01), (99.0, 100.0, "bc", 1e6, 0.01))
+    lost = WeightCarrier(gap, cut, SATELLITES, NODES, 0.5).carry(0, 2, 5.0, 1e6, (True,) * 3)
+    assert lost is not None and math.isinf(lost.arrived_s) and lost.expected_s == pytest.approx(32.01)
+
+
+def test_contacts_follow_the_schedule() -> None:
+    plan = contact_plan(schedule(*STAR), SATELLITES, NODES, 0.5)
+    assert plan.nodes == NODES
+    assert sum(one.volume_bit for one in plan.contacts) == pytest.approx(4 * 100 * 0.5e6)
