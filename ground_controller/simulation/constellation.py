@@ -16,9 +16,10 @@ from ground_controller.simulation.gateway import SimGateway, frame_bytes
 from ground_controller.simulation.layer_call import Terms
 from ground_controller.simulation.node import Machine, ModelNode
 from ground_controller.simulation.step import SimStep, SimToken
+from hil_config.errors import UsageError
 from hil_config.wire import messages as m
 from hil_config.wire.hidden_codec import Codec
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty
 from hil_config.wire.plan import SelectionPlan
 
 REPORT_S = 5.0
@@ -87,6 +88,9 @@ class Constellation:
 
     def duty(self, node: str, order: SetDuty) -> None:
         self.nodes[node].obey(order)
+
+    def shards(self, node: str, order: LoadShards | DropShards) -> None:
+        raise UsageError(f"{node}: model nodes do not load shards", "leave policies.replacement at stay")
 
     def watermark(self, mark: m.Watermark) -> None:
         """Model nodes keep no spool: their evidence is in the inbox as soon as it exists."""
