@@ -20,7 +20,7 @@ def schedule(*links: tuple[float, float, str, float, float], until_s: float = 10
     contacts = [
         Contact(start, end, names[x], names[y], rate, delay)
         for start, end, pair, rate, delay in links
-        for x, y in (pair, pair[::-1])
+        for x, y in ((pair[0], pair[1]), (pair[1], pair[0]))
     ]
     plan = ContactPlan(tuple(sorted(contacts)))
     return schedule_of_plan(plan, "plan", Window(SATELLITES, "2024-10-21T08:20:00Z", until_s, 1.0), Sky(stated=1.0))
