@@ -82,6 +82,7 @@ class RunContext:
         self.peers = Peers(
             node, boot_id, order, schedule, lambda: self._clock, self._lost, security, frame_log, data_interface
         )
+        self.peers.take_plan(order.plan)
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)

@@ -172,7 +172,7 @@ class Bench:
                 trunk_layers=tuple(range(self.manifest.model.layers)), experts=held, schedule=data,
                 schedule_sha256=hashlib.sha256(data).hexdigest(), satellites={n: n for n in names},
                 delay_scale=1.0, hidden_codec=codec, expert_timeout_s=timeout_s, plan=self.plan,
-                sealed=sealed, relay=relay, link_codecs=link_codecs or {},
+                sealed=sealed, relay=relay, link_codecs=link_codecs or {}, routed=bool(self.plan.routes),
             )  # fmt: skip
             node.context = RunContext(name, f"boot-{name}", order, node.store, partial(self._keep, node), node.security)
         for node in self.nodes.values():

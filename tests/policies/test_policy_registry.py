@@ -10,7 +10,10 @@ from ground_controller.policies.lyapunov import Lyapunov
 from ground_controller.policies.rank_match import RankMatch
 from ground_controller.policies.registry import (
     PLACEMENT,
+    PRECISION,
+    REPLACEMENT,
     SELECTION,
+    TRANSMISSION,
     from_options,
     placement_policy,
     selection_policy,
@@ -50,7 +53,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_names_in_the_tables_are_the_policies_own() -> None:
-    for table in (SELECTION, PLACEMENT):
+    for table in (SELECTION, PLACEMENT, PRECISION, TRANSMISSION, REPLACEMENT):
         assert all(policy.name == name for name, policy in table.items())
 
 
