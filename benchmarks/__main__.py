@@ -21,6 +21,7 @@ NAMES = (
     "orbits",
     "horizon",
     "policies",
+    "heat_ramp",
 )
 
 
