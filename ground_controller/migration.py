@@ -135,7 +135,7 @@ class Migrations:
                 one.stage, one.since_s = "loading", now_s
             elif one.stage == "here" and not move.copy:
                 self._hold(move.layer, move.expert, move.source, drop=True)
-                one.stage, one.since_s = "leaving", now_s
+                one.stage, one.since_s, one.ordered_s = "leaving", now_s, -math.inf
             if one.stage == "loading" and now_s - one.ordered_s >= self._again_s:
                 one.ordered_s = now_s
                 held = tuple(ExpertHolding(move.layer, move.expert, p) for p in one.precisions)

@@ -66,7 +66,8 @@ class FrameWays:
 
     def ways(self, scenario_s: float, alive: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
         """Of each ordered pair whose frames go over others, the nodes on the way, both ends included."""
-        key = (bisect_right(self._edges, scenario_s), alive)
+        # What holds at the end of the schedule goes on: a run takes a few ticks to end.
+        key = (min(bisect_right(self._edges, scenario_s), max(len(self._edges) - 1, 0)), alive)
         if self._known is None or self._known[0] != key:
             self._known = key, self._find(key[0], scenario_s, alive)
         return self._known[1]

@@ -60,7 +60,7 @@ def test_a_move_without_a_copy_goes_through_all_its_stages() -> None:
     assert not found.step(42.0, 43.0, ALIVE)[0]
     assert held_by(found) == [2], "plans let go first"
     assert not found.step(43.0, 46.0, ALIVE)[0]
-    assert found.step(46.0, 75.0, ALIVE)[0] == [("a", DropShards(((0, 1),)))]
+    assert found.step(46.0, 48.5, ALIVE)[0] == [("a", DropShards(((0, 1),)))]
     found.changed("a", "drop", "[[0,1]]", True)
     assert stage(found) == "gone"
     assert found.numbers()[0].bytes == 1_000_000 and found.numbers()[0].joules == pytest.approx(8.0)

@@ -36,6 +36,8 @@ def test_frames_go_over_others_while_the_direct_link_is_down_or_slow(router: str
     assert set(down.ways(20.0, everybody)) == {(0, 1, 2), (2, 1, 0)}
     assert down.ways(60.0, everybody) == ()
     assert down.ways(20.0, (True, False, True)) == (), "the dead relay nothing"
+    ending = FrameWays(router, schedule(*STAR), SATELLITES, NODES, 1_000.0)
+    assert ending.ways(100.0, everybody) == ending.ways(101.0, everybody) == ending.ways(99.0, everybody) != ()
     slow = FrameWays(router, schedule(*STAR, (0.0, 100.0, "ac", 1e4, 0.012)), SATELLITES, NODES, 1_000.0)
     assert set(slow.ways(20.0, everybody)) == {(0, 1, 2), (2, 1, 0)}, "0.1 s on the line"
 
