@@ -22,6 +22,7 @@ NAMES = (
     "horizon",
     "policies",
     "heat_ramp",
+    "simulate",
 )
 
 

@@ -33,6 +33,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "twin": ("ground_controller.cli.twin:twin", "Look at the satellite twin and fit it to a board."),
     "campaign": ("ground_controller.cli.campaign:campaign", "Run and replay campaigns."),
     "simulate": ("ground_controller.cli.simulate:simulate_command", "Run a campaign on model nodes."),
+    "calibrate": ("ground_controller.cli.calibrate:calibrate_command", "Fit board models to a run on real nodes."),
+    "fidelity": ("ground_controller.cli.calibrate:fidelity_command", "Compare a run on boards with its simulation."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
     "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),

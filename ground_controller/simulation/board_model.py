@@ -40,7 +40,8 @@ class Work(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class BoardModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A board. `hop_us`: from a frame's handing over to its being looked at, beyond the schedule. `workers`: pieces of
-    work at the same time. `spread`: standard deviation of the logarithm of every time (0: always the same)."""
+    work at the same time. `spread`: standard deviation of the logarithm of every time (0: always the same).
+    `power_residual_w`: root mean square between measured and fitted power of a second."""
 
     profile: str
     idle_w: float
@@ -48,6 +49,7 @@ class BoardModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     works: tuple[Work, ...]
     workers: int = 1
     spread: float = 0.0
+    power_residual_w: float | None = None
 
     def work(self, kind: WorkKind, precision: str = "any", mode: str = "default") -> Work:
         """The entry that fits best: the precision's own, else the one for any; the mode's own, else the default's."""

@@ -161,7 +161,10 @@ class Simulation:
                 show(SimProgress(decision.scenario_s, self._duration_s, self.tokens, decision))
             self._client.watch()
             self._collect()
-            if decision.scenario_s >= self._duration_s or not self._begin_requests():
+            if decision.scenario_s >= self._duration_s:
+                break
+            # Generations begin at ticks: of the data plane's own time, so that they wait as long as with stride 1.
+            if loop.tick % self._stride == 1 % self._stride and not self._begin_requests():
                 break
             self.agenda.run_until(loop.tick * self._window.length_s)
             self.fleet.hand_in()

@@ -1,0 +1,55 @@
+"""Simulated campaigns: times real time with 16 and with 1,056 satellites."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ground_controller.preparation import Prepared, prepare
+from ground_controller.simulation.run import Speed, simulate
+from hil_config.schema.bench import Bench, Board
+from hil_config.schema.campaign import Campaign, Start
+from hil_config.schema.load import default_path, load_campaign
+from hil_config.schema.orbit import Shell
+
+
+def constellation(planes: int, per_plane: int, duration_s: float, step_s: float, replicas: int) -> Prepared:
+    """A Walker shell with a board a satellite; link delays and eclipses compiled, the reference model on it."""
+    count = planes * per_plane
+    shell = Shell(name="WALKER", altitude_km=550.0, inclination_deg=53.0, planes=planes, per_plane=per_plane)
+    names = tuple(f"WALKER-P{p:02d}S{s:02d}" for p in range(planes) for s in range(per_plane))
+    demo = load_campaign(default_path("campaign"))
+    orbit = demo.orbit.model_copy(
+        update={
+            "satellites": names, "shells": (shell,), "duration_s": duration_s, "step_s": step_s,
+            "max_range_km": 5_016.0, "relay": "mapped" if count <= 64 else "none",
+        }
+    )  # fmt: skip
+    campaign: Campaign = demo.model_copy(
+        update={
+            "orbit": orbit, "model": demo.model.model_copy(update={"replicas": replicas}),
+            "twin": demo.twin.model_copy(update={"start": (Start(temperature_c=45.0, charge=0.7),) * count}),
+            "control": demo.control.model_copy(update={"tick_s": 2.0}),
+        }
+    )  # fmt: skip
+    boards = tuple(Board.model_construct(**Board(name=f"n{i}", profile="local-process").__dict__) for i in range(count))
+    return prepare(Bench.model_construct(bench="walker", boards=boards), campaign)
+
+
+def _show(name: str, speed: Speed) -> None:
+    print(
+        f"{name}: {speed.scenario_s:g} s of orbit in {speed.wall_s:.2f} s: {speed.times_real_time:.0f} x the orbit's,"
+        f" {speed.host_s / speed.wall_s:.1f} x the modelled host's; {speed.tokens} tokens in detail", flush=True,
+    )  # fmt: skip
+
+
+def run() -> None:
+    """HIL_BENCH_SATELLITES=1056 adds the large one."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = constellation(4, 4, 5_700.0, 60.0, 2)
+        for stride in (1, 10, 100):
+            _show(f"16 satellites, stride {stride}", simulate(prepared, Path(folder) / f"s{stride}", stride=stride))
+        if os.environ.get("HIL_BENCH_SATELLITES") == "1056":
+            large = constellation(33, 32, 1_200.0, 60.0, 2)
+            _show("1,056 satellites, stride 100", simulate(large, Path(folder) / "large", stride=100))

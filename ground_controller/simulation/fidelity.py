@@ -1,0 +1,100 @@
+"""The same campaign on boards and in simulation, side by side: how far a simulated figure can be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ground_controller.journal import Journal
+from ground_controller.report.metrics import Metrics, measure
+from hil_config.errors import InvalidRunError
+from hil_config.wire.messages import LinkReport, Record, decode
+
+AIMS = {"TPOT p50, ms": 0.10, "energy gross, J": 0.05}
+"""Largest relative difference that is aimed at; for power it is the bar of RHONE."""
+
+
+class Pair(NamedTuple):
+    """One figure of both runs. `within` says whether an aim is met; None where none is set."""
+
+    name: str
+    real: float | None
+    simulated: float | None
+    ratio: float | None
+    within: bool | None
+
+
+def _link_bytes(folder: Path) -> Counter[str]:
+    journal = Journal.read(folder)
+    try:
+        found: Counter[str] = Counter()
+        for entry in journal.entries("links"):
+            body = decode(entry.body, Record).body
+            assert isinstance(body, LinkReport)
+            if body.peer != "ground":
+                found[f"{entry.node} to {body.peer}"] += body.bytes
+        return found
+    finally:
+        journal.close()
+
+
+def _inputs(folder: Path) -> tuple[str, str, bool]:
+    journal = Journal.read(folder)
+    try:
+        campaign = msgspec.json.encode(msgspec.json.decode(journal.meta("campaign"))).decode()
+        return campaign, journal.meta("schedule_sha256"), bool(journal.meta("simulated", ""))
+    finally:
+        journal.close()
+
+
+def compare(real: Path, simulated: Path) -> list[Pair]:
+    """Figures of a run on boards beside those of its simulation; InvalidRunError where they are not of one campaign."""
+    ours, theirs = _inputs(real), _inputs(simulated)
+    if ours[2] or not theirs[2]:
+        raise InvalidRunError(f"{real} and {simulated}: wanted a run on boards and a simulated one, in this order", "")
+    if ours[:2] != theirs[:2]:
+        raise InvalidRunError(
+            f"{simulated}: its campaign or schedule is not that of {real}", "simulate the same files: hil simulate"
+        )
+    a, b = measure(real), measure(simulated)
+    rows = [*_totals(a, b), *_nodes(a, b)]
+    there, here = _link_bytes(real), _link_bytes(simulated)
+    rows += [(f"bytes {link} a token", _each(there[link], a), _each(here[link], b)) for link in sorted(there | here)]
+    return [_pair(*row) for row in rows]
+
+
+def _totals(a: Metrics, b: Metrics) -> list[tuple[str, float | None, float | None]]:
+    return [
+        ("TPOT p50, ms", a.tpot_ms.get("p50"), b.tpot_ms.get("p50")),
+        ("TPOT p95, ms", a.tpot_ms.get("p95"), b.tpot_ms.get("p95")),
+        ("TTFT p50, ms", a.ttft_ms.get("p50"), b.ttft_ms.get("p50")),
+        ("tokens a second", a.tokens_per_s, b.tokens_per_s),
+        ("energy gross, J", a.energy_gross_j, b.energy_gross_j),
+        ("energy above idle, J", a.energy_net_j, b.energy_net_j),
+        ("energy above idle a token, J", a.net_j_per_token, b.net_j_per_token),
+        ("experts a row and layer", a.experts_per_token, b.experts_per_token),
+        ("gate mass kept", a.kept_mass, b.kept_mass),
+    ]
+
+
+def _nodes(a: Metrics, b: Metrics) -> list[tuple[str, float | None, float | None]]:
+    found: list[tuple[str, float | None, float | None]] = []
+    for one, other in zip(a.nodes, b.nodes, strict=True):
+        found.append((f"{one.node} peak, C", one.temperature_peak_c, other.temperature_peak_c))
+        found.append((f"{one.node} charge at the end", one.charge_end, other.charge_end))
+    return found
+
+
+def _each(count: int, metrics: Metrics) -> float | None:
+    return count / metrics.tokens if metrics.tokens else None
+
+
+def _pair(name: str, real: float | None, simulated: float | None) -> Pair:
+    if real is None or simulated is None or not real:
+        return Pair(name, real, simulated, None, None)
+    ratio = simulated / real
+    aim = AIMS.get(name)
+    return Pair(name, real, simulated, ratio, None if aim is None else abs(ratio - 1.0) <= aim)
