@@ -3,7 +3,7 @@
 Steps that went through a layer together share one trunk time; they are put together again by it, so that rows are
 those of the batch. Times are fitted as base + a time a row, over medians of equal rows (a median does not mind a busy
 moment). What a gateway's step took beyond its named parts counts as `gate`. Watts above idle are one figure for the
-board, by least squares of the power of each second on the share of it that was busy with fitted work.
+board: its mean power above idle over its mean share of time that the fitted work takes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Journal
-from ground_controller.simulation.board_model import BoardModel, Calibration, Work, WorkKind
+from ground_controller.simulation.board_model import BoardModel, Calibration, Work, WorkKind, default_board
 from ground_controller.telemetry.sources import by_provenance, combined, quantities
 from hil_config.errors import InvalidRunError
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.manifest import Precision
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
 
+_NS = 1_000_000_000
 LEAST = 50
 """Measurements of a kind of work that a fit needs."""
 
@@ -67,8 +68,7 @@ class _Seen:
         self.rows: dict[str, list[float]] = defaultdict(list)
         self.us: dict[str, list[float]] = defaultdict(list)
         self.hop_us: list[float] = []
-        self.busy: dict[tuple[str, int], float] = defaultdict(float)
-        self.logs: list[float] = []
+        self.done: list[tuple[str, int, WorkKind, int]] = []
 
     def add(self, kind: str, rows: float, us: float) -> None:
         self.rows[kind].append(rows)
@@ -112,12 +112,15 @@ class _Fit:
     def calibration(self) -> Calibration:
         nodes = tuple(self._profile)
         batches: dict[tuple[str, int, float], list[tuple[TokenEvidence, int, int]]] = defaultdict(list)
+        heads: set[tuple[str, float]] = set()
         for entry in self._journal.entries("token"):
             body = decode(entry.body, Record).body
             assert isinstance(body, TokenEvidence)
             seen = self._seen[self._profile[entry.node]]
-            if body.head_us:
+            if body.head_us and (entry.node, body.head_us) not in heads:
+                heads.add((entry.node, body.head_us))  # once for all that went through it together
                 seen.add("head", 1, body.head_us)
+                seen.done.append((entry.node, body.mono_ns // _NS, "head", 1))
             named = body.head_us
             for i, layer in enumerate(body.layers):
                 batches[entry.node, layer.layer, layer.trunk_us].append((body, i, entry.host_ns))
@@ -126,6 +129,8 @@ class _Fit:
                 seen.add("other", 1, max(0.0, body.total_us - named) / len(body.layers))
         for (node, _, trunk_us), members in batches.items():
             self._batch(node, trunk_us, members, nodes)
+        if sum(len(seen.us["trunk"]) for seen in self._seen.values()) < LEAST:
+            raise InvalidRunError(f"{self._folder}: hardly any tokens in it", "calibrate from a longer run")
         power = quantities(self._journal).get("power_w")
         by = str(combined(by_provenance(power).items())) if power else "no power"
         boards = tuple(self._board(load_profile(name), seen) for name, seen in sorted(self._seen.items()))
@@ -145,58 +150,70 @@ class _Fit:
         remote = sorted({int(h) for h in hosts if h >= 0 and nodes[h] != node})
         if remote:
             seen.add("frame", rows, layer.serialise_us / len(remote))
-        second = int(first.mono_ns // 1_000_000_000)
-        seen.busy[node, second] += trunk_us + layer.serialise_us + layer.combine_us
-        for host in remote:
-            count = int((hosts == host).sum())
-            seen.busy[nodes[host], second] += layer.expert_us * count / max(1, int((hosts >= 0).sum()))
+        # What the model would have been busy with, so that its energy is the measured one over the same work.
+        second = int(first.mono_ns // _NS)
+        seen.done += [(node, second, "trunk", rows), (node, second, "gate", rows)]
+        for host in sorted({int(h) for h in hosts if h >= 0}):
+            there = self._seen[self._profile[nodes[host]]]
+            there.done.append((nodes[host], second, "expert", int((hosts == host).sum())))
+            if host in remote:
+                seen.done.append((node, second, "frame", rows))
+                there.done.append((nodes[host], second, "frame", rows))
         if len(remote) == 1 and layer.expert_us > 0.0:
-            seen.add("expert", int((hosts == remote[0]).sum()), layer.expert_us)
+            self._seen[self._profile[nodes[remote[0]]]].add("expert", int((hosts == remote[0]).sum()), layer.expert_us)
             peer = nodes[remote[0]]
-            there, back = self._scheduled.get((node, peer)), self._scheduled.get((peer, node))
-            if there is not None and back is not None:
-                seen.hop_us.append((layer.link_us - there - back) / 2)
+            out, back = self._scheduled.get((node, peer)), self._scheduled.get((peer, node))
+            if out is not None and back is not None:
+                seen.hop_us.append((layer.link_us - out - back) / 2)
 
     def _board(self, profile: BoardProfile, seen: _Seen) -> BoardModel:
-        idle_w, watts, error = self._watts(profile, seen)
-        works = []
+        works: list[Work] = []
         table: tuple[tuple[WorkKind, str], ...] = (
             ("trunk", "trunk"), ("expert", "expert"), ("head", "head"), ("gate", "other"), ("frame", "frame"),
         )  # fmt: skip
         for kind, name in table:
+            if len(seen.us[name]) < LEAST:  # such a board was never asked for it: the default, without samples
+                works.append(default_board(profile).work(kind))
+                continue
             line = fit_line(seen.rows[name], seen.us[name])
             precision: Precision | Literal["any"] = self._precision if kind == "expert" else "any"
             works.append(
                 Work(
-                    kind, round(line.base_us, 2), round(line.row_us, 3), round(watts, 4), precision,
+                    kind, round(line.base_us, 2), round(line.row_us, 3), 0.0, precision,
                     residual=round(line.residual, 4), samples=line.samples,
                 )
             )  # fmt: skip
+        by_kind = {work.kind: work for work in works}
+        busy: dict[tuple[str, int], float] = defaultdict(float)
+        for node, second, did, rows in seen.done:
+            busy[node, second] += by_kind[did].us(rows) * 1e-6
+        watts, error = self._watts(profile, busy)
+        works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in works]
         hop_us = max(0.0, float(np.median(seen.hop_us))) if seen.hop_us else 0.0
         return BoardModel(
             profile.name,
-            round(idle_w, 4),
+            profile.idle_w,
             round(hop_us, 2),
             tuple(works),
             profile.cores,
             power_residual_w=round(error, 4),
         )
 
-    def _watts(self, profile: BoardProfile, seen: _Seen) -> tuple[float, float, float]:
-        """Idle power, watts above it for each second of fitted work, and what remains (root mean square, W)."""
+    def _watts(self, profile: BoardProfile, busy_s: dict[tuple[str, int], float]) -> tuple[float, float]:
+        """Watts above idle while busy with fitted work, and what remains of a second (root mean square, W)."""
         x, y = [], []
         for entry in self._journal.entries("samples"):
             body = decode(entry.body, Record).body
             assert isinstance(body, SampleBatch)
             read = [w for w in body.columns.get("power_w", ()) if w is not None]
             if self._profile[entry.node] == profile.name and read and body.mono_ns:
-                middle = body.mono_ns[len(body.mono_ns) // 2] // 1_000_000_000
-                x.append(seen.busy.get((entry.node, int(middle)), 0.0) * 1e-6)
+                middle = body.mono_ns[len(body.mono_ns) // 2] // _NS
+                x.append(busy_s.get((entry.node, int(middle)), 0.0))
                 y.append(float(np.mean(read)))
         if len(y) < LEAST:
             raise InvalidRunError(f"{self._folder}: {len(y)} seconds of power, wanted {LEAST}", "use a longer run")
         busy, power = np.array(x), np.array(y)
-        # A share of the work is not in the evidence (relaying, telemetry): the mean is met, the slope is through idle.
+        # Part of what a board does is in no evidence (telemetry, the clock): it is spread over the work that is.
         watts = max(0.0, float(power.mean() - profile.idle_w) / max(1e-6, float(busy.mean())))
         fitted = profile.idle_w + watts * busy
-        return profile.idle_w, watts, float(np.sqrt(np.mean((power - fitted) ** 2)))
+        return watts, float(np.sqrt(np.mean((power - fitted) ** 2)))

@@ -55,7 +55,7 @@ class Bench(Strict):
     bench: Name = Field(description="Name of the bench; part of every MQTT topic.")
     broker: Broker = Field(default=Broker(), description="The MQTT broker.")
     boards: tuple[Board, ...] = Field(
-        description="The boards, in the order of satellites.", min_length=1, max_length=64
+        description="The boards, in the order of satellites.", min_length=1, max_length=2_048
     )
 
     identity: str | None = Field(

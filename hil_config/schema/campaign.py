@@ -87,7 +87,7 @@ class Twin(Strict):
         " and what is above it counts for the host seconds it was drawn.",
     )
     start: tuple[Start, ...] = Field(
-        description="One entry per board, in the bench's order.", min_length=1, max_length=64
+        description="One entry per board, in the bench's order.", min_length=1, max_length=2_048
     )
     limits: Limits = Field(default=Limits(), description="Limits on temperature and charge.")
     platform: PlatformChoice = Field(default=PlatformChoice(), description="The satellite bus.")

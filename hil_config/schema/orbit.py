@@ -61,7 +61,7 @@ class Orbit(Strict):
     )
     satellites: tuple[Text, ...] = Field(
         description="One satellite per board, in the bench's order, as the element file writes them.",
-        min_length=2, max_length=64,
+        min_length=2, max_length=2_048,
     )  # fmt: skip
     epoch_utc: Text = Field(description="Scenario second 0, like 2024-10-21T08:20:00Z.")
     duration_s: float = Field(default=600.0, description="Orbit seconds to replay.", gt=0, le=2_592_000)

@@ -1,0 +1,76 @@
+"""Calibration from a real run on local nodes, and its simulation beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ground_controller.campaign import run_campaign
+from ground_controller.preparation import prepare
+from ground_controller.simulation.board_model import DEFAULT, read_calibration, write_calibration
+from ground_controller.simulation.fidelity import compare
+from ground_controller.simulation.fit import calibrate_run, fit_line
+from ground_controller.simulation.run import simulate
+from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
+from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.schema.profiles import load_profile
+
+
+def test_line_through_medians() -> None:
+    rows = [float(n) for n in (1, 2, 8) for _ in range(40)]
+    us = [100.0 + 5.0 * n for n in rows]
+    us[::10] = [9_000.0] * len(us[::10])  # busy moments do not count
+    line = fit_line(rows, us)
+    assert line.base_us == pytest.approx(100.0)
+    assert line.row_us == pytest.approx(5.0)
+    assert line.residual == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(InvalidRunError, match="at least"):
+        fit_line([1.0], [1.0])
+
+
+def test_file_round_trip_and_refusals(tmp_path: Path) -> None:
+    path = tmp_path / "boards.json"
+    write_calibration(path, DEFAULT)
+    assert read_calibration(path) == DEFAULT
+    for text, found in (
+        ("{", "not a calibration"),
+        (json.dumps({"source": "", "boards": [], "version": 9}), "version 9"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataFileError, match=found):
+            read_calibration(path)
+    with pytest.raises(DataFileError, match="cannot be read"):
+        read_calibration(tmp_path / "none.json")
+
+
+def test_a_slower_profile_takes_longer() -> None:
+    here, pi = (DEFAULT.board(load_profile(name)) for name in ("local-process", "raspberry-pi-4b"))
+    assert pi.work("expert").us(1) == pytest.approx(4.0 * here.work("expert").us(1))
+
+
+def test_calibrate_and_compare(tmp_path: Path) -> None:
+    """Thirteen seconds on real local nodes. Whether the aims are met depends on the machine, so it is no test."""
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 130.0})})
+    prepared = prepare(load_bench(default_path("bench")), intent)
+    try:
+        run_campaign(prepared, tmp_path / "real", lambda _progress: None)
+    except EnvironmentFault as error:
+        pytest.skip(f"no broker here: {error.message}")
+    found = calibrate_run(tmp_path / "real")
+    (board,) = found.boards
+    assert board.profile == "local-process"
+    assert {work.kind for work in board.works} == {"trunk", "expert", "head", "gate", "frame"}
+    assert all(work.watts > 0.0 for work in board.works)
+    assert "modelled(" in found.source  # the power it was fitted to was no measurement
+    simulate(prepared, tmp_path / "simulated", found)
+    pairs = {pair.name: pair for pair in compare(tmp_path / "real", tmp_path / "simulated")}
+    assert pairs["TPOT p50, ms"].within is not None
+    assert pairs["energy gross, J"].within is not None
+    assert pairs["bytes alpha to bravo a token"].ratio is not None
+    with pytest.raises(InvalidRunError, match="was simulated"):
+        calibrate_run(tmp_path / "simulated")
+    with pytest.raises(InvalidRunError, match="in this order"):
+        compare(tmp_path / "simulated", tmp_path / "real")
