@@ -33,8 +33,8 @@ def constellation(planes: int, per_plane: int, duration_s: float, step_s: float,
             "control": demo.control.model_copy(update={"tick_s": 2.0}),
         }
     )  # fmt: skip
-    boards = tuple(Board.model_construct(**Board(name=f"n{i}", profile="local-process").__dict__) for i in range(count))
-    return prepare(Bench.model_construct(bench="walker", boards=boards), campaign)
+    boards = tuple(Board(name=f"n{i}", profile="local-process") for i in range(count))
+    return prepare(Bench(bench="walker", boards=boards), campaign)
 
 
 def _show(name: str, speed: Speed) -> None:

@@ -87,15 +87,16 @@ def cache_folder() -> Path:
 
 def mean_delay_s(schedule: LinkSchedule, satellites: tuple[str, ...]) -> NDArray[np.float64]:
     """[S, S] mean one-way delay over the schedule; an outage counts as the largest delay seen anywhere."""
-    n = len(satellites)
-    delay = np.zeros((n, n))
+    index = {name: i for i, name in enumerate(satellites)}
     step_s = schedule.header.step_s
     seen = schedule.sample(np.arange(0.0, schedule.duration_s + step_s / 2, step_s))
-    worst = float(seen.delay_s.max())
+    worst = float(seen.delay_s.max(initial=0.0))
+    delay = np.full((len(satellites), len(satellites)), worst)  # a pair that the schedule does not name is never up
+    np.fill_diagonal(delay, 0.0)
+    mean = np.where(seen.up, seen.delay_s, worst).mean(axis=0)
     for column, (a, b) in enumerate(schedule.header.pairs):
-        if a in satellites and b in satellites:
-            series = np.where(seen.up[:, column], seen.delay_s[:, column], worst)
-            delay[satellites.index(a), satellites.index(b)] = float(series.mean())
+        if a in index and b in index:
+            delay[index[a], index[b]] = mean[column]
     return delay
 
 

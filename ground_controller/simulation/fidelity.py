@@ -6,11 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from ground_controller.journal import Journal
 from ground_controller.report.metrics import Metrics, measure
 from hil_config.errors import InvalidRunError
+from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import LinkReport, Record, decode
 
 AIMS = {"TPOT p50, ms": 0.10, "energy gross, J": 0.05}
@@ -44,7 +43,7 @@ def _link_bytes(folder: Path) -> Counter[str]:
 def _inputs(folder: Path) -> tuple[str, str, bool]:
     journal = Journal.read(folder)
     try:
-        campaign = msgspec.json.encode(msgspec.json.decode(journal.meta("campaign"))).decode()
+        campaign = Campaign.model_validate_json(journal.meta("campaign")).model_dump_json()
         return campaign, journal.meta("schedule_sha256"), bool(journal.meta("simulated", ""))
     finally:
         journal.close()

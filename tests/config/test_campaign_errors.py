@@ -53,7 +53,7 @@ def test_defaults(tmp_path: Path) -> None:
          "seed: found -1, wanted a whole number from 0 to 4294967295"),
         ("campaign: pass", "campaign: pass\nmodel: {precision: int3}", "2:20",
          "model.precision: found 'int3', wanted one of fp32, fp16, int8, int4"),
-        ("[A, B]", "[A]", "3:15", "orbit.satellites: found a list of 1, wanted a list of 2 to 64 entries"),
+        ("[A, B]", "[A]", "3:15", "orbit.satellites: found a list of 1, wanted a list of 2 to 2048 entries"),
         ("[A, B]", "[A, A]", "3:19", "orbit.satellites[1]: found 'A', which is satellites[0] already"),
         ("[A, B]", "[A, 25544]", "3:19", "orbit.satellites[1]: found 25544, wanted a text that is not empty"),
         ("2024-10-21T08:20:00Z", "yesterday", "4:14",
