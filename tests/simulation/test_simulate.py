@@ -115,10 +115,11 @@ def test_outage_is_routed_around(tmp_path: Path) -> None:
     assert served["otherwise"] > 0
 
 
-def test_killed_gateway(prepared: Prepared, tmp_path: Path) -> None:
+def test_killed_gateway(tmp_path: Path) -> None:
     """Its requests begin again elsewhere; nothing hangs."""
-    gateway = prepared.placement.gateways[0].nodes[0]
-    result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", kills=(Kill(gateway, 42.0),)))
+    long = prepare(load_bench(default_path("bench")), _campaign(max_new_tokens=48))  # five seconds each: some are on it
+    gateway = long.placement.gateways[0].nodes[0]
+    result = Result(tmp_path / "run", simulate(long, tmp_path / "run", kills=(Kill(gateway, 42.0),)))
     metrics = result.metrics
     assert metrics.lost_nodes == (gateway,)
     assert f"gateway {gateway} is gone" in metrics.restarts
