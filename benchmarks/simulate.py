@@ -23,7 +23,7 @@ def constellation(planes: int, per_plane: int, duration_s: float, step_s: float,
     orbit = demo.orbit.model_copy(
         update={
             "satellites": names, "shells": (shell,), "duration_s": duration_s, "step_s": step_s,
-            "max_range_km": 5_016.0, "relay": "mapped" if count <= 64 else "constellation", "isl": "grid",
+            "max_range_km": 5_016.0, "relay": "constellation", "isl": "grid",
         }
     )  # fmt: skip
     campaign: Campaign = demo.model_copy(
