@@ -23,7 +23,8 @@ def constellation(planes: int, per_plane: int, duration_s: float, step_s: float,
     orbit = demo.orbit.model_copy(
         update={
             "satellites": names, "shells": (shell,), "duration_s": duration_s, "step_s": step_s,
-            "max_range_km": 5_016.0, "relay": "constellation", "isl": "grid",
+            "max_range_km": 5_016.0, "relay": "mapped" if count <= 64 else "constellation",
+            "isl": "in_range" if count <= 64 else "grid",
         }
     )  # fmt: skip
     campaign: Campaign = demo.model_copy(
@@ -51,5 +52,5 @@ def run() -> None:
         for stride in (1, 10, 100):
             _show(f"16 satellites, stride {stride}", simulate(prepared, Path(folder) / f"s{stride}", stride=stride))
         if os.environ.get("HIL_BENCH_SATELLITES") == "1056":
-            large = constellation(33, 32, 1_200.0, 60.0, 2)
-            _show("1,056 satellites, stride 100", simulate(large, Path(folder) / "large", stride=100))
+            large = constellation(33, 32, 600.0, 60.0, 2)
+            _show("1,056 satellites, stride 10", simulate(large, Path(folder) / "large", stride=10))
