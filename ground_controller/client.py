@@ -37,6 +37,8 @@ from hil_config.wire.frames import (
 
 NAME = "ground"
 Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
+PAUSE_S = (0.05, 2.0)
+"""The first and the longest pause between attempts of a request that finds no way."""
 
 
 @dataclass
@@ -52,9 +54,15 @@ class Request:
     progress_s: float = 0.0
     last_token_s: float = 0.0
     next_try_s: float = 0.0
+    pause_s: float = 0.0
     trouble: str = ""
     re_prefilled: bool = False
     score: bool = False
+
+    def wait(self, trouble: str, now_s: float) -> None:
+        """Try again after a pause that doubles while the trouble lasts."""
+        self.pause_s = min(PAUSE_S[1], 2.0 * self.pause_s or PAUSE_S[0])
+        self.trouble, self.next_try_s = trouble, now_s + self.pause_s
 
 
 class Client:
@@ -155,7 +163,7 @@ class Client:
         route = self._routes(avoid)
         now_s = time.monotonic()
         if route is None:
-            entry.trouble, entry.next_try_s = reason or "no route", now_s + 0.25
+            entry.wait(reason or "no route", now_s)
             return
         entry.attempt += 1
         entry.route, entry.trouble = route, ""
@@ -175,7 +183,7 @@ class Client:
             entry.score,
         )
         if not self._send(route[0], step):
-            entry.trouble, entry.next_try_s = f"gateway {route[0]} cannot be reached", now_s + 0.25
+            entry.wait(f"gateway {route[0]} cannot be reached", now_s)
 
     def _send(self, node: str, frame: Frame) -> bool:
         try:
@@ -265,7 +273,7 @@ class Client:
             elif isinstance(frame, Refusal):
                 entry = self._requests.get(frame.request)
                 if entry is not None and frame.attempt == entry.attempt:
-                    entry.trouble, entry.next_try_s = frame.reason, time.monotonic() + 0.05
+                    entry.wait(frame.reason, time.monotonic())
 
     def _scores(self, frame: Scores) -> None:
         entry = self._requests.get(frame.request)
@@ -297,6 +305,7 @@ class Client:
             )
         )  # fmt: skip
         entry.progress_s = entry.last_token_s = now_s
+        entry.pause_s = 0.0
         if frame.token == self._end_of_text:
             self._end(entry, "end of text")
         elif len(entry.tokens) >= entry.want:

@@ -9,11 +9,11 @@ import time
 import uuid
 from functools import partial
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty, Full, Queue
 
 import msgspec
 
-from hil_config.errors import EXIT_UNEXPECTED, HilError, SafetyRefusal, UsageError
+from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, SafetyRefusal, UsageError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.frames import Frame, Hello
@@ -188,8 +188,14 @@ class Agent:
         elif isinstance(message, m.Command):
             if isinstance(message.body, Ping):
                 self._answer(message, received_ns=time.monotonic_ns())
-            elif not self._orders.full():
-                self._orders.put_nowait(message)
+            else:
+                try:
+                    self._orders.put_nowait(message)
+                except Full:
+                    self._answer(
+                        message, f"{self._config.node}: {self._orders.maxsize} orders are waiting already",
+                        "wait for replies before giving more orders", LinkError.exit_code,
+                    )  # fmt: skip
 
     def _obey(self, command: m.Command) -> None:
         if command.epoch < self._epoch:
