@@ -20,23 +20,21 @@ from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.local import Broker, LocalAgents
 from ground_controller.fleet.mqtt import MqttFleet, NotOnline
 from ground_controller.fleet.orders import prepare_orders
+from ground_controller.fleet.outlet import Outlet
 from ground_controller.fleet.places import StandingBroker, check_places, open_broker
 from ground_controller.fleet.signing import ephemeral_trust
+from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
 from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
-from ground_controller.steering import Steering
+from ground_controller.steering import Request, Steering, leave_request
 from ground_controller.workload import Workload
 from hil_config.clock import PacedClock
 from hil_config.errors import InvalidRunError
 from hil_config.units import HostSeconds
-from hil_config.wire import messages as m
-from hil_config.wire import topics
-from hil_config.wire.link_fault import LinkFault
-from hil_config.wire.orders import DropShards, Finish, InjectFault, LoadShards, SetDuty, Shutdown
-from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.orders import Finish, Shutdown
 from hil_config.wire.schedule_file import schedule_hash
 
 ONLINE_S = 30.0
@@ -58,31 +56,6 @@ class Progress(NamedTuple):
     duration_s: float
     tokens: int
     decision: Decision
-
-
-class _Outlet:
-    """Decisions to the fleet."""
-
-    def __init__(self, fleet: MqttFleet, nodes: tuple[str, ...]) -> None:
-        self._fleet = fleet
-        self._nodes = nodes
-
-    def plan(self, plan: SelectionPlan) -> None:
-        for node in self._nodes:
-            self._fleet.publish_plan(node, plan)
-
-    def duty(self, node: str, order: SetDuty) -> None:
-        self._fleet.tell(node, order)
-
-    def shards(self, node: str, order: LoadShards | DropShards) -> None:
-        self._fleet.tell(node, order)
-
-    def fault(self, fault: LinkFault) -> None:
-        for node in self._nodes:
-            self._fleet.tell(node, InjectFault(fault))
-
-    def watermark(self, mark: m.Watermark) -> None:
-        self._fleet.publish(mark.node, topics.WATERMARK, mark)
 
 
 class Run:
@@ -155,7 +128,18 @@ class Run:
         sealed = None if identity is None else {**offers, CLIENT: client.offer}
         orders = prepare_orders(self._p, self._name, addresses, f"{host}:{port}", plan, sealed)
         fleet.order(self._nodes, orders, PREPARE_S)
+        self._stay_idle("before", lambda: time.sleep(0.1))
         return fleet, client, self._anchor(fleet)
+
+    def _stay_idle(self, side: Side, turn: Callable[[], object]) -> None:
+        def watched() -> None:
+            turn()
+            if self._broker is not None and self._broker.failure is not None:
+                raise self._broker.failure
+
+        window = stay_idle(side, self._p.campaign.control.idle_s, watched)
+        if window is not None:
+            self._inbox.put(window)
 
     def _write_pids(self) -> None:
         if self._broker is not None:
@@ -214,7 +198,7 @@ class Run:
         rate = self._p.campaign.orbit.rate
         self._journal.set_meta("anchor_host_ns", str(anchor_ns))
         clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
-        outlet, campaign = _Outlet(fleet, self._nodes), self._p.campaign
+        outlet, campaign = Outlet(fleet, self._nodes), self._p.campaign
         keeper = self._keeper = ClockKeeper(
             fleet, self._epoch, clock, offsets, self._clock_checked, campaign.control.clock_check_s
         )
@@ -291,6 +275,9 @@ class Run:
 
     def finish(self, fleet: MqttFleet, loop: Loop) -> None:
         """Let every living node hand in its last record, then send it home."""
+        if self._p.campaign.control.idle_s > 0.0:
+            leave_request(self._folder, Request("pause"))  # the orbit is over; the boards stay for a while
+            self._stay_idle("after", loop.run_tick)
         alive = tuple(n.name for n in self._core.view.nodes if n.alive and n.name not in self._agents.ended())
         replies = fleet.ask(alive, {node: Finish() for node in alive}, FINISH_S)
         wanted = {(reply.node, reply.boot_id): reply.last_seq for reply in replies.values()}

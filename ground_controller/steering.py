@@ -146,6 +146,15 @@ def answer_path(request: Path) -> Path:
     return request.with_name(request.name.replace(".request.json", ".answer.json"))
 
 
+def leave_request(folder: Path, request: Request) -> Path:
+    """Put a request where the run in `folder` finds it between two ticks."""
+    path = folder / FOLDER / f"{time.time_ns()}.request.json"
+    part = path.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(request))
+    part.replace(path)
+    return path
+
+
 def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
     """A person's end: leave a request and wait for the answer.
 
@@ -155,10 +164,7 @@ def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
     where = folder / FOLDER
     if not where.is_dir():
         raise UsageError(f"{folder}: no run is under way there", "name the folder of a running campaign: runs/NAME")
-    path = where / f"{time.time_ns()}.request.json"
-    part = path.with_suffix(".part")
-    part.write_bytes(msgspec.json.encode(request))
-    part.replace(path)
+    path = leave_request(folder, request)
     deadline, answered = time.monotonic() + timeout_s, answer_path(path)
     while not answered.exists():
         if time.monotonic() > deadline:

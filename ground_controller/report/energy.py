@@ -1,8 +1,8 @@
 """Energy of each node from its power samples: trapezoids on the node's own monotonic clock.
 
 A gap of more than three sample periods makes the node's figure void: it is never bridged in silence. Net is
-gross minus the idle power of the board's profile over the same time; a measured idle baseline replaces that
-where a campaign takes one.
+gross minus idle power over the same time: measured in the run's own idle windows where the campaign takes them
+(`control.idle_s`), else that of the board's profile. `note` says which.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from ground_controller.idle import idle_windows, measured_idle
 from ground_controller.journal import Journal
 from ground_controller.telemetry.sources import quantities
 from ground_controller.telemetry.tables import ScenarioTime
-from hil_config.energy import integrate
-from hil_config.schema.profiles import load_profile
+from hil_config.energy import Idle, above_idle, integrate
+from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
 
 
@@ -37,24 +39,48 @@ def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
     when = ScenarioTime(journal)
     bench = msgspec.json.decode(journal.meta("bench"))
     campaign = msgspec.json.decode(journal.meta("campaign"))
-    idle = {board["name"]: load_profile(board["profile"]).idle_w for board in bench["boards"]}
+    profiles = {board["name"]: board["profile"] for board in bench["boards"]}
+    windows = idle_windows(journal)
+    offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in journal.entries("samples"):
         body = decode(entry.body, Record).body
         assert isinstance(body, SampleBatch)
         for mono_ns, watts in zip(body.mono_ns, body.columns.get("power_w", ()), strict=False):
-            if watts is not None and 0.0 <= when.of(entry.node, mono_ns) <= campaign["orbit"]["duration_s"]:
+            if watts is not None:
                 series.setdefault(entry.node, []).append((mono_ns, watts))
-    return {node: _integrate(values, power[node].hz, idle[node]) for node, values in series.items() if node in power}
+    found = {}
+    for node, values in series.items():
+        if node not in power:
+            continue
+        offset_ns, ordered = offsets[node][0], sorted(values)
+        clock_ns, drawn = np.array([t for t, _ in ordered], np.int64), np.array([w for _, w in ordered])
+        idle = measured_idle(windows, offset_ns, clock_ns, drawn, power[node].hz)
+        until_ns = min((w.begin_ns + offset_ns for w in windows if w.side == "after"), default=int(clock_ns[-1]))
+        scenario_s = np.array([when.of(node, t) for t, _ in ordered])
+        keep = (scenario_s >= 0.0) & (scenario_s <= campaign["orbit"]["duration_s"]) & (clock_ns <= until_ns)
+        if keep.any():
+            found[node] = _integrate(clock_ns[keep], drawn[keep], power[node].hz, idle, load_profile(profiles[node]))
+    return found
 
 
-def _integrate(values: list[tuple[int, float]], hz: float, idle_w: float) -> NodeEnergy:
+def _integrate(
+    mono_ns: NDArray[np.int64], watts: NDArray[np.float64], hz: float, idle: Idle | None, profile: BoardProfile
+) -> NodeEnergy:
     """From the first sample to the last; the rules are those of `hil_config.energy`."""
-    ordered = sorted(values)
-    mono_ns = np.array([t for t, _ in ordered], np.int64)
-    found = integrate(mono_ns, np.array([w for _, w in ordered]), ordered[0][0], ordered[-1][0], hz)
-    if found.joules is None:
-        return NodeEnergy(None, None, len(values), found.reason)
-    net_j = found.joules - idle_w * found.seconds
-    note = f"{len(values)} samples over {found.seconds:.1f} s, sampling uncertainty {found.uncertainty_j:.2g} J"
-    return NodeEnergy(round(found.joules, 4), round(net_j, 4), len(values), note)
+    gross = integrate(mono_ns, watts, int(mono_ns[0]), int(mono_ns[-1]), hz)
+    if gross.joules is None:
+        return NodeEnergy(None, None, len(watts), gross.reason)
+    note = f"{len(watts)} samples over {gross.seconds:.1f} s, sampling uncertainty {gross.uncertainty_j:.2g} J; net: "
+    if idle is None:
+        net_j: float | None = gross.joules - profile.idle_w * gross.seconds
+        note += f"above the {profile.idle_w:g} W of profile {profile.name}, not measured in this run"
+    else:
+        net = above_idle(gross, idle)
+        net_j = net.joules
+        note += (
+            net.reason
+            if net_j is None or idle.watts is None
+            else f"above {idle.watts:.3f} +- {idle.uncertainty_w:.2g} W, from the run's idle windows"
+        )
+    return NodeEnergy(round(gross.joules, 4), None if net_j is None else round(net_j, 4), len(watts), note)

@@ -146,6 +146,13 @@ class Control(Strict):
         default=60.0, description="From one check of every node's clock to the next.", ge=1, le=86_400
     )
     token_timeout_s: float = Field(default=6.0, description="The client begins again after this.", gt=0, le=600)
+    idle_s: float = Field(
+        default=0.0,
+        description="Before the first request and after the last the boards are left idle for so long, and their idle"
+        " power is measured. At least 30 for a baseline; 0: none, and net energy uses the profile's idle power.",
+        ge=0,
+        le=3_600,
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Control:
