@@ -32,6 +32,32 @@ def check_problem(policy: str, problem: PlacementProblem) -> None:
         )
 
 
+def ring_order(problem: PlacementProblem) -> list[int]:
+    """Nodes by their place in the orbit, then by name."""
+    place = problem.ring or (0.0,) * len(problem.nodes)
+    return sorted(range(len(problem.nodes)), key=lambda node: (place[node], problem.nodes[node]))
+
+
+def ring_subnets(problem: PlacementProblem) -> list[list[int]]:
+    """One piece of the ring for each slice; where there are more slices than nodes, pieces are used again."""
+    ring, pieces = ring_order(problem), min(problem.trunk_slices, len(problem.nodes))
+    cut = [ring[i * len(ring) // pieces : (i + 1) * len(ring) // pieces] for i in range(pieces)]
+    return [cut[i % pieces] for i in range(problem.trunk_slices)]
+
+
+def free_slots(problem: PlacementProblem, gateways: Sequence[GatewaySlice]) -> list[int]:
+    """Experts that each node may hold once the gateways are chosen."""
+    first = {piece.nodes[0] for piece in gateways} if problem.dedicated_gateways else set()
+    free = [0 if name in first else room for name, room in zip(problem.nodes, problem.slots, strict=True)]
+    wanted = problem.model.layers * problem.model.experts
+    if sum(free) < wanted:
+        raise ConfigError(
+            f"{wanted} experts do not fit the {sum(free)} slots that dedicated gateways leave",
+            "add nodes, or let gateways hold experts",
+        )
+    return free
+
+
 def central_nodes(problem: PlacementProblem) -> list[int]:
     """Nodes by falling centrality: rising sum of expected delay to and from all others."""
     delay = problem.expected_delay_s

@@ -13,22 +13,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from ground_controller.policies.placing import Copies, central_nodes, check_problem, layer_orders, replicate
+from ground_controller.policies.placing import (
+    Copies,
+    central_nodes,
+    check_problem,
+    free_slots,
+    layer_orders,
+    replicate,
+    ring_subnets,
+)
 from ground_controller.policies.view import Placement, PlacementProblem
 from hil_config.wire.plan import GatewaySlice
-
-
-def ring_order(problem: PlacementProblem) -> list[int]:
-    """Nodes by their place in the orbit, then by name."""
-    place = problem.ring or (0.0,) * len(problem.nodes)
-    return sorted(range(len(problem.nodes)), key=lambda node: (place[node], problem.nodes[node]))
-
-
-def _subnets(problem: PlacementProblem) -> list[list[int]]:
-    """One piece of the ring for each slice; where there are more slices than nodes, pieces are used again."""
-    ring, pieces = ring_order(problem), min(problem.trunk_slices, len(problem.nodes))
-    cut = [ring[i * len(ring) // pieces : (i + 1) * len(ring) // pieces] for i in range(pieces)]
-    return [cut[i % pieces] for i in range(problem.trunk_slices)]
 
 
 def _standby(problem: PlacementProblem, primary: int, rest: Sequence[int]) -> tuple[str, ...]:
@@ -40,18 +35,23 @@ def _place(problem: PlacementProblem, subnets: list[list[int]] | None, central: 
     check_problem(name, problem)
     rng = np.random.default_rng(problem.seed)
     by_name = sorted(range(len(problem.nodes)), key=lambda node: problem.nodes[node])
-    layers, free = problem.model.layers, list(problem.slots)
+    layers, everybody = problem.model.layers, central_nodes(problem) if central else by_name
     gateways: list[GatewaySlice] = []
+    taken: set[int] = set()
+    for piece in range(problem.trunk_slices):
+        near = _near(subnets, piece, everybody)
+        drawn = near if central else [near[i] for i in rng.permutation(len(near))]
+        first = next((node for node in drawn if node not in taken), drawn[0])
+        if problem.dedicated_gateways:
+            taken.add(first)
+        others = [node for node in [*drawn, *(by_name[i] for i in rng.permutation(len(by_name)))] if node != first]
+        start, end = _layers_of(problem, piece)
+        gateways.append(GatewaySlice(start, end - 1, _standby(problem, first, others)))
+    free = free_slots(problem, gateways)
     copies: Copies = []
     for piece in range(problem.trunk_slices):
-        first, end = piece * layers // problem.trunk_slices, (piece + 1) * layers // problem.trunk_slices
-        near = sorted(subnets[piece], key=by_name.index) if subnets else by_name
-        drawn = [near[i] for i in rng.permutation(len(near))]
-        if central:
-            drawn = [node for node in central_nodes(problem) if node in near]
-        others = [node for node in [*drawn, *(by_name[i] for i in rng.permutation(len(by_name)))] if node != drawn[0]]
-        gateways.append(GatewaySlice(first, end - 1, _standby(problem, drawn[0], others)))
-        for _ in range(first, end):
+        near = _near(subnets, piece, by_name)
+        for _ in range(*_layers_of(problem, piece)):
             copies.append([[_draw(rng, near, by_name, free)] for _ in range(problem.model.experts)])
     orders = layer_orders(problem, gateways)
     ranks = [[int(e) for e in rng.permutation(problem.model.experts)] for _ in range(layers)]
@@ -62,6 +62,19 @@ def _place(problem: PlacementProblem, subnets: list[list[int]] | None, central: 
     short = f"; {missing} of the wanted copies found no room" if missing else ""
     reason = f"experts at random {where} (seed {problem.seed}), gateways {gates}{short}"
     return Placement(tuple(gateways), holders, reason)
+
+
+def _near(subnets: list[list[int]] | None, piece: int, order: list[int]) -> list[int]:
+    """Nodes of a piece's subnet in the given order; all where there are no subnets."""
+    if subnets is None:
+        return order
+    members = set(subnets[piece])
+    return [node for node in order if node in members]
+
+
+def _layers_of(problem: PlacementProblem, piece: int) -> tuple[int, int]:
+    layers, pieces = problem.model.layers, problem.trunk_slices
+    return piece * layers // pieces, (piece + 1) * layers // pieces
 
 
 def _draw(rng: np.random.Generator, near: Sequence[int], everybody: Sequence[int], free: list[int]) -> int:
@@ -90,7 +103,7 @@ class RandomInRing:
     name: ClassVar[str] = "random_in_ring"
 
     def place(self, problem: PlacementProblem) -> Placement:
-        return _place(problem, _subnets(problem), False, self.name)
+        return _place(problem, ring_subnets(problem), False, self.name)
 
 
 @dataclass(frozen=True)
@@ -100,4 +113,4 @@ class RandomInRingCentral:
     name: ClassVar[str] = "random_in_ring_central"
 
     def place(self, problem: PlacementProblem) -> Placement:
-        return _place(problem, _subnets(problem), True, self.name)
+        return _place(problem, ring_subnets(problem), True, self.name)

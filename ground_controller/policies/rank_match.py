@@ -8,6 +8,10 @@ meet slots in rising c, by the rearrangement inequality.
 The paper gives each satellite one expert. Boards hold several, so each layer first gives every node its
 number of slots, round robin from the nearest within the node's memory; ranks are then matched with those
 slots.
+
+The paper also cuts the constellation into ring subnets, one a slice, each with its most central satellite as the
+gateway: `in_ring`. Without it gateways are the most central of all nodes and every node may hold every expert, which
+suits a bench of a few boards.
 """
 
 from __future__ import annotations
@@ -16,7 +20,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ground_controller.policies.placing import Copies, central_nodes, check_problem, cut_slices, layer_orders, replicate
+from ground_controller.policies.placing import (
+    Copies,
+    central_nodes,
+    check_problem,
+    cut_slices,
+    free_slots,
+    layer_orders,
+    replicate,
+    ring_subnets,
+)
 from ground_controller.policies.view import Placement, PlacementProblem
 from hil_config.wire.plan import GatewaySlice
 
@@ -26,19 +39,50 @@ class RankMatch:
     """Nodes of equal cost are taken in the order of their names, so node order does not matter."""
 
     name: ClassVar[str] = "rank_match"
+    in_ring: bool = False
 
     def place(self, problem: PlacementProblem) -> Placement:
         """Gateways, one primary for every expert, then `replicas` further copies where memory allows."""
         check_problem(self.name, problem)
         central = central_nodes(problem)
-        gateways = cut_slices(problem, central)
+        subnets = [set(piece) for piece in ring_subnets(problem)] if self.in_ring else None
+        gateways = _ring_gateways(problem, subnets, central) if subnets else cut_slices(problem, central)
         orders = layer_orders(problem, gateways)
         ranks = [_ranking(problem.model.activation[layer]) for layer in range(problem.model.layers)]
-        free = list(problem.slots)
-        copies: Copies = [_primaries(problem, layer, orders[layer], ranks[layer], free) for layer in range(len(ranks))]
+        free = free_slots(problem, gateways)
+        copies: Copies = []
+        for piece, cut in enumerate(gateways):
+            for layer in range(cut.first, cut.last + 1):
+                # Layers that still share the nodes: all of them, or those of the subnet's slice.
+                left = (cut.last + 1 if subnets else problem.model.layers) - layer
+                if subnets:
+                    orders[layer] = _inside_first(orders[layer], subnets[piece])
+                copies.append(_primaries(orders[layer], ranks[layer], free, left, subnets[piece] if subnets else None))
         missing = replicate(problem, orders, ranks, free, copies)
         holders = tuple(tuple(tuple(held) for held in layer) for layer in copies)
         return Placement(gateways, holders, _reason(problem, gateways, orders, missing))
+
+
+def _inside_first(order: Sequence[int], near: set[int]) -> list[int]:
+    return [*(node for node in order if node in near), *(node for node in order if node not in near)]
+
+
+def _ring_gateways(
+    problem: PlacementProblem, subnets: Sequence[set[int]], central: Sequence[int]
+) -> tuple[GatewaySlice, ...]:
+    """For each subnet its most central node; with dedicated gateways, one that serves no other slice first."""
+    answer: list[GatewaySlice] = []
+    taken: set[int] = set()
+    for piece, near in enumerate(subnets):
+        layers, pieces = problem.model.layers, problem.trunk_slices
+        inside = [node for node in central if node in near]
+        first = next((node for node in inside if node not in taken), inside[0])
+        if problem.dedicated_gateways:
+            taken.add(first)
+        standby = next((node for node in [*inside, *central] if node != first), first)
+        names = tuple(problem.nodes[node] for node in dict.fromkeys((first, standby)))
+        answer.append(GatewaySlice(piece * layers // pieces, (piece + 1) * layers // pieces - 1, names))
+    return tuple(answer)
 
 
 def _ranking(activation: Sequence[float]) -> list[int]:
@@ -47,21 +91,23 @@ def _ranking(activation: Sequence[float]) -> list[int]:
 
 
 def _primaries(
-    problem: PlacementProblem, layer: int, order: Sequence[int], ranking: Sequence[int], free: list[int]
+    order: Sequence[int], ranking: Sequence[int], free: list[int], left: int, near: set[int] | None
 ) -> list[list[int]]:
     """One holder for each expert of a layer; takes slots from `free`.
 
-    A node offers each layer its even part of what it has left, so that small nodes serve every layer.
+    A node offers each of the `left` layers its even part of what it has left, so that small nodes serve every layer.
+    Nodes outside `near` are asked only for what the others cannot hold.
     """
-    left = problem.model.layers - layer
     offered = {node: -(-free[node] // left) for node in order}
     quota = dict.fromkeys(order, 0)
     given = 0
-    while given < len(ranking):
-        for node in order:
-            if given < len(ranking) and quota[node] < offered[node]:
-                quota[node] += 1
-                given += 1
+    for group in ([n for n in order if near is None or n in near], order):
+        while given < len(ranking) and any(quota[node] < offered[node] for node in group):
+            for node in group:
+                if given < len(ranking) and quota[node] < offered[node]:
+                    quota[node] += 1
+                    given += 1
+        offered = {node: free[node] for node in order} if near is not None else offered
     slots = [node for node in order for _ in range(quota[node])]
     held: list[list[int]] = [[] for _ in ranking]
     for expert, node in zip(ranking, slots, strict=True):

@@ -133,7 +133,8 @@ class PlacementProblem:
 
     `expected_delay_s[i, j]`: mean one-way delay over the schedule between nodes i and j, outages counted at
     the largest delay seen; `slots[i]`: how many experts node i may hold. `ring[i]`: place of node i in its orbit, any
-    rising measure (argument of latitude, number in the plane); empty: not known.
+    rising measure (argument of latitude, number in the plane); empty: not known. `dedicated_gateways`: a node that is
+    the first gateway of a slice serves no other slice first and holds no expert (arXiv 2605.00515: one role each).
     """
 
     nodes: tuple[str, ...]
@@ -144,6 +145,7 @@ class PlacementProblem:
     model: ModelCard
     seed: int
     ring: tuple[float, ...] = ()
+    dedicated_gateways: bool = False
 
 
 S = TypeVar("S")

@@ -144,3 +144,40 @@ def test_problems_without_an_answer(change: dict[str, object], part: str) -> Non
     problem = one_layer(LINE, np.full(4, 0.5), (1,) * 4)
     with pytest.raises(ConfigError, match=part):
         RankMatch().place(replace(problem, **change))  # type: ignore[arg-type]
+
+
+def rings(problem: PlacementProblem) -> PlacementProblem:
+    """Four layers in two slices over two planes of three satellites; ring: the place in the plane."""
+    names = tuple(f"p{plane}s{slot}" for plane in range(3) for slot in range(2))
+    plane, slot = np.divmod(np.arange(6), 2)
+    delay = 2e-3 * np.abs(np.subtract.outer(plane, plane)) + 5e-3 * np.abs(np.subtract.outer(slot, slot))
+    return replace(
+        deep(problem, 2), nodes=names, expected_delay_s=delay.astype(np.float64), slots=(1,) * 6, trunk_slices=2,
+        ring=tuple(float(s) for s in slot), dedicated_gateways=True,
+    )  # fmt: skip
+
+
+def test_ring_subnets_with_one_role_each_are_the_papers() -> None:
+    problem = rings(one_layer(LINE, np.array([0.3, 0.7]), (4,) * 4))
+    placement = RankMatch(in_ring=True).place(problem)
+    assert [piece.nodes[0] for piece in placement.gateways] == ["p1s0", "p1s1"]  # the middle plane of each
+    for layer, held in enumerate(placement.holders):
+        assert {problem.nodes[copies[0]][-2:] for copies in held} == {f"s{layer}"}
+    used = [copies[0] for layer in placement.holders for copies in layer]
+    assert sorted(used) == [0, 1, 4, 5]  # nobody twice, no gateway
+
+
+def test_dedicated_gateways_need_room_beside_them() -> None:
+    problem = rings(one_layer(LINE, np.array([0.2, 0.3, 0.5]), (4,) * 4))
+    with pytest.raises(ConfigError, match="6 experts do not fit the 4 slots that dedicated gateways leave"):
+        RankMatch(in_ring=True).place(problem)
+
+
+def test_a_full_subnet_asks_its_neighbours_only_for_what_it_lacks() -> None:
+    problem = replace(rings(one_layer(LINE, np.array([0.2, 0.3, 0.5]), (4,) * 4)), slots=(1, 9, 1, 9, 1, 9),
+                      dedicated_gateways=False)  # fmt: skip
+    placement = RankMatch(in_ring=True).place(problem)
+    assert {problem.nodes[copies[0]][-2:] for copies in placement.holders[0]} == {"s0"}
+    tight = replace(problem, slots=(1, 9, 1, 9, 0, 9))
+    outside = [copies[0] for copies in RankMatch(in_ring=True).place(tight).holders[0] if copies[0] % 2]
+    assert len(outside) == 1
