@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "calibrate": ("ground_controller.cli.calibrate:calibrate_command", "Fit board models to a run on real nodes."),
     "fidelity": ("ground_controller.cli.calibrate:fidelity_command", "Compare a run on boards with its simulation."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),
+    "study": ("ground_controller.cli.study:study", "Answer a question by many modelled runs."),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
     "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),
 }
