@@ -1,0 +1,80 @@
+"""Every token of a real run explains itself: its picks are those recorded, each pick left out has a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from ground_controller.client_events import TokenArrived
+from ground_controller.explain import explain_token, token_number
+from ground_controller.journal import Journal
+from hil_config.errors import UsageError
+from hil_config.wire.messages import Record, TokenEvidence, decode
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.campaign.conftest import Starter
+
+
+@pytest.fixture(scope="module")
+def folder(module_starter: Starter) -> Path:
+    """A run whose prices bite: one satellite is nearly at its soft limit."""
+    finished = module_starter.start(
+        orbit__duration_s=100,
+        twin__start=[{"temperature_c": t, "charge": 0.6} for t in (46, 58.9, 46, 58.5)],
+    ).wait()
+    assert finished.code == 0, finished.errors
+    return finished.folder
+
+
+def test_tokens_explain_themselves(folder: Path) -> None:
+    journal = Journal.read(folder)
+    arrived = [msgspec.json.decode(e.body, type=TokenArrived) for e in journal.entries("client_token")]
+    recorded: dict[tuple[int, int, int, int], list[int]] = {}
+    for entry in journal.entries("token"):
+        body = decode(entry.body, Record).body
+        assert isinstance(body, TokenEvidence)
+        for one in body.layers:
+            picks = np.frombuffer(one.picks, "<i2").reshape(body.rows, -1)[-1]
+            key = (body.request, body.attempt, body.start + body.rows, one.layer)
+            recorded[key] = [int(e) for e in picks if e >= 0]
+    journal.close()
+    passed_over = 0
+    for number in range(1, len(arrived) + 1, 7):
+        why, came = explain_token(folder, number), arrived[number - 1]
+        assert (why.request, why.position, why.token) == (came.request, came.position, came.token)
+        assert [layer.layer for layer in why.layers] == [0, 1, 2, 3]
+        assert why.plans[0].policy == "lyapunov"
+        assert why.plans[0].reason
+        for layer in why.layers:
+            used = [pick.expert for pick in layer.picks]
+            assert used == recorded[came.request, came.attempt, came.position, layer.layer]
+            assert set(layer.top_k) <= set(used) | {over.expert for over in layer.passed_over}
+            assert all(pick.host in dict(pick.replicas) for pick in layer.picks)
+            assert all(over.why for over in layer.passed_over)
+            passed_over += len(layer.passed_over)
+    assert passed_over > 0
+
+
+def test_by_place_and_by_number(folder: Path, command: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    why = explain_token(folder, 20)
+    assert token_number(folder, why.request, why.position) == 20
+    done = command("explain", str(folder), "--request", str(why.request), "--position", str(why.position), "--json")
+    assert json.loads(done.stdout) == json.loads(msgspec.json.encode(why))
+    table = command("explain", str(folder), "--token", "20").stdout
+    assert f"token 20: {why.token}" in table
+    assert "layer 3 at" in table
+
+
+def test_no_such_token(folder: Path) -> None:
+    with pytest.raises(UsageError, match="found token 100000, wanted 1 to"):
+        explain_token(folder, 100_000)
+    with pytest.raises(UsageError, match="request 1 has no token at position 0"):
+        token_number(folder, 1, 0)
