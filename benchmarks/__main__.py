@@ -20,6 +20,7 @@ NAMES = (
     "routing",
     "orbits",
     "horizon",
+    "loop",
     "policies",
     "heat_ramp",
     "simulate",

@@ -43,9 +43,10 @@ class Scene:
     call_j: float = 0.03
     seed: int = 0
 
-    def lit(self, t: float) -> NDArray[np.float64]:
-        """Sunlight [N] at t."""
-        return np.array([float((t / ORBIT_S + phase) % 1.0 > DARK) for phase in self.phase])
+    def lit(self, t: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sunlight [N] at t, or [M, N] at M times."""
+        turns = np.expand_dims(np.asarray(t) / ORBIT_S, -1) + np.array(self.phase)
+        return np.asarray(turns % 1.0 > DARK, np.float64)
 
 
 @dataclass

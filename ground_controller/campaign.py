@@ -216,12 +216,10 @@ class Run:
     def _decided(self, decision: Decision) -> None:
         client = self._client
         assert client is not None
-        for numbers in decision.nodes:
-            if not numbers.alive and numbers.node not in self._gone:
-                self._gone.add(numbers.node)
-                client.node_lost(numbers.node)
-            elif numbers.alive:
-                self._gone.discard(numbers.node)
+        gone = {node for node, alive in zip(self._nodes, decision.column("alive").tolist(), strict=True) if not alive}
+        for node in sorted(gone - self._gone):
+            client.node_lost(node)
+        self._gone = gone
         self._show(Progress(decision.scenario_s, self._p.campaign.orbit.duration_s, self._tokens, decision))
 
     def go(self, loop: Loop, client: Client) -> None:

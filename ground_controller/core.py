@@ -5,53 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
+from ground_controller.decision import Decision, NodeBlocks, NodeNumbers, encode_decision
 from ground_controller.further import FurtherCore
 from ground_controller.journal import Entry
-from ground_controller.migration import MoveNumbers
 from ground_controller.policies.view import SelectionPolicy, View
 from ground_controller.world import Setting, World
-from hil_config.wire.orders import DropShards, LoadShards, SetDuty
 from hil_config.wire.plan import SelectionPlan
 
-
-class NodeNumbers(msgspec.Struct, frozen=True):
-    """One node's state at a tick, as the policy saw it. Temperature, charge, harvest, wear: the twin's; `transmit_j`
-    so far, in host time: modelled."""
-
-    node: str
-    alive: bool
-    in_service: bool
-    power_w: float
-    temperature_c: float
-    charge: float
-    voltage_v: float
-    sunlit: float
-    harvest_w: float
-    calls_per_s: float
-    solar_j: float
-    load_j: float
-    unused_j: float
-    deficit_j: float
-    wear: float
-    over_limit_s: float
-    transmit_j: float = 0.0
-
-
-class Decision(msgspec.Struct, frozen=True):
-    """What was decided at a tick, and the numbers it was decided from. `further`: states of the further policies;
-    `orders` of shards to give to nodes now; `moves`: every move of an expert so far."""
-
-    tick: int
-    scenario_s: float
-    nodes: tuple[NodeNumbers, ...]
-    duties: tuple[SetDuty | None, ...]
-    policy_state: Any
-    plan: SelectionPlan
-    further: dict[str, Any] = {}
-    orders: tuple[tuple[str, LoadShards | DropShards], ...] = ()
-    moves: tuple[MoveNumbers, ...] = ()
+__all__ = ["Core", "Decision", "NodeNumbers", "encode_decision"]
 
 
 @dataclass
@@ -101,21 +62,12 @@ class Core:
             tick, scenario_s, self._numbers(), tuple(duties), self._state, plan, more.states, more.orders, more.moves
         )
 
-    def _numbers(self) -> tuple[NodeNumbers, ...]:
-        twin, world = self.world.twin, self.world
-        return tuple(
-            NodeNumbers(
-                node=n.name, alive=n.alive, in_service=n.in_service, power_w=n.power_w,
-                temperature_c=n.temperature_c, charge=n.charge, sunlit=n.sunlit, harvest_w=n.harvest_w,
-                voltage_v=float(twin.voltage_v[i]),
-                calls_per_s=n.calls_per_s, solar_j=float(twin.solar_j[i]), load_j=float(twin.load_j[i]),
-                unused_j=float(twin.unused_j[i]), deficit_j=float(twin.deficit_j[i]), wear=float(twin.wear[i]),
-                over_limit_s=float(world.over_limit_s[i]), transmit_j=float(world.transmit.joules[i]),
-            )
-            for i, n in enumerate(self.view.nodes)
+    def _numbers(self) -> NodeBlocks:
+        twin, nodes = self.world.twin, self.view.columns
+        return NodeBlocks.of(
+            alive=nodes.alive, in_service=nodes.in_service, power_w=nodes.power_w,
+            temperature_c=nodes.temperature_c, charge=nodes.charge, voltage_v=twin.voltage_v, sunlit=nodes.sunlit,
+            harvest_w=nodes.harvest_w, calls_per_s=nodes.calls_per_s, solar_j=twin.solar_j, load_j=twin.load_j,
+            unused_j=twin.unused_j, deficit_j=twin.deficit_j, wear=twin.wear, over_limit_s=self.world.over_limit_s,
+            transmit_j=self.world.transmit.joules,
         )  # fmt: skip
-
-
-def encode_decision(decision: Decision) -> bytes:
-    """Canonical JSON: equal decisions give equal bytes."""
-    return msgspec.json.encode(decision)

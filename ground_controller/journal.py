@@ -15,7 +15,9 @@ from typing import NamedTuple
 from hil_config.errors import EnvironmentFault, InvalidRunError, RemoteProtocolError
 from hil_config.wire.messages import Gap, Record, decode
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: a decision holds its nodes by column (`decision.NodeBlocks`)."""
+READABLE = ("1", "2")
 NAME = "journal.sqlite"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -91,9 +93,9 @@ class Journal:
             version = journal.meta("schema_version")
         except sqlite3.Error as error:
             raise InvalidRunError(f"{path}: {error}", "the file is damaged or not a journal") from error
-        if version != str(SCHEMA_VERSION):
+        if version not in READABLE:
             raise InvalidRunError(
-                f"{path}: journal version {version}, this release reads {SCHEMA_VERSION}",
+                f"{path}: journal version {version}, this release reads {', '.join(READABLE)}",
                 "read it with the release that made it",
             )
         return journal

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,34 +46,39 @@ def look_ahead(
     state: TwinState,
     power_w: Float,
     rate: float,
-    light: Callable[[float], Float],
+    light: Callable[[Float], Float],
     periods: tuple[float, ...] | None = None,
 ) -> Outlook:
     """One orbit from now, or the `periods` given (s).
 
     Args:
         power_w: [S] of the boards in the twin's accounting. rate: orbit seconds in a host second.
-        light: illumination [S] so many seconds from now.
+        light: illumination [M, S] at M times, given as seconds from now [M].
     """
     p = twin.platform
     periods = periods_s(orbit_s(p)) if periods is None else periods
-    lit, start = [], 0.0
-    for length in periods:
-        samples = math.ceil(length / SAMPLE_S)
-        lit.append(np.mean([light(start + length * (i + 0.5) / samples) for i in range(samples)], axis=0))
-        start += length
-    base, warming = _thermal(twin, state.nodes_c, np.array(lit), periods)
-    harvest = solar_power_w(
-        np.array(lit), twin.sun_distance_au, p.array_area_m2, p.array_efficiency, p.array_cos_incidence
-    )
+    first, after_s = _samples(periods)
+    lit = np.add.reduceat(light(after_s), first, axis=0) / np.diff([*first, len(after_s)])[:, None]
+    base, warming = _thermal(twin, state.nodes_c, lit, periods)
+    harvest = solar_power_w(lit, twin.sun_distance_au, p.array_area_m2, p.array_efficiency, p.array_cos_incidence)
     return Outlook(
-        periods, _rows(harvest), tuple(power_w.tolist()), rate, _rows(base), _rows(warming), p.base_load_w,
-        p.battery.capacity_j, p.charge_efficiency, p.discharge_efficiency,
+        np.array(periods), harvest, power_w, rate, base, warming, p.base_load_w, p.battery.capacity_j,
+        p.charge_efficiency, p.discharge_efficiency,
     )  # fmt: skip
 
 
-def _rows(table: Float) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, table.tolist()))
+@lru_cache(maxsize=4)
+def _samples(periods: tuple[float, ...]) -> tuple[tuple[int, ...], Float]:
+    """Of each period the place of its first sample, and all samples in seconds from now."""
+    first: list[int] = []
+    after: list[float] = []
+    start = 0.0
+    for length in periods:
+        samples = math.ceil(length / SAMPLE_S)
+        first.append(len(after))
+        after += [start + length * (i + 0.5) / samples for i in range(samples)]
+        start += length
+    return tuple(first), np.array(after)
 
 
 def _thermal(twin: Twin, nodes_c: Float, lit: Float, periods: tuple[float, ...]) -> tuple[Float, Float]:

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ground_controller.core import Core, Decision, encode_decision
+from ground_controller.core import Core
+from ground_controller.decision import Decision, same_decision
 from ground_controller.journal import Entry, Journal
 from ground_controller.loop import TickBegan
 from ground_controller.preparation import Prepared, prepare, profiles_hash
@@ -94,7 +95,7 @@ def replay_run(folder: Path) -> Replayed:
 
 def _compare(decision: Decision, entry: Entry, result: Replayed) -> None:
     result.ticks += 1
-    if encode_decision(decision) != entry.body:
+    if not same_decision(decision, entry.body):
         result.decision_mismatches += 1
         result.note(f"tick {entry.tick}: the journal's decision is another than the one derived now")
 

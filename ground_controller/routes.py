@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-from ground_controller.policies.eligibility import usable
 from ground_controller.policies.view import View
 
 
@@ -14,8 +13,8 @@ def choose_route(view: View, avoid: frozenset[str] = frozenset()) -> tuple[str, 
     Only usable nodes, only links that are up; `avoid` are nodes the client has just seen fail, taken only if
     nothing else is left. None when no ring stands.
     """
-    index = {node.name: i for i, node in enumerate(view.nodes)}
-    candidates = [[n for n in piece.nodes if usable(view.nodes[index[n]])] for piece in view.gateways]
+    index, usable = view.columns.position, view.columns.usable
+    candidates = [[n for n in piece.nodes if usable[index[n]]] for piece in view.gateways]
     best: tuple[int, float, tuple[str, ...]] | None = None
     for route in product(*candidates):
         hops = zip(route, route[1:] + route[:1], strict=True)

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Entry
+from ground_controller.now_table import DelayTable, LightTable
 from ground_controller.outlook import look_ahead, orbit_s
 from ground_controller.physics.thermal import heating_k
 from ground_controller.policies.further import NOTHING_FURTHER, Further
-from ground_controller.policies.view import Limits, NodeView, Outlook, View
+from ground_controller.policies.nodes import NodeColumns
+from ground_controller.policies.view import Limits, Outlook, View
 from ground_controller.steering import Steered
 from ground_controller.transmit import TransmitLoad
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
@@ -22,6 +24,8 @@ from hil_config.wire.manifest import ModelCard
 from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule
+
+Float = NDArray[np.float64]
 
 CALL_MEMORY = 0.8
 """Weight of the past in the running mean of calls per second, per tick."""
@@ -58,16 +62,35 @@ class Setting:
         return self.rate if self.accounting == "duty" else 1.0
 
 
-@dataclass
-class _Node:
-    alive: bool = True
-    in_service: bool = True
-    suspended: bool = False
-    boot_id: str = ""
-    power_w: float = 0.0
-    measured: bool = True
-    calls: int = 0
-    calls_per_s: float = 0.0
+class _Watts(msgspec.Struct, frozen=True):
+    """What the world takes from a sample batch, which was checked whole on arrival; nothing else is decoded."""
+
+    power_w: tuple[float | None, ...] | msgspec.UnsetType = msgspec.UNSET
+    power_cpu_power_model_w: tuple[float | None, ...] = ()
+
+
+class _Samples(msgspec.Struct, frozen=True):
+    columns: _Watts
+
+
+class _SampleRecord(msgspec.Struct, frozen=True):
+    body: _Samples
+
+
+class _LayerHosts(msgspec.Struct, frozen=True, array_like=True):
+    layer: msgspec.Raw
+    scores: msgspec.Raw
+    picks: msgspec.Raw
+    hosts: bytes
+
+
+class _Step(msgspec.Struct, frozen=True):
+    rows: int
+    layers: tuple[_LayerHosts, ...]
+
+
+class _StepRecord(msgspec.Struct, frozen=True):
+    body: _Step
 
 
 @dataclass
@@ -77,20 +100,29 @@ class World:
     setting: Setting
     twin: TwinState = field(init=False)
     scenario_s: float = 0.0
-    over_limit_s: NDArray[np.float64] = field(init=False)
+    over_limit_s: Float = field(init=False)
     experts_per_row: float = field(init=False)
-    nodes: list[_Node] = field(init=False)
     transmit: TransmitLoad = field(init=False)
 
     def __post_init__(self) -> None:
-        s = self.setting
+        s, n = self.setting, len(self.setting.nodes)
         self.twin = s.twin_start
-        self.nodes = [_Node(power_w=idle) for idle in s.idle_power_w]
-        self.over_limit_s = np.zeros(len(s.nodes))
-        self.transmit = TransmitLoad(len(s.nodes), s.twin.platform.transmit_j_per_bit)
+        self.over_limit_s = np.zeros(n)
+        self.transmit = TransmitLoad(n, s.twin.platform.transmit_j_per_bit)
         self.experts_per_row = float(s.model.routing.top_k)
+        self._alive, self._in_service = np.ones(n, np.bool_), np.ones(n, np.bool_)
+        self._suspended, self._measured = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        self._boot_id = [""] * n
+        self._idle_w = _constant(np.array(s.idle_power_w, float))
+        self._power_w = self._idle_w.copy()
+        self._calls, self._calls_per_s = np.zeros(n), np.zeros(n)
         self._picks = self._rows = 0
         self._index = {name: i for i, name in enumerate(s.nodes)}
+        self._call_j = _constant(np.array(s.energy_per_call_j, float) * s.work_factor)
+        self._call_k = _constant(heating_k(s.twin.platform.thermal, self._call_j))
+        self._delays = DelayTable(s.predicted, s.satellites)
+        self._light = LightTable(s.schedule, s.satellites)
+        self._light_ahead = LightTable(s.predicted, s.satellites)
 
     def apply(self, entry: Entry) -> None:
         """Take one recorded entry into account; kinds that tell nothing about a node pass by."""
@@ -101,107 +133,111 @@ class World:
         index = self._index.get(entry.node)
         if index is None:
             return
-        node = self.nodes[index]
         if entry.kind == "status":
-            status = m.decode(entry.body, m.Status)
-            if status.boot_id != node.boot_id and node.boot_id and status.state == "offline":
+            status, boot_id = m.decode(entry.body, m.Status), self._boot_id[index]
+            if status.boot_id != boot_id and boot_id and status.state == "offline":
                 return  # the will of an earlier boot
-            node.alive, node.boot_id = status.state != "offline", status.boot_id
+            self._alive[index], self._boot_id[index] = status.state != "offline", status.boot_id
         elif entry.kind == "links":  # bytes to the ground's own peer cross no link of the orbit
             report = m.decode(entry.body, m.Record).body
             if isinstance(report, m.LinkReport) and report.peer in self._index:
                 self.transmit.take(index, 8.0 * report.bytes)
-        elif entry.kind in {"samples", "token", "work"} and entry.boot_id == (node.boot_id or entry.boot_id):
+        elif entry.boot_id == (self._boot_id[index] or entry.boot_id):
             # What an earlier process of the node hands in late is recorded, but says nothing about now.
-            self._take_evidence(node, m.decode(entry.body, m.Record).body)
+            if entry.kind == "samples":
+                self._take_samples(index, m.decode(entry.body, _SampleRecord).body.columns)
+            elif entry.kind == "token":
+                self._take_step(m.decode(entry.body, _StepRecord).body)
+            elif entry.kind == "work":
+                self._take_work(m.decode(entry.body, m.Record).body)
 
-    def _take_evidence(self, node: _Node, body: object) -> None:
-        if isinstance(body, m.SampleBatch):
-            if "power_w" in body.columns:
-                node.measured = any(value is not None for value in body.columns["power_w"])
-            # Without a plausible reading the twin goes on with the node's model, which the record calls by its name.
-            column = "power_w" if node.measured else "power_cpu_power_model_w"
-            watts = [value for value in body.columns.get(column, ()) if value is not None]
-            if watts:
-                node.power_w = float(np.mean(watts))
-        elif isinstance(body, m.WorkSummary):
-            self._rows += body.rows
-            for host, count in body.expert_rows:
-                self._picks += count
-                if 0 <= host < len(self.nodes):
-                    self.nodes[host].calls += count
-        elif isinstance(body, m.TokenEvidence):
-            for layer in body.layers:
-                hosts = np.frombuffer(layer.hosts, "<i2")
-                self._rows += body.rows
-                self._picks += int((hosts >= 0).sum())
-                for host, count in zip(*np.unique(hosts[hosts >= 0], return_counts=True), strict=True):
-                    if host < len(self.nodes):
-                        self.nodes[host].calls += int(count)
+    def _take_samples(self, index: int, columns: _Watts) -> None:
+        measured = columns.power_w
+        if not isinstance(measured, msgspec.UnsetType):
+            self._measured[index] = any(value is not None for value in measured)
+        # Without a plausible reading the twin goes on with the node's model, which the record calls by its name.
+        found = measured if self._measured[index] else columns.power_cpu_power_model_w
+        watts = () if isinstance(found, msgspec.UnsetType) else [value for value in found if value is not None]
+        if watts:
+            self._power_w[index] = np.add.reduce(np.array(watts)) / len(watts)
+
+    def _take_step(self, step: _Step) -> None:
+        hosts = np.frombuffer(b"".join([layer.hosts for layer in step.layers]), "<i2")
+        hosts = hosts[hosts >= 0]
+        self._rows += step.rows * len(step.layers)
+        self._picks += hosts.size
+        count = len(self._calls)
+        self._calls += np.bincount(hosts[hosts < count], minlength=count)
+
+    def _take_work(self, work: object) -> None:
+        assert isinstance(work, m.WorkSummary)
+        self._rows += work.rows
+        for host, count in work.expert_rows:
+            self._picks += count
+            if 0 <= host < len(self._calls):
+                self._calls[host] += count
+
+    def _drawn_w(self) -> Float:
+        """What an orbit second is charged with, [N]."""
+        s = self.setting
+        return work_power_w(s.accounting, np.where(self._alive, self._power_w, 0.0), self._idle_w, s.rate)
 
     def step(self, scenario_s: float) -> list[SetDuty | None]:
         """Advance the twin to `scenario_s`; returns the orders that its limits call for, per node (or None)."""
         s = self.setting
         duration = scenario_s - self.scenario_s
         if duration > 0.0:
-            middle = self.scenario_s + duration / 2
-            light = np.array([s.schedule.illumination(name, middle) for name in s.satellites])
-            drawn = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
+            light = self._light.at(self.scenario_s + duration / 2)
             sending = self.transmit.release_w(duration / s.rate)
-            power = work_power_w(s.accounting, drawn, np.array(s.idle_power_w), s.rate)
-            self.twin = s.twin.step(self.twin, power, light, duration, sending * s.work_factor / s.rate)
+            self.twin = s.twin.step(self.twin, self._drawn_w(), light, duration, sending * s.work_factor / s.rate)
             over = self.twin.temperature_c > s.limits.temperature_soft_c
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
-            for node in self.nodes:
-                fresh = node.calls / (duration / s.rate)
-                node.calls_per_s = CALL_MEMORY * node.calls_per_s + (1 - CALL_MEMORY) * fresh
-                node.calls = 0
+            fresh = self._calls / (duration / s.rate)
+            self._calls_per_s = CALL_MEMORY * self._calls_per_s + (1 - CALL_MEMORY) * fresh
+            self._calls = np.zeros(len(s.nodes))
             if self._rows:
-                fresh = self._picks / self._rows
-                self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * fresh
+                used = self._picks / self._rows
+                self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * used
                 self._picks = self._rows = 0
         self.scenario_s = scenario_s
-        charge = self.twin.charge
-        return [self._limit(i, float(self.twin.temperature_c[i]), float(charge[i])) for i in range(len(self.nodes))]
+        return self._limit(self.twin.temperature_c, self.twin.charge)
 
-    def _limit(self, index: int, temperature_c: float, charge: float) -> SetDuty | None:
+    def _limit(self, temperature_c: Float, charge: Float) -> list[SetDuty | None]:
         """Soft: the plans give it no new work. Hard: the node itself refuses. Hysteresis brings it back."""
-        limits, node = self.setting.limits, self.nodes[index]
-        if temperature_c > limits.temperature_soft_c or charge < limits.charge_soft:
-            node.in_service = False
+        limits = self.setting.limits
+        self._in_service &= ~((temperature_c > limits.temperature_soft_c) | (charge < limits.charge_soft))
         back_c = limits.temperature_soft_c - limits.temperature_hysteresis_c
-        if temperature_c < back_c and charge > limits.charge_soft + limits.charge_hysteresis:
-            node.in_service = True
-        if node.in_service and node.suspended:
-            node.suspended = False
-            return SetDuty(True, f"twin: {temperature_c:.1f} C and charge {charge:.1%} are within limits again")
+        self._in_service |= (temperature_c < back_c) & (charge > limits.charge_soft + limits.charge_hysteresis)
+        resumed = self._suspended & self._in_service
         hot = temperature_c > limits.temperature_hard_c
-        if not node.suspended and (hot or charge < limits.charge_hard):
-            node.suspended = True
-            if hot:
-                return SetDuty(False, f"twin: {temperature_c:.1f} C is over {limits.temperature_hard_c:g} C")
-            return SetDuty(False, f"twin: charge {charge:.1%} is under {limits.charge_hard:.1%}")
-        return None
+        stopped = ~self._suspended & (hot | (charge < limits.charge_hard))
+        self._suspended = self._suspended & ~resumed | stopped
+        duties: list[SetDuty | None] = [None] * len(charge)
+        for i in np.flatnonzero(resumed | stopped).tolist():
+            duties[i] = self._duty(float(temperature_c[i]), float(charge[i]), bool(resumed[i]), bool(hot[i]))
+        return duties
+
+    def _duty(self, temperature_c: float, charge: float, resumed: bool, hot: bool) -> SetDuty:
+        limits = self.setting.limits
+        if resumed:
+            return SetDuty(True, f"twin: {temperature_c:.1f} C and charge {charge:.1%} are within limits again")
+        if hot:
+            return SetDuty(False, f"twin: {temperature_c:.1f} C is over {limits.temperature_hard_c:g} C")
+        return SetDuty(False, f"twin: charge {charge:.1%} is under {limits.charge_hard:.1%}")
 
     def view(self, step_s: float, ahead: bool = False) -> View:
         """What a policy sees now; with an outlook if it looks `ahead`."""
-        s = self.setting
-        charge = self.twin.charge
-        nodes = tuple(
-            NodeView(
-                name=name, satellite=s.satellites[i], alive=node.alive, in_service=node.in_service,
-                temperature_c=float(self.twin.temperature_c[i]), charge=float(charge[i]),
-                sunlit=s.schedule.illumination(s.satellites[i], self.scenario_s), power_w=node.power_w,
-                idle_power_w=s.idle_power_w[i], energy_per_call_j=s.energy_per_call_j[i] * s.work_factor,
-                heating_per_call_k=float(heating_k(s.twin.platform.thermal, s.energy_per_call_j[i] * s.work_factor)),
-                calls_per_s=node.calls_per_s, harvest_w=float(self.twin.harvest_w[i]),
-            )
-            for i, (name, node) in enumerate(zip(s.nodes, self.nodes, strict=True))
+        s, twin = self.setting, self.twin
+        nodes = NodeColumns(
+            names=s.nodes, satellites=s.satellites, alive=self._alive.copy(), in_service=self._in_service.copy(),
+            temperature_c=twin.temperature_c.copy(), charge=twin.charge.copy(), sunlit=self._light.at(self.scenario_s),
+            power_w=self._power_w.copy(), idle_power_w=self._idle_w, energy_per_call_j=self._call_j,
+            heating_per_call_k=self._call_k, calls_per_s=self._calls_per_s.copy(), harvest_w=twin.harvest_w.copy(),
         )  # fmt: skip
         return View(
-            scenario_s=self.scenario_s, step_s=step_s, nodes=nodes, delay_s=self._delays(), holders=s.holders,
-            gateways=s.gateways, model=s.model, limits=s.limits, experts_per_row=self.experts_per_row,
-            substitute=s.importance.substitute if s.importance else (),
+            scenario_s=self.scenario_s, step_s=step_s, nodes=nodes, delay_s=self._delays.at(self.scenario_s),
+            holders=s.holders, gateways=s.gateways, model=s.model, limits=s.limits,
+            experts_per_row=self.experts_per_row, substitute=s.importance.substitute if s.importance else (),
             substitute_error=s.importance.substitute_error if s.importance else (),
             outlook=self._outlook() if ahead else None,
         )  # fmt: skip
@@ -210,22 +246,15 @@ class World:
         """One orbit ahead. Beyond its end the schedule is taken to go on as one orbit before."""
         s, orbit = self.setting, orbit_s(self.setting.twin.platform)
 
-        def light(after_s: float) -> NDArray[np.float64]:
+        def light(after_s: Float) -> Float:
             at = self.scenario_s + after_s
             beyond = at - s.predicted.duration_s
-            at = max(at - orbit * np.ceil(beyond / orbit), 0.0) if beyond > 0.0 else at
-            return np.array([s.predicted.illumination(name, at) for name in s.satellites])
+            again = np.maximum(at - orbit * np.ceil(beyond / orbit), 0.0)
+            return self._light_ahead.many(np.where(beyond > 0.0, again, at))
 
-        drawn = np.array([node.power_w if node.alive else 0.0 for node in self.nodes])
-        power = work_power_w(s.accounting, drawn, np.array(s.idle_power_w), s.rate)
-        return look_ahead(s.twin, self.twin, power, s.rate, light)
+        return look_ahead(s.twin, self.twin, self._drawn_w(), s.rate, light)
 
-    def _delays(self) -> NDArray[np.float64]:
-        s = self.setting
-        delay = np.zeros((len(s.nodes), len(s.nodes)))
-        for i, a in enumerate(s.satellites):
-            for j, b in enumerate(s.satellites):
-                if i != j:
-                    link = s.predicted.link(a, b, self.scenario_s)
-                    delay[i, j] = link.delay_s if link.up else np.inf
-        return delay
+
+def _constant(values: Float) -> Float:
+    values.flags.writeable = False
+    return values

@@ -60,9 +60,9 @@ def _new_folder(out: Path | None, name: str, policy: str) -> Path:
 
 
 def _note(progress: runner.Progress) -> str:
-    nodes = progress.decision.nodes
-    hottest = max(nodes, key=lambda n: n.temperature_c)
-    return f"{progress.tokens} tokens, {hottest.node} {hottest.temperature_c:.1f} C"
+    warm = progress.decision.column("temperature_c")
+    hottest = int(warm.argmax())
+    return f"{progress.tokens} tokens, {progress.decision.plan.nodes[hottest]} {warm[hottest]:.1f} C"
 
 
 @campaign.command("run")

@@ -40,15 +40,16 @@ class BatteryLife:
 
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Rows to the replicas that wear least, experts priced at that wear."""
-        energy = relative([node.energy_per_call_j for node in view.nodes])
+        nodes = view.columns
+        energy = relative(nodes.energy_per_call_j.tolist())
         half = wear_slope(0.5)
-        cost = [e * wear_slope(1.0 - n.charge) / half for e, n in zip(energy, view.nodes, strict=True)]
+        cost = [e * wear_slope(1.0 - charge) / half for e, charge in zip(energy, nodes.charge.tolist(), strict=True)]
         least = min(cost, default=0.0)
         hosts = eligible_hosts(view)
         layers = plan_layers(
             hosts, lambda node: math.exp(-(cost[node] - least) / self.softness), lambda node: self.weight * cost[node]
         )
-        lowest = min(view.nodes, key=lambda node: (node.charge, node.name))
-        reason = f"prices by wear of the batteries, {lowest.name} is lowest at {lowest.charge:.0%}"
+        lowest = nodes.lowest
+        reason = f"prices by wear of the batteries, {nodes.names[lowest]} is lowest at {nodes.charge[lowest]:.0%}"
         reason = with_trouble(reason, shortfall(view, hosts))
         return state, Selection(1.0, 1.0, 1, view.model.routing.top_k, 0.0, layers, reason)

@@ -39,7 +39,7 @@ class Des:
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Factors 1/e, a coverage a layer, rows to the replicas that spend least."""
         hosts = eligible_hosts(view)
-        energy = relative([node.energy_per_call_j for node in view.nodes])
+        energy = relative(view.columns.energy_per_call_j.tolist())
         layers = tuple(
             msgspec.structs.replace(
                 layer,

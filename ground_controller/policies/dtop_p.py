@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from ground_controller.policies.eligibility import eligible_hosts, shortfall
 from ground_controller.policies.options import within
 from ground_controller.policies.sharing import even, plan_layers, with_trouble
@@ -68,6 +70,7 @@ class DTopP:
         if self.target_experts > 0.0:
             found = view.experts_per_row
             return found, self.target_experts, f"{found:.2f} experts a row, wanted {self.target_experts:g}"
-        alive = [max(node.power_w - node.idle_power_w, 0.0) for node in view.nodes if node.alive]
-        found = sum(sorted(alive)) / len(alive) if alive else 0.0
+        nodes = view.columns
+        active = np.maximum(nodes.power_w - nodes.idle_power_w, 0.0)[nodes.alive]
+        found = sum(sorted(active.tolist())) / len(active) if len(active) else 0.0
         return found, self.target_w, f"{found:.2f} W above idle a node, wanted {self.target_w:g}"

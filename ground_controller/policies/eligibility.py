@@ -7,13 +7,19 @@ and that gateway are up both ways; the gateway itself always is.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
-from ground_controller.policies.view import NodeView, View
+import numpy as np
+
+from ground_controller.policies.nodes import Bool, NodeView
+from ground_controller.policies.view import View
 from hil_config.wire.plan import GatewaySlice
 
 HostTable = tuple[tuple[tuple[int, ...], ...], ...]
 """[layer][expert]: eligible node indices, in the order of the view's holders (primary first)."""
+
+MOST_NAMED = 12
+"""Names, or gateways, that a reason lists before it counts the rest."""
 
 
 def usable(node: NodeView) -> bool:
@@ -23,10 +29,10 @@ def usable(node: NodeView) -> bool:
 
 def slice_gateway(view: View, piece: GatewaySlice) -> int | None:
     """Index of the node that runs the slice now, or None when none of its nodes may."""
-    index = {node.name: position for position, node in enumerate(view.nodes)}
+    nodes = view.columns
     for name in piece.nodes:
-        position = index.get(name)
-        if position is not None and usable(view.nodes[position]):
+        position = nodes.position.get(name)
+        if position is not None and nodes.usable[position]:
             return position
     return None
 
@@ -41,31 +47,30 @@ def layer_gateways(view: View) -> tuple[int | None, ...]:
     return tuple(gateways)
 
 
+def in_reach(view: View, gateway: int) -> Bool:
+    """[N]: usable nodes whose links with `gateway` are up both ways, and `gateway` itself when usable."""
+    linked = np.isfinite(view.delay_s[gateway, :]) & np.isfinite(view.delay_s[:, gateway])
+    linked[gateway] = True
+    return np.asarray(linked & view.columns.usable)
+
+
 def reachable(view: View, gateway: int) -> frozenset[int]:
-    """Usable nodes whose links with `gateway` are up both ways, and `gateway` itself when usable."""
-    return frozenset(
-        index
-        for index, node in enumerate(view.nodes)
-        if usable(node)
-        and (
-            index == gateway
-            or (math.isfinite(view.delay_s[gateway, index]) and math.isfinite(view.delay_s[index, gateway]))
-        )
-    )
+    """`in_reach` as a set of indices."""
+    return frozenset(np.flatnonzero(in_reach(view, gateway)).tolist())
 
 
 def eligible_hosts(view: View) -> HostTable:
     """Who may serve each expert of each layer. A layer without a gateway has no eligible host."""
-    reach: dict[int, frozenset[int]] = {}
+    reach: dict[int, list[bool]] = {}
     table: list[tuple[tuple[int, ...], ...]] = []
     for layer, gateway in enumerate(layer_gateways(view)):
         if gateway is None:
             table.append(((),) * view.model.experts)
             continue
         if gateway not in reach:
-            reach[gateway] = reachable(view, gateway)
+            reach[gateway] = in_reach(view, gateway).tolist()
         near = reach[gateway]
-        table.append(tuple(tuple(node for node in held if node in near) for held in view.holders[layer]))
+        table.append(tuple([tuple([node for node in held if near[node]]) for held in view.holders[layer]]))
     return tuple(table)
 
 
@@ -73,17 +78,30 @@ def shortfall(view: View, hosts: HostTable) -> str:
     """A clause for a reason, empty when all is well: nodes that take no work, nodes that a gateway cannot
     reach, experts nobody may serve."""
     parts = []
-    away = sorted(node.name for node in view.nodes if not usable(node))
+    nodes = view.columns
+    away = _named(nodes.names, ~nodes.usable)
     if away:
-        parts.append(f"{', '.join(away)} {'takes' if len(away) == 1 else 'take'} no work")
-    able = {index for index, node in enumerate(view.nodes) if usable(node)}
-    for gateway in sorted(
-        {node for node in layer_gateways(view) if node is not None}, key=lambda node: view.nodes[node].name
-    ):
-        cut = sorted(view.nodes[index].name for index in able - reachable(view, gateway))
+        parts.append(f"{listed(away)} {'takes' if len(away) == 1 else 'take'} no work")
+    gateways = {node for node in layer_gateways(view) if node is not None}
+    short = []
+    for gateway in sorted(gateways, key=lambda node: nodes.names[node]):
+        cut = _named(nodes.names, nodes.usable & ~in_reach(view, gateway))
         if cut:
-            parts.append(f"{', '.join(cut)} out of reach of {view.nodes[gateway].name}")
+            short.append(f"{listed(cut)} out of reach of {nodes.names[gateway]}")
+    parts += short[:MOST_NAMED]
+    if len(short) > MOST_NAMED:
+        parts.append(f"{len(short) - MOST_NAMED} more gateways have nodes out of reach")
     lost = sum(not held for layer in hosts for held in layer)
     if lost:
         parts.append(f"{lost} of {sum(len(layer) for layer in hosts)} experts have no host")
     return "; ".join(parts)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a reason: all of a few, the first of many and how many more."""
+    few = ", ".join(names[:MOST_NAMED])
+    return few if len(names) <= MOST_NAMED else f"{few} and {len(names) - MOST_NAMED} more"
+
+
+def _named(names: tuple[str, ...], which: Bool) -> list[str]:
+    return sorted([names[at] for at in np.flatnonzero(which).tolist()])

@@ -87,7 +87,7 @@ class Horizon:
         """Look ahead, share, price."""
         queues, fallback = Lyapunov().select(state.queues, view)
         hosts = eligible_hosts(view)
-        order = sorted(range(len(view.nodes)), key=lambda n: view.nodes[n].name)
+        order = sorted(range(len(view.nodes)), key=view.columns.names.__getitem__)
         problem = self._problem(view, view.outlook, hosts, order) if view.outlook else None
         if problem is None:
             why = "there is no outlook" if view.outlook is None else "there are no rows or too many nodes"
@@ -105,7 +105,7 @@ class Horizon:
         k = view.model.routing.top_k
         return Foresight(tuple(potential), queues), Selection(1.0, 1.0, 1, k, 0.0, layers, reason, gateways)
 
-    def _problem(self, view: View, outlook: Outlook, hosts: HostTable, order: Sequence[int]) -> Problem | None:
+    def _problem(self, view: View, outlook: Outlook, hosts: HostTable, order: list[int]) -> Problem | None:
         """The program with nodes by name, or None without rows, or where it would be too large."""
         place = {node: at for at, node in enumerate(order)}
         groups: dict[tuple[int, ...], float] = {}
@@ -116,22 +116,22 @@ class Horizon:
                     groups[key] = groups.get(key, 0.0) + share
         keys = sorted(groups)
         total = math.fsum(groups[key] for key in keys)
-        nodes = [view.nodes[n] for n in order]
-        served_s = math.fsum(node.calls_per_s for node in nodes) / outlook.rate
-        if not keys or len(nodes) > self.most_nodes or total <= 0.0 or served_s < LEAST_CALLS_S:
+        nodes = view.columns
+        served_s = math.fsum(nodes.calls_per_s.tolist()) / outlook.rate
+        if not keys or len(order) > self.most_nodes or total <= 0.0 or served_s < LEAST_CALLS_S:
             return None
         # What was served, and what top-k would have asked for beyond it.
         calls_s = served_s * max(view.model.routing.top_k / max(view.experts_per_row, 0.1), 1.0)
-        call_j = np.array([node.energy_per_call_j for node in nodes])
-        experts_w = call_j * np.array([node.calls_per_s for node in nodes]) / outlook.rate
+        call_j = nodes.energy_per_call_j[order]
+        experts_w = call_j * nodes.calls_per_s[order] / outlook.rate
         table = np.array([key + (key[0],) * (max(map(len, keys)) - len(key)) for key in keys])
         host = np.array([[r < len(key) for r in range(table.shape[1])] for key in keys])
         demand = np.array([calls_s * groups[key] / total for key in keys])
         return Problem(
-            period_s=np.array(outlook.period_s), harvest_w=np.array(outlook.harvest_w)[:, order],
-            base_c=np.array(outlook.base_c)[:, order], warming_k_w=np.array(outlook.warming_k_w),
-            power_w=np.maximum(np.array(outlook.power_w)[list(order)] - experts_w, 0.0),
-            charge=np.array([node.charge for node in nodes]), hosts=table, host=host,
+            period_s=outlook.period_s, harvest_w=outlook.harvest_w[:, order],
+            base_c=outlook.base_c[:, order], warming_k_w=outlook.warming_k_w,
+            power_w=np.maximum(outlook.power_w[order] - experts_w, 0.0),
+            charge=nodes.charge[order], hosts=table, host=host,
             group_w=demand[:, None] * call_j[table] * host, relative_j=np.array(relative(call_j.tolist())),
             base_load_w=outlook.base_load_w, battery_j=outlook.battery_j,
             charge_efficiency=outlook.charge_efficiency, discharge_efficiency=outlook.discharge_efficiency,
@@ -152,7 +152,7 @@ def _reason(view: View, order: Sequence[int], plan: Plan) -> str:
     hottest = int(plan.temperature_c.max(axis=0).argmax())
     emptiest = int(plan.charge.min(axis=0).argmin())
     dearest = int(plan.potential[0].argmax())
-    name = [view.nodes[n].name for n in order]
+    name = [view.columns.names[n] for n in order]
     told = (
         f"one orbit ahead {name[hottest]} is hottest with {plan.temperature_c[:, hottest].max():.1f} C and"
         f" {name[emptiest]} lowest with {plan.charge[:, emptiest].min():.0%}"

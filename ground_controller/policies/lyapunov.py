@@ -34,9 +34,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from ground_controller.policies.eligibility import eligible_hosts, shortfall, usable
+import numpy as np
+
+from ground_controller.policies.eligibility import HostTable, eligible_hosts, shortfall
 from ground_controller.policies.sharing import relative, shares
-from ground_controller.policies.view import NodeView, Selection, View
+from ground_controller.policies.view import Selection, View
 from hil_config.errors import ConfigError
 from hil_config.wire.plan import GatewaySlice, LayerPlan, Share
 
@@ -102,7 +104,7 @@ class Lyapunov:
         queues = self._advance(state, view)
         cost = self._costs(queues, view)
         hosts = eligible_hosts(view)
-        layers = tuple(self._layer(layer, cost) for layer in hosts)
+        layers = self._layers(hosts, cost)
         reason = self._reason(view, layers, max(cost, default=0.0) > 0.0)
         gateways = tuple(self.order_gateways(piece, view, cost) for piece in view.gateways)
         trouble = shortfall(view, hosts)
@@ -116,31 +118,31 @@ class Lyapunov:
         target = self._target_c(view)
         most_j = QUEUE_CAP * self.v * self.energy_scale_j
         most_k_s = QUEUE_CAP * self.v * self.heat_scale_k_s
-        energy, heat = [], []
-        for node, z, y in zip(view.nodes, state.energy_j, state.heat_k_s, strict=True):
-            active_w = max(node.power_w - node.idle_power_w, 0.0)
-            allowed_w = self.energy_budget_w + self.harvest_share * node.harvest_w
-            energy.append(min(max(z + (active_w - allowed_w) * view.step_s, 0.0), most_j))
-            heat.append(min(max(y + (node.temperature_c - target) * view.step_s, 0.0), most_k_s))
-        return Queues(tuple(energy), tuple(heat))
+        nodes = view.columns
+        active_w = np.maximum(nodes.power_w - nodes.idle_power_w, 0.0)
+        allowed_w = self.energy_budget_w + self.harvest_share * nodes.harvest_w
+        energy = np.array(state.energy_j) + (active_w - allowed_w) * view.step_s
+        heat = np.array(state.heat_k_s) + (nodes.temperature_c - target) * view.step_s
+        return Queues(
+            tuple(np.minimum(np.maximum(energy, 0.0), most_j).tolist()),
+            tuple(np.minimum(np.maximum(heat, 0.0), most_k_s).tolist()),
+        )
 
     def _costs(self, queues: Queues, view: View) -> tuple[float, ...]:
         """Cost of one call on each node, in gate units."""
         target = self._target_c(view)
-        energy = relative([node.energy_per_call_j for node in view.nodes])
-        heat = relative([node.heating_per_call_k for node in view.nodes])
-        costs = []
-        for index, node in enumerate(view.nodes):
-            ahead = max(queues.heat_k_s[index] + self.heat_lead_s * (node.temperature_c - target), 0.0)
-            z = queues.energy_j[index] / self.energy_scale_j
-            y = ahead / self.heat_scale_k_s
-            costs.append((z * energy[index] + y * heat[index]) / self.v)
-        return tuple(costs)
+        nodes = view.columns
+        energy = np.array(relative(nodes.energy_per_call_j.tolist()))
+        heat = np.array(relative(nodes.heating_per_call_k.tolist()))
+        ahead = np.maximum(np.array(queues.heat_k_s) + self.heat_lead_s * (nodes.temperature_c - target), 0.0)
+        z = np.array(queues.energy_j) / self.energy_scale_j
+        y = ahead / self.heat_scale_k_s
+        return tuple(((z * energy + y * heat) / self.v).tolist())
 
     def order_gateways(self, piece: GatewaySlice, view: View, cost: Sequence[float]) -> GatewaySlice:
         """The slice's nodes, cheapest first. A node overtakes another only if it is cheaper by `softness`: trunk
         work heats its node more than experts do, and each change of gateway waits for new requests."""
-        at = {node.name: cost[index] for index, node in enumerate(view.nodes)}
+        at = {name: cost[view.columns.position[name]] for name in piece.nodes}
         nodes = list(piece.nodes)
         for name in piece.nodes[1:]:
             place = nodes.index(name)
@@ -150,42 +152,48 @@ class Lyapunov:
             nodes.insert(place, name)
         return GatewaySlice(piece.first, piece.last, tuple(nodes))
 
-    def _layer(self, hosts: Sequence[Sequence[int]], cost: Sequence[float]) -> LayerPlan:
-        return LayerPlan(
-            price=tuple(min(min((cost[node] for node in held), default=0.0), self.price_cap) for held in hosts),
-            hosts=tuple(self._shares(held, cost) for held in hosts),
-            substitute=(-1,) * len(hosts),
-        )
+    def _layers(self, hosts: HostTable, cost: Sequence[float]) -> tuple[LayerPlan, ...]:
+        # Relative to the bench's least cost the weights of dear nodes would vanish: an expert's own least counts.
+        known: dict[tuple[int, ...], tuple[float, tuple[Share, ...]]] = {}
+        layers = []
+        for layer in hosts:
+            for held in layer:
+                if held not in known:
+                    least = min((cost[node] for node in held), default=0.0)
+                    known[held] = (min(least, self.price_cap), self._shares(held, cost, least))
+            found = [known[held] for held in layer]
+            layers.append(
+                LayerPlan(tuple([price for price, _ in found]), tuple([each for _, each in found]), (-1,) * len(found))
+            )
+        return tuple(layers)
 
-    def _shares(self, held: Sequence[int], cost: Sequence[float]) -> tuple[Share, ...]:
-        least = min((cost[node] for node in held), default=0.0)
+    def _shares(self, held: Sequence[int], cost: Sequence[float], least: float) -> tuple[Share, ...]:
         return shares(held, lambda node: math.exp(-(cost[node] - least) / self.softness))
 
     def _reason(self, view: View, layers: Sequence[LayerPlan], acting: bool) -> str:
-        hottest = max(view.nodes, key=lambda node: (node.temperature_c, node.name))
-        lowest = min(view.nodes, key=lambda node: (node.charge, node.name))
-        above = hottest.temperature_c - self._target_c(view)
+        nodes = view.columns
+        hottest, lowest = nodes.hottest, nodes.lowest
+        above = float(nodes.temperature_c[hottest]) - self._target_c(view)
         side = "above" if above >= 0.0 else "below"
         most = max((price for layer in layers for price in layer.price), default=0.0)
         priced = f"prices up to {most:.2f} gate, " if most >= 0.005 else ""
         done = (
-            f"{priced}{hottest.name} keeps {_share(view, layers, hottest):.0%} of the rows it could serve"
+            f"{priced}{nodes.names[hottest]} keeps {_share(view, layers, hottest):.0%} of the rows it could serve"
             if acting
             else "no queue weighs, so top-k as the model wants it"
         )
         return (
-            f"{hottest.name} is hottest at {hottest.temperature_c:.1f} C, {abs(above):.1f} C {side} its"
-            f" target; {lowest.name} has the lowest charge, {lowest.charge:.0%}; {done}"
+            f"{nodes.names[hottest]} is hottest at {nodes.temperature_c[hottest]:.1f} C, {abs(above):.1f} C {side} its"
+            f" target; {nodes.names[lowest]} has the lowest charge, {nodes.charge[lowest]:.0%}; {done}"
         )
 
 
-def _share(view: View, layers: Sequence[LayerPlan], node: NodeView) -> float:
-    """Share of the rows of the experts it holds that `node` is given, mean over those experts."""
-    index = view.nodes.index(node)
+def _share(view: View, layers: Sequence[LayerPlan], index: int) -> float:
+    """Share of the rows of the experts it holds that a node is given, mean over those experts."""
     given = [
         sum(share.weight for share in layer.hosts[expert] if share.node == index)
         for layer, holders in zip(layers, view.holders, strict=True)
         for expert, held in enumerate(holders)
         if index in held
     ]
-    return math.fsum(given) / len(given) if given and usable(node) else 0.0
+    return math.fsum(given) / len(given) if given and view.columns.usable[index] else 0.0

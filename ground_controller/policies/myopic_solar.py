@@ -30,11 +30,10 @@ class MyopicSolar:
 
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Shares by harvest; the price falls to 0 as the array covers the board."""
-        lack = [max(0.0, 1.0 - n.harvest_w / n.power_w) if n.power_w > 0.0 else 0.0 for n in view.nodes]
+        harvest, power = view.columns.harvest_w.tolist(), view.columns.power_w.tolist()
+        lack = [max(0.0, 1.0 - h / w) if w > 0.0 else 0.0 for h, w in zip(harvest, power, strict=True)]
         hosts = eligible_hosts(view)
-        layers = plan_layers(
-            hosts, lambda node: view.nodes[node].harvest_w + self.floor_w, lambda node: self.price * lack[node]
-        )
-        total = sum(sorted(node.harvest_w for node in view.nodes))
+        layers = plan_layers(hosts, lambda node: harvest[node] + self.floor_w, lambda node: self.price * lack[node])
+        total = sum(sorted(harvest))
         reason = with_trouble(f"shares by the {total:.1f} W that the arrays give now", shortfall(view, hosts))
         return state, Selection(1.0, 1.0, 1, view.model.routing.top_k, 0.0, layers, reason)

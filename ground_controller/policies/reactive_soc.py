@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ground_controller.policies.eligibility import eligible_hosts, shortfall
+from ground_controller.policies.eligibility import eligible_hosts, listed, shortfall
 from ground_controller.policies.options import within
 from ground_controller.policies.sharing import plan_layers, with_trouble
 from ground_controller.policies.topk import Stateless
@@ -30,10 +30,10 @@ class ReactiveSoc:
 
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Even shares over the replicas that are not spared."""
-        low = [node.charge < view.limits.charge_soft + self.margin for node in view.nodes]
+        low = (view.columns.charge < view.limits.charge_soft + self.margin).tolist()
         hosts = eligible_hosts(view)
         layers = plan_layers(hosts, lambda node: float(not low[node]), lambda node: self.price * low[node])
-        named = ", ".join(sorted(n.name for n, spared in zip(view.nodes, low, strict=True) if spared))
+        named = listed(sorted(name for name, spared in zip(view.columns.names, low, strict=True) if spared))
         reason = f"spared for their charge: {named}" if named else "every charge is above the threshold"
         reason = with_trouble(reason, shortfall(view, hosts))
         return state, Selection(1.0, 1.0, 1, view.model.routing.top_k, 0.0, layers, reason)

@@ -35,16 +35,18 @@ def even(node: int) -> float:
 
 def plan_layers(hosts: HostTable, weigh: Weigh, price: Weigh | None = None) -> tuple[LayerPlan, ...]:
     """Layers whose experts are priced at their cheapest host's `price` (0 without) and shared by `weigh`."""
-    return tuple(
-        LayerPlan(
-            price=tuple(
-                max(min(price(node) for node in held), 0.0) if price is not None and held else 0.0 for held in layer
-            ),
-            hosts=tuple(shares(held, weigh) for held in layer),
-            substitute=(-1,) * len(layer),
+    known: dict[tuple[int, ...], tuple[float, tuple[Share, ...]]] = {}  # experts on the same hosts are treated alike
+    layers = []
+    for layer in hosts:
+        for held in layer:
+            if held not in known:
+                cost = max(min([price(node) for node in held]), 0.0) if price is not None and held else 0.0
+                known[held] = (cost, shares(held, weigh))
+        found = [known[held] for held in layer]
+        layers.append(
+            LayerPlan(tuple([cost for cost, _ in found]), tuple([each for _, each in found]), (-1,) * len(found))
         )
-        for layer in hosts
-    )
+    return tuple(layers)
 
 
 def relative(values: Sequence[float]) -> list[float]:

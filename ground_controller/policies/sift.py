@@ -40,12 +40,15 @@ class Sift:
 
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Prices by wear and heat; substitutes where they pay."""
-        energy = relative([node.energy_per_call_j for node in view.nodes])
+        nodes = view.columns
+        energy = relative(nodes.energy_per_call_j.tolist())
+        half = wear_slope(0.5)
         warm = view.limits.temperature_soft_c - 5.0
         cost = [
-            self.weight * e * wear_slope(1.0 - n.charge) / wear_slope(0.5)
-            + self.heat_weight * max(0.0, n.temperature_c - warm)
-            for e, n in zip(energy, view.nodes, strict=True)
+            self.weight * e * wear_slope(1.0 - charge) / half + self.heat_weight * max(0.0, temperature_c - warm)
+            for e, charge, temperature_c in zip(
+                energy, nodes.charge.tolist(), nodes.temperature_c.tolist(), strict=True
+            )
         ]
         hosts = eligible_hosts(view)
         least = min(cost, default=0.0)

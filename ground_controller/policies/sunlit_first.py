@@ -28,7 +28,7 @@ class SunlitFirst:
 
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Even shares over the sunlit replicas; over all where none is."""
-        lit = [node.sunlit >= self.least_light for node in view.nodes]
+        lit = (view.columns.sunlit >= self.least_light).tolist()
         hosts = eligible_hosts(view)
         layers = plan_layers(hosts, lambda node: float(lit[node]))
         k = view.model.routing.top_k

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ground_controller.policies.eligibility import eligible_hosts, shortfall
+from ground_controller.policies.eligibility import eligible_hosts, listed, shortfall
 from ground_controller.policies.options import within
 from ground_controller.policies.sharing import plan_layers, with_trouble
 from ground_controller.policies.view import Selection, View
@@ -41,17 +41,19 @@ class ThermalBalance:
 
     def select(self, state: Evacuated, view: View) -> tuple[Evacuated, Selection]:
         """Evacuate and bring back, then share by headroom."""
+        nodes = view.columns
+        temperature_c = nodes.temperature_c.tolist()
         target = view.limits.temperature_soft_c - self.margin_c
         away = tuple(
-            node.temperature_c > target - (self.return_k if was else 0.0)
-            for node, was in zip(view.nodes, state.nodes, strict=True)
+            warm > target - (self.return_k if was else 0.0)
+            for warm, was in zip(temperature_c, state.nodes, strict=True)
         )
-        headroom = [0.0 if out else target - n.temperature_c for n, out in zip(view.nodes, away, strict=True)]
+        headroom = [0.0 if out else target - warm for warm, out in zip(temperature_c, away, strict=True)]
         hosts = eligible_hosts(view)
         layers = plan_layers(hosts, lambda node: headroom[node], lambda node: self.price * away[node])
-        named = ", ".join(sorted(node.name for node, out in zip(view.nodes, away, strict=True) if out))
-        hottest = max(view.nodes, key=lambda node: (node.temperature_c, node.name))
-        reason = f"shares by headroom, {hottest.name} is hottest at {hottest.temperature_c:.1f} C"
+        named = listed(sorted(name for name, out in zip(nodes.names, away, strict=True) if out))
+        hottest = nodes.hottest
+        reason = f"shares by headroom, {nodes.names[hottest]} is hottest at {temperature_c[hottest]:.1f} C"
         reason += f"; evacuated: {named}" if named else ""
         reason = with_trouble(reason, shortfall(view, hosts))
         return Evacuated(away), Selection(1.0, 1.0, 1, view.model.routing.top_k, 0.0, layers, reason)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ground_controller.policies.eligibility import eligible_hosts, shortfall
+from ground_controller.policies.sharing import even, plan_layers
 from ground_controller.policies.view import Selection, View
-from hil_config.wire.plan import LayerPlan, Share
 
 NO_THRESHOLD = -1e9
 """Below any utility. JSON has no infinity."""
@@ -30,15 +30,7 @@ class TopK:
     def select(self, state: Stateless, view: View) -> tuple[Stateless, Selection]:
         """Even shares over eligible replicas."""
         hosts = eligible_hosts(view)
-        experts = view.model.experts
-        layers = tuple(
-            LayerPlan(
-                price=(0.0,) * experts,
-                hosts=tuple(tuple(Share(node, 1.0 / len(held)) for node in held) for held in layer),
-                substitute=(-1,) * experts,
-            )
-            for layer in hosts
-        )
+        layers = plan_layers(hosts, even)
         k = view.model.routing.top_k
         trouble = shortfall(view, hosts)
         reason = f"the model's own top {k}, rows spread evenly over replicas" + (f"; {trouble}" if trouble else "")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.policies.nodes import NodeColumns, NodeView
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.plan import GatewaySlice, LayerPlan
+
+__all__ = [
+    "Limits", "NodeColumns", "NodeView", "Outlook", "Placement", "PlacementPolicy", "PlacementProblem", "Selection",
+    "SelectionPolicy", "View",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,59 +33,44 @@ class Limits:
     charge_hysteresis: float
 
 
-@dataclass(frozen=True)
-class NodeView:
-    """One node now. Temperature and charge come from the twin.
-
-    `alive`: its last will has not fired. `in_service`: the twin's limits allow it new work.
-    `energy_per_call_j`, `heating_per_call_k`: cost of one expert call (one row, one expert) there.
-    `calls_per_s`: expert rows served lately, per host second.
-    """
-
-    name: str
-    satellite: str
-    alive: bool
-    in_service: bool
-    temperature_c: float
-    charge: float
-    sunlit: float
-    power_w: float
-    idle_power_w: float
-    energy_per_call_j: float
-    heating_per_call_k: float
-    calls_per_s: float
-    harvest_w: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outlook:
     """What the schedule and the twin say of the time ahead, H periods from now, for N nodes in the view's order.
 
     Args:
         period_s: [H] lengths, the first one short.
-        harvest_w: [H][N] mean power of the arrays. power_w: [N] of the boards now, as the twin accounts for it.
+        harvest_w: [H, N] mean power of the arrays. power_w: [N] of the boards now, as the twin accounts for it.
         rate: orbit seconds in a host second.
-        base_c: [H][N] die at the end of each period if the boards drew nothing.
-        warming_k_w: [H][H] what one watt over period j adds to a die at the end of period h (0 for j > h).
+        base_c: [H, N] die at the end of each period if the boards drew nothing.
+        warming_k_w: [H, H] what one watt over period j adds to a die at the end of period h (0 for j > h).
         base_load_w, battery_j, charge_efficiency, discharge_efficiency: of the satellites, all alike.
     """
 
-    period_s: tuple[float, ...]
-    harvest_w: tuple[tuple[float, ...], ...]
-    power_w: tuple[float, ...]
+    period_s: NDArray[np.float64]
+    harvest_w: NDArray[np.float64]
+    power_w: NDArray[np.float64]
     rate: float
-    base_c: tuple[tuple[float, ...], ...]
-    warming_k_w: tuple[tuple[float, ...], ...]
+    base_c: NDArray[np.float64]
+    warming_k_w: NDArray[np.float64]
     base_load_w: float
     battery_j: float
     charge_efficiency: float
     discharge_efficiency: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outlook) and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.rate, self.battery_j))
 
 
 @dataclass(frozen=True)
 class View:
     """The world at one tick.
 
+    `nodes`: one by one; `columns` has the same as arrays.
     `delay_s[i, j]`: one-way delay from node i to node j now, +inf when the link is down, 0 on the diagonal.
     `holders[layer][expert]`: indices of nodes that hold the expert, primary first. `gateways`: the trunk slices,
     nodes in the order of preference that holds now (the placement's until a policy changes it).
@@ -88,7 +81,7 @@ class View:
 
     scenario_s: float
     step_s: float
-    nodes: tuple[NodeView, ...]
+    nodes: Sequence[NodeView]
     delay_s: NDArray[np.float64]
     holders: tuple[tuple[tuple[int, ...], ...], ...]
     gateways: tuple[GatewaySlice, ...]
@@ -98,6 +91,11 @@ class View:
     substitute: tuple[tuple[int, ...], ...] = ()
     substitute_error: tuple[tuple[float, ...], ...] = ()
     outlook: Outlook | None = None
+
+    @cached_property
+    def columns(self) -> NodeColumns:
+        """The nodes by column."""
+        return self.nodes if isinstance(self.nodes, NodeColumns) else NodeColumns.of(self.nodes)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import plotly.graph_objects as go
 
-from ground_controller.core import Decision
+from ground_controller.decision import Decision, history
 from ground_controller.journal import Journal
 from ground_controller.report.colours import COLOURS
 from ground_controller.report.metrics import Metrics, columns
@@ -33,9 +33,8 @@ def _layout(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
 def _lines(decisions: list[Decision], field: str, title: str, unit: str) -> go.Figure:
     figure = go.Figure()
     time_s = [d.scenario_s for d in decisions]
-    for i, numbers in enumerate(decisions[0].nodes):
-        values = [getattr(d.nodes[i], field) for d in decisions]
-        figure.add_scatter(x=time_s, y=values, name=numbers.node, line={"color": COLOURS[i % len(COLOURS)]})
+    for i, (name, values) in enumerate(zip(decisions[0].plan.nodes, history(decisions, field).T.tolist(), strict=True)):
+        figure.add_scatter(x=time_s, y=values, name=name, line={"color": COLOURS[i % len(COLOURS)]})
     return _layout(figure, title, "orbit, s", unit)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from ground_controller.core import Decision, NodeNumbers
+from ground_controller.decision import Decision, history
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
@@ -277,25 +278,27 @@ class _Measurement:
     def node_results(self) -> tuple[NodeResult, ...]:
         decisions = [msgspec.json.decode(e.body, type=Decision) for e in self.journal.entries("decision")]
         served = served_rows(self.journal)
-        names = [n.node for n in decisions[0].nodes]
+        names = decisions[0].plan.nodes
+        fields = ("alive", "in_service", "temperature_c", "charge", "voltage_v", "sunlit", "wear", "over_limit_s")
+        seen = {field: history(decisions, field) for field in fields}
         satellites = self.campaign["orbit"]["satellites"]
         step_s = self.campaign["control"]["tick_s"] * self.campaign["orbit"]["rate"]
         results = []
         for i, name in enumerate(names):
-            seen = [d.nodes[i] for d in decisions]
+            warm, charge = seen["temperature_c"][:, i], seen["charge"][:, i]
             energy = self.energy.get(name)
-            worn = _counted_wear(seen, decisions[-1].scenario_s)
+            worn = _counted_wear(charge, warm, decisions[-1].scenario_s)
             results.append(
                 NodeResult(
-                    node=name, satellite=satellites[i], ended="alive" if seen[-1].alive else "lost",
-                    temperature_peak_c=round(max(n.temperature_c for n in seen), 3),
-                    temperature_mean_c=round(_mean([n.temperature_c for n in seen]), 3),
-                    over_soft_limit_s=round(seen[-1].over_limit_s, 3),
-                    out_of_service_s=round(sum(not n.in_service for n in seen) * step_s, 3),
-                    charge_start=round(seen[0].charge, 5), charge_end=round(seen[-1].charge, 5),
-                    wear=seen[-1].wear, wear_rainflow=worn[0], wear_xu=worn[1],
-                    voltage_least_v=round(min(n.voltage_v for n in seen), 4),
-                    sunlit_share=round(_mean([n.sunlit for n in seen]), 4),
+                    node=name, satellite=satellites[i], ended="alive" if seen["alive"][-1, i] else "lost",
+                    temperature_peak_c=round(float(warm.max()), 3),
+                    temperature_mean_c=round(float(warm.mean()), 3),
+                    over_soft_limit_s=round(float(seen["over_limit_s"][-1, i]), 3),
+                    out_of_service_s=round(int((~seen["in_service"][:, i]).sum()) * step_s, 3),
+                    charge_start=round(float(charge[0]), 5), charge_end=round(float(charge[-1]), 5),
+                    wear=float(seen["wear"][-1, i]), wear_rainflow=worn[0], wear_xu=worn[1],
+                    voltage_least_v=round(float(seen["voltage_v"][:, i].min()), 4),
+                    sunlit_share=round(float(seen["sunlit"][:, i].mean()), 4),
                     expert_rows=served.get(i, 0), gross_j=energy.gross_j if energy else None,
                     net_j=energy.net_j if energy else None, energy_note=energy.note if energy else "no samples",
                 )
@@ -303,10 +306,8 @@ class _Measurement:
         return tuple(results)
 
 
-def _counted_wear(seen: list[NodeNumbers], duration_s: float) -> tuple[float, float]:
-    """Share of life used by one satellite's history: rainflow with Woehler's line, and Xu et al."""
-    charge = np.array([n.charge for n in seen])
-    warm = np.array([n.temperature_c for n in seen])
+def _counted_wear(charge: NDArray[np.float64], warm: NDArray[np.float64], duration_s: float) -> tuple[float, float]:
+    """Share of life used by one satellite's history [T]: rainflow with Woehler's line, and Xu et al."""
     cycles = count_cycles(charge, warm)
     return woehler_wear(cycles), xu_wear(cycles, duration_s, float(charge.mean()), float(warm.mean()))
 

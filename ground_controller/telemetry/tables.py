@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
-from ground_controller.core import Decision
+from ground_controller.decision import FIELDS, Decision
 from ground_controller.journal import Entry, Journal
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from hil_config.wire import messages as m
@@ -105,9 +105,9 @@ def satellites(journal: Journal) -> Table:
     def rows() -> Iterator[Row]:
         for entry in journal.entries("decision"):
             decision = msgspec.json.decode(entry.body, type=Decision)
-            for numbers in decision.nodes:
-                values = msgspec.structs.astuple(numbers)
-                yield (decision.tick, decision.scenario_s, *values)
+            values = (decision.column(field).tolist() for field in FIELDS)
+            for row in zip(decision.plan.nodes, *values, strict=True):
+                yield (decision.tick, decision.scenario_s, *row)
 
     return Table("satellites", columns, rows)
 

@@ -51,15 +51,14 @@ def calm() -> View:
 
 def drawn_outlook(rng: np.random.Generator, count: int) -> Outlook:
     """Dark, lit or mixed; dies from cold to far over every limit."""
-    periods = tuple(float(x) for x in rng.uniform(5.0, 600.0, size=int(rng.integers(1, 9))))
+    periods = rng.uniform(5.0, 600.0, size=int(rng.integers(1, 9)))
     h = len(periods)
     harvest = rng.uniform(0.0, 40.0, size=(h, count)) * (rng.random((h, count)) < rng.random())
     base = rng.uniform(-20.0, 60.0) + rng.uniform(0.0, 40.0, size=(h, count))
     warming = np.tril(rng.uniform(0.0, 15.0, size=(h, h)))
-    rows = [tuple(tuple(map(float, row)) for row in table) for table in (harvest, base, warming)]
-    power = tuple(float(x) for x in rng.uniform(0.0, 7.0, size=count))
+    power = rng.uniform(0.0, 7.0, size=count)
     rate = float(rng.choice([1.0, 60.0]))
-    return Outlook(periods, rows[0], power, rate, rows[1], rows[2], 13.0, 10.0 ** rng.uniform(4, 6), 0.97, 0.97)
+    return Outlook(periods, harvest, power, rate, base, warming, 13.0, 10.0 ** rng.uniform(4, 6), 0.97, 0.97)
 
 
 @pytest.fixture(scope="session")

@@ -44,10 +44,11 @@ def settle(view: View, policy: Horizon | None = None) -> tuple[dict[str, float],
 @pytest.fixture
 def drawn(calm: View) -> Outlook:
     """Six periods of 600 s, all lit; a die that warms by 15 K/W within a period."""
-    steady = tuple(tuple(15.0 if h == j else 0.0 for j in range(6)) for h in range(6))
+    shape = (6, 4)
     return Outlook(
-        (600.0,) * 6, ((SUN_W,) * 4,) * 6, (3.0,) * 4, 1.0, ((0.0,) * 4,) * 6, steady, 13.0, 200_000.0, 0.97, 0.97
-    )
+        np.full(6, 600.0), np.full(shape, SUN_W), np.full(4, 3.0), 1.0, np.zeros(shape), 15.0 * np.eye(6), 13.0,
+        200_000.0, 0.97, 0.97,
+    )  # fmt: skip
 
 
 def test_where_nothing_is_lacking_work_is_even_and_free(calm: View, drawn: Outlook) -> None:
@@ -59,7 +60,8 @@ def test_where_nothing_is_lacking_work_is_even_and_free(calm: View, drawn: Outlo
 
 def test_a_node_is_spared_before_its_eclipse_if_its_battery_will_not_be_full(calm: View, drawn: Outlook) -> None:
     """All in sunlight now. d enters the shadow next with a battery that the rest of the light does not fill."""
-    harvest = ((SUN_W,) * 4, *(((SUN_W, SUN_W, SUN_W, 0.0),) * 4), (SUN_W,) * 4)
+    harvest = drawn.harvest_w.copy()
+    harvest[1:5, 3] = 0.0
     full = settle(view_of(calm, replace(drawn, harvest_w=harvest), d={"charge": 1.0}))[0]
     low, _, reason = settle(view_of(calm, replace(drawn, harvest_w=harvest), d={"charge": 0.5}))
     assert low["d"] < 0.5 * full["d"]
@@ -68,7 +70,8 @@ def test_a_node_is_spared_before_its_eclipse_if_its_battery_will_not_be_full(cal
 
 
 def test_in_the_dark_rows_go_to_the_light(calm: View, drawn: Outlook) -> None:
-    harvest = (*(((SUN_W, SUN_W, 0.0, SUN_W),) * 2), *((SUN_W,) * 4,) * 4)
+    harvest = drawn.harvest_w.copy()
+    harvest[:2, 2] = 0.0
     part = settle(view_of(calm, replace(drawn, harvest_w=harvest)))[0]
     assert part["c"] < 0.1
     blind = settle(view_of(calm, replace(drawn, harvest_w=harvest)), Horizon(wear=0.0))[0]
@@ -76,14 +79,14 @@ def test_in_the_dark_rows_go_to_the_light(calm: View, drawn: Outlook) -> None:
 
 
 def test_a_node_that_will_be_hot_gives_its_rows_away_and_nothing_is_priced(calm: View, drawn: Outlook) -> None:
-    base = ((0.0, 27.0, 0.0, 0.0),) * 6  # b: 67 C and more with its own 2.7 W
+    base = np.tile([0.0, 27.0, 0.0, 0.0], (6, 1))  # b: 67 C and more with its own 2.7 W
     part, price, _ = settle(view_of(calm, replace(drawn, base_c=base)))
     assert part["b"] < 0.15
     assert price < 0.005
 
 
 def test_where_all_will_be_hot_picks_are_priced_up_to_the_cap(calm: View, drawn: Outlook) -> None:
-    base = ((40.0,) * 4,) * 6
+    base = np.full((6, 4), 40.0)
     policy = Horizon(price_cap=0.2)
     part, price, reason = settle(view_of(calm, replace(drawn, base_c=base)), policy)
     assert 0.195 < price <= 0.2

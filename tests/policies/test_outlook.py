@@ -27,14 +27,14 @@ def test_forecast_heat_is_the_twins(preset: str) -> None:
     periods = (20.0, 40.0, 60.0, *((300.0,) * 18))
     dark_until = 1_320.0
 
-    def light(after_s: float) -> np.ndarray:
-        return np.full(2, float(after_s > dark_until))
+    def light(after_s: np.ndarray) -> np.ndarray:
+        return np.repeat(after_s > dark_until, 2).astype(float).reshape(-1, 2)
 
     outlook = look_ahead(twin, state, power, 1.0, light, periods)
     ahead = np.array(outlook.base_c) + np.array(outlook.warming_k_w).sum(axis=1)[:, None] * power
     seen, now = [], 0.0
     for length in periods:
-        state = twin.step(state, power, light(now + length / 2), length)
+        state = twin.step(state, power, light(np.array([now + length / 2]))[0], length)
         now += length
         seen.append(state.temperature_c)
         assert outlook.harvest_w[len(seen) - 1] == pytest.approx(state.harvest_w)

@@ -120,9 +120,9 @@ def test_the_order_of_nodes_does_not_matter(name: str, seed: int, drawn_view: Dr
             turned,
             outlook=replace(
                 ahead,
-                power_w=tuple(ahead.power_w[old] for old in order),
-                harvest_w=tuple(tuple(row[old] for old in order) for row in ahead.harvest_w),
-                base_c=tuple(tuple(row[old] for old in order) for row in ahead.base_c),
+                power_w=ahead.power_w[order],
+                harvest_w=ahead.harvest_w[:, order],
+                base_c=ahead.base_c[:, order],
             ),
         )
     _, turned_state = warmed(name, turned)
