@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.client_events import AttemptBegan, TokenArrived
-from ground_controller.core import Core, Decision
+from ground_controller.core import Core
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.replay import prepare_again
 from hil_config.errors import HilError, InvalidRunError, UsageError
