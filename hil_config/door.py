@@ -38,6 +38,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "explain": ("ground_controller.cli.explain:explain", "Say why a token used these experts on these hosts."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),
     "study": ("ground_controller.cli.study:study", "Answer a question by many modelled runs."),
+    "compare": (
+        "ground_controller.cli.compare:compare_command",
+        "Tell runs apart, with intervals, or say that one cannot.",
+    ),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
     "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),
 }

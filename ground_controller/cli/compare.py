@@ -1,0 +1,57 @@
+"""`hil compare`: runs, or groups of runs, side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from ground_controller.report.compare import Comparison, Line, compare
+
+
+@click.command("compare")
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("others", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def compare_command(base: Path, others: tuple[Path, ...], as_json: bool) -> None:
+    """Put OTHERS beside BASE: settings that differ, figures with paired intervals, and whether they can be told apart.
+
+    Each is a run folder, or a folder of run folders that differ by seed.
+    """
+    found = compare(base, others)
+    if as_json:
+        click.echo(msgspec.json.encode({"comparisons": found}).decode())
+        return
+    console = Console(file=sys.stdout)
+    for one in found:
+        show(one, console)
+
+
+def show(one: Comparison, console: Console) -> None:
+    """For a person."""
+    console.print(f"{one.other} against {one.base}; work accounting: {one.accounting}")
+    if not one.settings:
+        console.print("  their settings are the same")
+    for key, ours, theirs in one.settings:
+        console.print(f"  {key}: {theirs} (base: {ours})", markup=False)
+    table = Table()
+    for heading in ("metric", one.base, one.other, "other / base or other - base, 95 %", "pairs", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for line in one.lines:
+        table.add_row(
+            f"{line.metric}, {line.unit}", f"{line.base:.4g}", f"{line.other:.4g}", _interval(line), str(line.pairs),
+            line.verdict if not line.note else f"{line.verdict} ({line.note})",
+        )  # fmt: skip
+    console.print(table)
+    console.print(one.paired_by)
+
+
+def _interval(line: Line) -> str:
+    if line.estimate is None:
+        return ""
+    sign = "x " if line.statistic == "ratio" else ""
+    return f"{sign}{line.estimate:.4g} [{line.low:.4g}, {line.high:.4g}]"

@@ -1,0 +1,238 @@
+"""Two or more runs, or groups of runs, side by side: what differs in their settings, and what differs in their figures.
+
+Two single runs are paired by request: the same number and the same prompt in both. Groups of runs are paired by seed.
+Intervals are those of `intervals.paired_interval`; one that leaves room for no difference means "not distinguishable".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ground_controller.client_events import RequestBegan, TokenArrived
+from ground_controller.journal import NAME, Journal
+from ground_controller.report.further import one_accounting
+from ground_controller.report.intervals import Statistic, paired_interval
+from ground_controller.report.metrics import Metrics, measure
+from ground_controller.telemetry.tables import token_evidence
+from hil_config.errors import HilError, InvalidRunError, UsageError
+
+LEAST_PAIRS = 5
+BY_REQUEST = (
+    "Paired by request. Requests of one run share its machine, its minutes and its heat: the interval tells these two"
+    " runs apart and says nothing of what other runs of the same settings would give. Repeat runs with seeds for that."
+)
+BY_SEED = "Paired by seed: one value a run."
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One metric of one run (or group) against the base. Means over the pairs; `low` and `high` of the ratio or of the
+    difference; without an interval `note` says why."""
+
+    metric: str
+    unit: str
+    base: float
+    other: float
+    statistic: Statistic
+    estimate: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    verdict: str
+    note: str = ""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """`settings`: key, value of the base, value of the other, only where they differ."""
+
+    base: str
+    other: str
+    paired_by: str
+    accounting: str
+    settings: tuple[tuple[str, str, str], ...]
+    lines: tuple[Line, ...]
+
+
+class _Metric(NamedTuple):
+    name: str
+    unit: str
+    statistic: Statistic
+
+
+_REQUEST = (
+    _Metric("time to first token", "ms", "ratio"),
+    _Metric("time per output token", "ms", "ratio"),
+    _Metric("mixing mass served", "share of top-k", "difference"),
+    _Metric("degraded tokens", "share", "difference"),
+)
+_RUN: tuple[tuple[_Metric, Callable[[Metrics], float | None]], ...] = (
+    (_Metric("time per output token, median", "ms", "ratio"), lambda m: m.tpot_ms.get("p50")),
+    (_Metric("time to first token, median", "ms", "ratio"), lambda m: m.ttft_ms.get("p50")),
+    (_Metric("energy gross a token", "J", "ratio"), lambda m: m.gross_j_per_token),
+    (_Metric("energy net a token", "J", "difference"), lambda m: m.net_j_per_token),
+    (_Metric("mixing mass served", "share of top-k", "difference"), lambda m: m.kept_mass),
+    (_Metric("given up", "nats a token", "difference"), lambda m: m.given_up_nats),
+    (_Metric("bytes between satellites", "B", "ratio"), lambda m: float(m.link_bytes)),
+    (_Metric("hottest die", "C", "difference"), lambda m: max(n.temperature_peak_c for n in m.nodes)),
+    (_Metric("time over the soft limit", "s", "difference"), lambda m: sum(n.over_soft_limit_s for n in m.nodes)),
+    (_Metric("largest wear", "1", "difference"), lambda m: max(n.wear for n in m.nodes)),
+)
+
+
+def compare(base: Path, others: tuple[Path, ...]) -> list[Comparison]:
+    """Each of `others` against `base`; each is a run folder or a folder of run folders.
+
+    Raises:
+        UsageError: a folder holds no run, a single run stands against a group, or nothing can be paired.
+        InvalidRunError: the runs mix work accountings.
+    """
+    groups = {path: _runs(path) for path in (base, *others)}
+    told = []
+    for runs in groups.values():
+        for run in runs:
+            campaign = _meta(run, "campaign")
+            told.append((run.name, str(campaign["twin"]["accounting"]), float(campaign["orbit"]["rate"])))
+    accounting = one_accounting(told)
+    return [_against(base, groups[base], other, groups[other], accounting) for other in others]
+
+
+def _runs(path: Path) -> list[Path]:
+    if (path / NAME).exists():
+        return [path]
+    found = sorted(folder.parent for folder in path.glob(f"*/{NAME}"))
+    if not found:
+        raise UsageError(f"{path}: neither a run folder nor a folder of run folders", "give folders under runs/")
+    return found
+
+
+def _meta(run: Path, key: str) -> dict[str, Any]:
+    journal = Journal.read(run)
+    try:
+        found: dict[str, Any] = msgspec.json.decode(journal.meta(key))
+        return found
+    finally:
+        journal.close()
+
+
+def _against(base: Path, ours: list[Path], other: Path, theirs: list[Path], accounting: str) -> Comparison:
+    if (len(ours) == 1) != (len(theirs) == 1):
+        raise UsageError(
+            f"{base} has {len(ours)} runs and {other} has {len(theirs)}: they cannot be paired",
+            "compare one run with one run, or groups with the same seeds",
+        )
+    if len(ours) == 1:
+        lines, paired_by = _by_request(ours[0], theirs[0]), BY_REQUEST
+    else:
+        lines, paired_by = _by_seed(ours, theirs), BY_SEED
+    return Comparison(base.name, other.name, paired_by, accounting, _settings(ours[0], theirs[0]), tuple(lines))
+
+
+def _settings(a: Path, b: Path) -> tuple[tuple[str, str, str], ...]:
+    differ = []
+    for part in ("campaign", "bench"):
+        flat = [dict(_flat(part, _meta(run, part))) for run in (a, b)]
+        for key in sorted(flat[0].keys() | flat[1].keys()):
+            left, right = (side.get(key, "-") for side in flat)
+            if left != right:
+                differ.append((key, left, right))
+    return tuple(differ)
+
+
+def _flat(key: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for name, inner in value.items() for pair in _flat(f"{key}.{name}", inner)]
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        return [pair for i, inner in enumerate(value) for pair in _flat(f"{key}[{i}]", inner)]
+    return [(key, str(value))]
+
+
+class _Request(NamedTuple):
+    prompt: str
+    values: tuple[float | None, ...]
+
+
+def _requests(run: Path) -> dict[int, _Request]:
+    """Of each request with at least two tokens: the values of `_REQUEST`."""
+    journal = Journal.read(run)
+    try:
+        prompts = {}
+        for entry in journal.entries("request_begin"):
+            began = msgspec.json.decode(entry.body, type=RequestBegan)
+            prompts[began.request] = began.prompt
+        tokens: dict[int, list[TokenArrived]] = defaultdict(list)
+        for entry in journal.entries("client_token"):
+            one = msgspec.json.decode(entry.body, type=TokenArrived)
+            tokens[one.request].append(one)
+        kept: dict[int, list[float]] = defaultdict(list)
+        for _, body in token_evidence(journal):
+            kept[body.request].append(body.kept_mass)
+    finally:
+        journal.close()
+    return {
+        request: _Request(prompts[request], _values(came, kept[request]))
+        for request, came in tokens.items()
+        if request in prompts and len(came) > 1
+    }
+
+
+def _values(came: list[TokenArrived], kept: list[float]) -> tuple[float | None, ...]:
+    first = [one.since_us / 1e3 for one in came if one.first]
+    later = [one.since_us / 1e3 for one in came if not one.first]
+    return (
+        first[0] if first else None,
+        sum(later) / len(later) if later else None,
+        sum(kept) / len(kept) if kept else None,
+        sum(bool(one.degraded) for one in came) / len(came),
+    )
+
+
+def _by_request(a: Path, b: Path) -> list[Line]:
+    ours, theirs = _requests(a), _requests(b)
+    same = [r for r in sorted(ours.keys() & theirs.keys()) if ours[r].prompt == theirs[r].prompt]
+    if not same:
+        raise UsageError(f"{a} and {b} share no request with the same prompt", "compare runs of one workload and seed")
+    return [
+        _line(metric, [(ours[r].values[i], theirs[r].values[i]) for r in same]) for i, metric in enumerate(_REQUEST)
+    ]
+
+
+def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:
+    ours, theirs = ({m.seed: m for m in map(measure, group)} for group in (a, b))
+    for group, found in ((a, ours), (b, theirs)):
+        if len(found) != len(group):
+            raise InvalidRunError(f"{group[0].parent}: several runs have the same seed", "give each run its own seed")
+    same = sorted(ours.keys() & theirs.keys())
+    if len(same) < 2:
+        raise UsageError(f"{a[0].parent} and {b[0].parent} share {len(same)} seeds; at least 2 are needed")
+    return [_line(metric, [(of(ours[s]), of(theirs[s])) for s in same]) for metric, of in _RUN]
+
+
+def _line(metric: _Metric, values: list[tuple[float | None, float | None]]) -> Line:
+    """`values`: base and other, pair by pair. Pairs with a figure missing are left out, and counted."""
+    pairs = [(a, b) for a, b in values if a is not None and b is not None]
+    left_out = len(values) - len(pairs)
+    note = f"{left_out} pairs without a figure left out" if left_out else ""
+    mean_a, mean_b = (sum(pair[i] for pair in pairs) / len(pairs) if pairs else 0.0 for i in (0, 1))
+
+    def without(reason: str) -> Line:
+        told = f"{reason}; {note}" if note else reason
+        return Line(
+            metric.name, metric.unit, mean_a, mean_b, metric.statistic, None, None, None, len(pairs), "no answer", told
+        )  # fmt: skip
+
+    if not pairs:
+        return without("not measured")
+    if len(pairs) < LEAST_PAIRS:
+        return without(f"{len(pairs)} pairs; at least {LEAST_PAIRS} are needed")
+    try:
+        found = paired_interval([b for _, b in pairs], [a for a, _ in pairs], metric.statistic)
+    except HilError as error:
+        return without(error.message)
+    return Line(
+        metric.name, metric.unit, mean_a, mean_b, metric.statistic, found.estimate, found.low, found.high, found.pairs,
+        found.verdict, note,
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Runs side by side: one policy is not told apart from itself, a planted 5 % is found, the incomparable is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ground_controller.cli.compare import compare_command
+from ground_controller.client_events import TokenArrived
+from ground_controller.preparation import prepare
+from ground_controller.report.compare import compare
+from ground_controller.simulation.run import simulate
+from hil_config.errors import InvalidRunError, UsageError
+from hil_config.schema.campaign import Campaign
+from hil_config.schema.load import default_path, load_bench, load_campaign
+
+
+def campaign(seed: int, selection: str = "lyapunov", accounting: str = "duty") -> Campaign:
+    """Two hundred seconds of the demonstration's orbit."""
+    intent = load_campaign(default_path("campaign"))
+    orbit = intent.orbit.model_copy(update={"duration_s": 200.0})
+    work = intent.workload.model_copy(update={"max_new_tokens": 12})
+    twin = intent.twin.model_copy(update={"accounting": accounting})
+    changes = {"seed": seed, "orbit": orbit, "workload": work, "twin": twin}
+    return intent.model_copy(update=changes).with_selection(selection)
+
+
+def make(folder: Path, asked: Campaign) -> Path:
+    simulate(prepare(load_bench(default_path("bench")), asked), folder)
+    return folder
+
+
+def planted(run: Path, name: str, factor: float, seed: int) -> Path:
+    """A copy whose tokens took `factor` times as long, each give or take 10 % of its own."""
+    copy = run.with_name(name)
+    shutil.copytree(run, copy)
+    rng = np.random.default_rng(seed)
+    db = sqlite3.connect(copy / "journal.sqlite")
+    with db:
+        for row, body in db.execute("SELECT id, body FROM entry WHERE kind = 'client_token'").fetchall():
+            one = msgspec.json.decode(body, type=TokenArrived)
+            slower = one.since_us * factor * float(rng.uniform(0.9, 1.1))
+            changed = msgspec.json.encode(msgspec.structs.replace(one, since_us=slower))
+            db.execute("UPDATE entry SET body = ? WHERE id = ?", (changed, row))
+    db.close()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("compare") / "plain", campaign(1))
+
+
+def test_the_same_policy_is_not_distinguishable(run: Path) -> None:
+    (found,) = compare(run, (planted(run, "again", 1.0, seed=3),))
+    assert found.settings == ()
+    assert {one.verdict for one in found.lines} == {"not distinguishable"}
+    assert min(one.pairs for one in found.lines) >= 20
+
+
+def test_a_planted_five_percent_is_found(run: Path) -> None:
+    """In each of ten copies; a 95 % interval need not cover the truth every time, so nine in ten are asked for."""
+    covered = 0
+    for seed in range(10, 20):
+        (found,) = compare(run, (planted(run, f"slower-{seed}", 1.05, seed),))
+        pace = next(one for one in found.lines if one.metric == "time per output token")
+        assert pace.verdict == "higher"
+        assert pace.low is not None
+        assert pace.high is not None
+        assert 1.0 < pace.low < pace.high < 1.1
+        covered += pace.low < 1.05 < pace.high
+        mass = next(one for one in found.lines if one.metric == "mixing mass served")
+        assert mass.verdict == "not distinguishable"
+    assert covered >= 9
+
+
+def test_groups_are_paired_by_seed_and_name_what_differs(tmp_path: Path) -> None:
+    for seed in range(1, 6):
+        make(tmp_path / "plain" / str(seed), campaign(seed, "topk"))
+        make(tmp_path / "sunlit" / str(seed), campaign(seed, "sunlit_first"))
+    (found,) = compare(tmp_path / "plain", (tmp_path / "sunlit",))
+    assert ("campaign.policies.selection.name", "topk", "sunlit_first") in found.settings
+    assert all(key.startswith("campaign.policies.selection") for key, _, _ in found.settings)
+    assert {one.pairs for one in found.lines if one.estimate is not None} == {5}
+    done = CliRunner().invoke(
+        compare_command, [str(tmp_path / "plain"), str(tmp_path / "sunlit"), "--json"], catch_exceptions=False
+    )
+    told = json.loads(done.stdout)["comparisons"][0]
+    assert told["paired_by"] == "Paired by seed: one value a run."
+    shown = CliRunner().invoke(compare_command, [str(tmp_path / "plain"), str(tmp_path / "sunlit")])
+    assert "sunlit_first (base: topk)" in shown.stdout
+
+
+def test_what_cannot_be_compared_is_refused(run: Path, tmp_path: Path) -> None:
+    once = make(tmp_path / "once", campaign(1, accounting="once"))
+    with pytest.raises(InvalidRunError, match="work accountings differ"):
+        compare(run, (once,))
+    other = make(tmp_path / "seed", campaign(2))
+    with pytest.raises(UsageError, match="no request with the same prompt"):
+        compare(run, (other,))
+    with pytest.raises(UsageError, match="neither a run folder nor a folder of run folders"):
+        compare(run, (tmp_path / "nowhere",))
