@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from hil_config.errors import EnvironmentFault, InvalidRunError, RemoteProtocolError
 from hil_config.wire.messages import Gap, Record, decode
@@ -83,7 +83,17 @@ class Journal:
         return journal
 
     @classmethod
-    def read(cls, folder: Path) -> Journal:
+    def reopen(cls, folder: Path) -> Self:
+        """An existing journal, to be written on; whoever wrote it must be gone (`ground_controller.run_lock`)."""
+        journal = cls.read(folder)
+        try:
+            journal._db.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error as error:
+            raise EnvironmentFault(f"{journal.path}: {error}", "check free space and permissions") from error
+        return journal
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
         """An existing journal; InvalidRunError if there is none or its version is another."""
         path = folder / NAME
         if not path.exists():

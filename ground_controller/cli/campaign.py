@@ -1,4 +1,4 @@
-"""`hil campaign`: run, replay."""
+"""`hil campaign`: run, resume, replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hil_config.schema.load import default_path, load_bench, load_campaign
 
 @click.group()
 def campaign() -> None:
-    """Run and replay campaigns."""
+    """Run, resume and replay campaigns."""
 
 
 @contextmanager
@@ -111,6 +111,25 @@ def _tell(folder: Path, metrics: Metrics, report: Path, files: list[Path], as_js
     print_metrics(metrics, Console(file=sys.stdout))
     click.echo(f"\nrun folder  {folder}\nreport      {report}\ntelemetry   {folder / 'export'} (Parquet and CSV)")
     click.echo(f"check it    hil campaign replay {folder}")
+
+
+@campaign.command("resume")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def resume_command(folder: Path, as_json: bool) -> None:
+    """Bring a simulated run whose process died to its end; the result is that of an unbroken run."""
+    from ground_controller.simulation.continuation import content_hash, continue_simulation
+
+    with _bar("simulating") as show:
+        _, compared = continue_simulation(
+            folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens")
+        )
+    files, metrics = export_run(folder), measure(folder)
+    click.echo(
+        f"{compared} entries on record were derived again and are the same; the run went on from there", err=True
+    )
+    click.echo(f"content {content_hash(folder)}", err=True)
+    _tell(folder, metrics, write_report(folder, metrics), files, as_json)
 
 
 @campaign.command("replay")

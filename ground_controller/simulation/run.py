@@ -16,6 +16,7 @@ from ground_controller.journal import Journal
 from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
+from ground_controller.run_lock import RunLock
 from ground_controller.simulation.agenda import Agenda, Window
 from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.client import SimClient
@@ -79,6 +80,7 @@ class Simulation:
         stride: int = 1,
         kills: tuple[Kill, ...] = (),
         traces: tuple[Trace, ...] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         if stride < 1:
             raise UsageError(f"stride {stride}: wanted 1 (everything in detail) or more", "hil simulate --stride 1")
@@ -112,7 +114,9 @@ class Simulation:
             self.agenda.at(self._window.of_scenario(kill.at_s), lambda name=kill.node: self.fleet.kill(name))  # type: ignore[misc]
         self._calibration = calibration
         self._stride = stride
-        self._journal = Journal.create(folder)
+        self._kills = kills
+        self._journal = Journal.create(folder) if journal is None else journal
+        self._lock = RunLock(folder)
         self._gone: set[str] = set()
         self._next_request = 1
         self.tokens = 0
@@ -135,11 +139,14 @@ class Simulation:
             "model_card": msgspec.json.encode(p.manifest.model).decode(), "evaluation": "", "evaluation_sha256": "",
             "profiles_sha256": profiles_hash(p.profiles), "anchor_host_ns": str(ANCHOR_NS),
             "clock_offsets_ns": msgspec.json.encode(dict.fromkeys(nodes, (0, 0))).decode(),
-            "simulated": msgspec.json.encode({"stride": self._stride, "boards": self._calibration.source}).decode(),
+            "simulated": msgspec.json.encode(
+                {"stride": self._stride, "boards": self._calibration.source, "kills": self._kills}
+            ).decode(),
             "calibration": msgspec.json.encode(self._calibration).decode(),
             "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }.items():  # fmt: skip
-            self._journal.set_meta(key, value)
+            if key != "began_utc" or not self._journal.meta(key, ""):
+                self._journal.set_meta(key, value)
         (self._folder / "schedule.hsched").write_bytes(p.schedule_bytes)
 
     def run(self, show: Callable[[SimProgress], None] | None = None) -> Speed:
@@ -212,6 +219,7 @@ class Simulation:
 
     def close(self) -> None:
         self._journal.close()
+        self._lock.release()
 
 
 def simulate(
