@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.decision import FIELDS, Decision
 from ground_controller.journal import Entry, Journal
+from ground_controller.steering import Steered
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
@@ -41,16 +43,21 @@ class Table(NamedTuple):
 
 
 class ScenarioTime:
-    """Node monotonic time to scenario seconds, by the recorded offsets and the clock's anchor."""
+    """Node monotonic time to scenario seconds: by recorded offsets, the clock's anchor, and what steered it since."""
 
     def __init__(self, journal: Journal) -> None:
         self._offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-        self._anchor_ns = int(journal.meta("anchor_host_ns"))
         campaign = msgspec.json.decode(journal.meta("campaign"))
-        self._rate = float(campaign["orbit"]["rate"])
+        anchor = (int(journal.meta("anchor_host_ns")), 0.0, float(campaign["orbit"]["rate"]))
+        steered = (msgspec.json.decode(entry.body, type=Steered) for entry in journal.entries("steer"))
+        moves = [(one.host_ns, one.to_s, one.rate) for one in steered if one.action != "fault"]
+        self._moves = [anchor, *sorted(moves)]
+        self._begins = [begin_ns for begin_ns, _, _ in self._moves]
 
     def of(self, node: str, mono_ns: int) -> float:
-        return (mono_ns - self._offsets[node][0] - self._anchor_ns) / 1e9 * self._rate
+        host_ns = mono_ns - self._offsets[node][0]
+        begin_ns, scenario_s, rate = self._moves[max(0, bisect_right(self._begins, host_ns) - 1)]
+        return scenario_s + (host_ns - begin_ns) / 1e9 * rate
 
 
 def samples(journal: Journal) -> Table:

@@ -1,0 +1,53 @@
+"""When a sample was taken in the orbit, through pause, resume and seek."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ground_controller.journal import Entry, Journal
+from ground_controller.steering import Action, Steered
+from ground_controller.telemetry.tables import ScenarioTime
+
+SECOND = 1_000_000_000
+
+
+def test_through_pause_resume_and_seek(tmp_path: Path) -> None:
+    """Rate 10 from host second 100; paused 5 s later; resumed after 20 s; sought to 400 five seconds after that."""
+    journal = Journal.create(tmp_path)
+    for key, value in (
+        ("clock_offsets_ns", json.dumps({"a": [7 * SECOND, 0]})),
+        ("anchor_host_ns", str(100 * SECOND)),
+        ("campaign", json.dumps({"orbit": {"rate": 10.0}})),
+    ):
+        journal.set_meta(key, value)
+    moves: tuple[tuple[Action, float, float, float, int], ...] = (
+        ("pause", 50.0, 50.0, 0.0, 105),
+        ("fault", 50.0, 50.0, 0.0, 110),
+        ("resume", 50.0, 50.0, 10.0, 125),
+        ("seek", 100.0, 400.0, 10.0, 130),
+    )
+    journal.commit(
+        [
+            Entry(
+                0, at_s, host_s * SECOND, "steer", "", "", 0,
+                msgspec.json.encode(Steered(action, at_s, to_s, rate, host_s * SECOND)),
+            )
+            for action, at_s, to_s, rate, host_s in moves
+        ]
+    )  # fmt: skip
+    when = ScenarioTime(journal)
+    journal.close()
+    for host_s, scenario_s in (
+        (99, -10.0),
+        (100, 0.0),
+        (104, 40.0),
+        (115, 50.0),
+        (125, 50.0),
+        (129, 90.0),
+        (131, 410.0),
+    ):
+        assert when.of("a", (host_s + 7) * SECOND) == pytest.approx(scenario_s, abs=1e-9)
