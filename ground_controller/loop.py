@@ -125,4 +125,4 @@ class Loop:
         for node, order in decision.orders:
             self._outlet.shards(node, order)
         for (node, boot_id), seq in self._journal.watermarks().items():
-            self._outlet.watermark(Watermark(node=node, boot_id=boot_id, seq=seq))
+            self._outlet.watermark(Watermark(node=node, boot_id=boot_id, seq=seq, epoch=self._core.epoch))

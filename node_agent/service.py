@@ -179,7 +179,8 @@ class Agent:
         run = self._run
         self._care.heard()
         if isinstance(message, m.Watermark):
-            self._evidence.committed(message)
+            if message.epoch >= self._epoch:
+                self._evidence.committed(message)
         elif isinstance(message, SelectionPlan) and run is not None:
             run.accept_plan(message)
         elif isinstance(message, m.ClockAnchor) and run is not None and message.boot_id == self.boot_id:

@@ -198,11 +198,13 @@ class Record(_Message, frozen=True):
 
 
 class Watermark(_Message, frozen=True):
-    """Every record of (node, boot_id) up to `seq` is committed on the ground."""
+    """Every record of (node, boot_id) up to `seq` is committed by the controller of `epoch`; a node that obeys a later
+    one does not delete by it."""
 
     node: str
     boot_id: str
     seq: int
+    epoch: int = 0
 
 
 class Summary(_Message, frozen=True):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.inbox import Inbox
 from hil_config.tls import identity_files
 from hil_config.wire import messages as m
+from hil_config.wire import topics
 from hil_config.wire.orders import Ping, Prepare, SetLogLevel, SetPower
 from hil_config.wire.plan import SelectionPlan
 from node_agent.log import HIDDEN, conceal, redact
@@ -127,6 +129,33 @@ def test_ready_watchdog_and_a_clean_stop(
     supervisor.wait_for("STOPPING=1")
     assert process.returncode == 0 and "did not stop in time" not in errors
     assert not (tmp_path / "spool/alpha.state/starts").exists(), "a clean stop leaves no crash behind"
+
+
+def test_a_controller_of_an_earlier_epoch_is_not_obeyed(
+    tmp_path: Path, broker: Address, reference_shards: Path, supervisor: Supervisor
+) -> None:
+    path = agent_file(tmp_path, broker, reference_shards)
+    process = start(path, supervisor)
+    supervisor.wait_for("READY=1")
+    assert ask(path, broker, SetLogLevel("info")).ok  # of epoch 5
+    inbox = Inbox()
+    fleet = MqttFleet(bench_of(path), 4, inbox)
+    fleet.start(broker.host, broker.port)
+    try:
+        fleet.wait_online(("alpha",), WAIT_S)
+        boot_id = fleet.statuses["alpha"].boot_id
+        # "All that you will ever say is committed": were it believed, the node would forget its first record.
+        fleet.publish("alpha", topics.WATERMARK, m.Watermark(node="alpha", boot_id=boot_id, seq=10**6, epoch=4))
+        refused = fleet.ask(("alpha",), {"alpha": SetLogLevel("debug")}, WAIT_S)["alpha"]
+        assert not refused.ok and refused.error == "epoch 4 is over, 5 is in command"
+        inbox.drain()
+        deadline, pause = time.monotonic() + WAIT_S, threading.Event()
+        while 1 not in {arrival.seq for arrival in inbox.drain() if arrival.boot_id == boot_id}:
+            assert time.monotonic() < deadline, "the node's first record does not come again"
+            pause.wait(0.05)
+    finally:
+        fleet.stop()
+        end(process)
 
 
 def test_a_crash_loop_ends_in_safe_mode_with_telemetry_only(
