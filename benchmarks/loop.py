@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ground_controller.core import Core, encode_decision
+from ground_controller.core import Core
+from ground_controller.decision import encode_decision
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Entry, Journal
 from ground_controller.loop import Loop, TickBegan

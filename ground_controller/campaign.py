@@ -13,7 +13,8 @@ from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client
 from ground_controller.client_events import RequestBegan, RequestEnded
 from ground_controller.clock_keeper import ClockChecked, ClockKeeper
-from ground_controller.core import Core, Decision
+from ground_controller.core import Core
+from ground_controller.decision import Decision
 from ground_controller.evaluation import FIRST_REQUEST
 from ground_controller.fleet.identity import BenchIdentity
 from ground_controller.fleet.leftovers import collect

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ground_controller.decision import Decision, NodeBlocks, NodeNumbers, encode_decision
+from ground_controller.decision import Decision, NodeBlocks
 from ground_controller.further import FurtherCore
 from ground_controller.journal import Entry
 from ground_controller.policies.view import SelectionPolicy, View
 from ground_controller.world import Setting, World
 from hil_config.wire.plan import SelectionPlan
-
-__all__ = ["Core", "Decision", "NodeNumbers", "encode_decision"]
 
 
 @dataclass

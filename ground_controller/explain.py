@@ -299,4 +299,6 @@ def _why_not(expert: int, gate: LayerGate, plan: SelectionPlan, utility: F32, ta
         return f"price {price:.4g} left it utility {value:.4g}, below the threshold {gate.threshold:.4g}"
     if gate.coverage < 1.0 and taken >= gate.k_min:
         return f"the experts before it cover {gate.coverage:.4g} of the mixing mass already"
-    return "its row was not worth the smallest frame (the plan's transmission rules)"
+    if plan.transmission is not None and plan.transmission.drop:
+        return "its row was not worth the smallest frame (the plan's transmission rules)"
+    return "the record does not say"

@@ -8,7 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from ground_controller.core import Core, Decision, encode_decision
+from ground_controller.core import Core
+from ground_controller.decision import Decision, encode_decision
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Steering

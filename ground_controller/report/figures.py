@@ -15,6 +15,7 @@ from ground_controller.journal import Journal
 from ground_controller.report.colours import COLOURS
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.telemetry import tables
+from ground_controller.telemetry.sources import timed
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.schedule_file import decode_schedule
 
@@ -44,15 +45,15 @@ def _bounds(figure: go.Figure, soft: float, hard: float) -> go.Figure:
     return figure
 
 
-def _waterfall(metrics: Metrics) -> go.Figure:
+def _waterfall(metrics: Metrics, kind: str) -> go.Figure:
     figure = go.Figure()
     for i, (name, value) in enumerate(metrics.waterfall_ms.items()):
         figure.add_bar(x=[value], y=["token"], name=name, orientation="h", marker_color=COLOURS[i % len(COLOURS)])
-    _layout(figure, "Where a decoded token's time goes (mean, measured)", "ms", "")
+    _layout(figure, f"Where a decoded token's time goes (mean, {kind})", "ms", "")
     return figure.update_layout(barmode="stack")
 
 
-def _tpot(tokens: dict[str, list[Any]]) -> go.Figure:
+def _tpot(tokens: dict[str, list[Any]], kind: str) -> go.Figure:
     later = [i for i, first in enumerate(tokens["first"]) if not first]
     degraded = [i for i in later if tokens["degraded"][i]]
     figure = go.Figure()
@@ -61,11 +62,11 @@ def _tpot(tokens: dict[str, list[Any]]) -> go.Figure:
             x=[tokens["scenario_s"][i] for i in rows], y=[tokens["since_us"][i] / 1e3 for i in rows], mode="markers",
             name=name, marker={"size": 4, "color": colour},
         )  # fmt: skip
-    _layout(figure, "Time per output token at the client (measured)", "orbit, s", "ms")
+    _layout(figure, f"Time per output token at the client ({kind})", "orbit, s", "ms")
     return figure.update_yaxes(type="log")
 
 
-def _heat_map(journal: Journal) -> go.Figure:
+def _heat_map(journal: Journal, kind: str) -> go.Figure:
     card = msgspec.json.decode(journal.meta("model_card"), type=ModelCard)
     counts: Counter[tuple[int, int]] = Counter()
     for _, evidence in tables.token_evidence(journal):
@@ -74,7 +75,7 @@ def _heat_map(journal: Journal) -> go.Figure:
             counts.update((layer.layer, int(e)) for e in picks[picks >= 0])
     grid = [[counts[layer, e] for e in range(card.experts)] for layer in range(card.layers)]
     figure = go.Figure(go.Heatmap(z=grid, colorscale="Viridis", colorbar={"title": "rows"}))
-    return _layout(figure, "Expert use (measured)", "expert", "layer")
+    return _layout(figure, f"Expert use ({kind})", "expert", "layer")
 
 
 def _delays(journal: Journal, folder: Path) -> go.Figure:
@@ -96,6 +97,7 @@ def figures(folder: Path, metrics: Metrics) -> list[go.Figure]:
     try:
         decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
         limits = msgspec.json.decode(journal.meta("campaign"))["twin"]["limits"]
+        kind = timed(journal, "monotonic clocks").kind
         power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
         return [
             _bounds(
@@ -107,10 +109,10 @@ def figures(folder: Path, metrics: Metrics) -> list[go.Figure]:
                 limits["charge_soft"], limits["charge_hard"],
             ),
             _lines(decisions, "power_w", f"Board power ({power})", "W"),
-            _lines(decisions, "calls_per_s", "Expert rows a second by host (measured)", "1/s"),
-            _waterfall(metrics),
-            _tpot(columns(tables.tokens(journal))),
-            _heat_map(journal),
+            _lines(decisions, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
+            _waterfall(metrics, kind),
+            _tpot(columns(tables.tokens(journal)), kind),
+            _heat_map(journal, kind),
             _delays(journal, folder),
         ]  # fmt: skip
     finally:

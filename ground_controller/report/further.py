@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.telemetry import tables
 from hil_config.errors import InvalidRunError
@@ -55,11 +55,7 @@ def further_figures(journal: Journal, links: dict[str, list[Any]]) -> dict[str, 
 
 
 def _precisions(layer: LayerPlan, picks: bytes, hosts: bytes) -> Iterable[str]:
-    wanted = {
-        (expert, share.node): precision
-        for expert, (shares, kinds) in enumerate(zip(layer.hosts, layer.precision, strict=False))
-        for share, precision in zip(shares, kinds, strict=True)
-    }
+    wanted = layer.precisions()
     pairs = zip(np.frombuffer(picks, "<i2").tolist(), np.frombuffer(hosts, "<i2").tolist(), strict=True)
     return (wanted[pair] for pair in pairs if pair in wanted)
 

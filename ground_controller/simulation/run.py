@@ -10,7 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from ground_controller.client_events import RequestBegan, RequestEnded
-from ground_controller.core import Core, Decision
+from ground_controller.core import Core
+from ground_controller.decision import Decision
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
 from ground_controller.loop import Loop

@@ -153,19 +153,19 @@ def cases(sky: Sky, work: Work) -> list[Case]:
 
 
 def measure_all(
-    todo: list[Case], effort: Effort, jobs: int, told: Callable[[Case], None] = lambda case: None
+    wanted: list[Case], effort: Effort, jobs: int, told: Callable[[Case], None] = lambda case: None
 ) -> list[Found]:
     """Every case, in the order given, `jobs` at a time in processes of their own."""
     if jobs <= 1:
         answer = []
-        for case in todo:
+        for case in wanted:
             answer.append(measure(case, effort))
             told(case)
         return answer
     with ProcessPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(measure, case, effort) for case in todo]
+        waiting = [pool.submit(measure, case, effort) for case in wanted]
         answer = []
-        for case, one in zip(todo, waiting, strict=True):
+        for case, one in zip(wanted, waiting, strict=True):
             answer.append(one.result())
             told(case)
     return answer

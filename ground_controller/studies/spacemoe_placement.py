@@ -39,9 +39,9 @@ def spacemoe_placement(
     turned: list[Found] = []
     if sweep:
         less = replace(base, sky=replace(base.sky, snapshots=max(base.sky.snapshots // 4, 1)))
-        todo = [Case("base", base.value, less.sky, less.work), *cases(less.sky, less.work)]
+        wanted = [Case("base", base.value, less.sky, less.work), *cases(less.sky, less.work)]
         smaller = Effort(max(effort.draws // 2, 1), effort.tokens, max(effort.planning // 2, 1))
-        turned = measure_all(todo, smaller, jobs, lambda case: told(f"{case.knob}: {case.value}"))
+        turned = measure_all(wanted, smaller, jobs, lambda case: told(f"{case.knob}: {case.value}"))
     return compose(base, found, turned, effort)
 
 

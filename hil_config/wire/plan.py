@@ -7,6 +7,9 @@ import msgspec
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.manifest import Precision
 
+MAX_HOPS = 8
+"""Of a source-routed frame."""
+
 
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """One replica of an expert: an index into `SelectionPlan.nodes` and its share of the rows (> 0)."""
@@ -29,6 +32,14 @@ class LayerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factor: tuple[float, ...] = ()
     coverage: float = 1.0
     precision: tuple[tuple[Precision, ...], ...] = ()
+
+    def precisions(self) -> dict[tuple[int, int], Precision]:
+        """By (expert, node), where the plan says at which precision a host serves."""
+        return {
+            (expert, share.node): precision
+            for expert, (hosts, wanted) in enumerate(zip(self.hosts, self.precision, strict=False))
+            for share, precision in zip(hosts, wanted, strict=True)
+        }
 
 
 class LinkRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):

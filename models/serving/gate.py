@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire.manifest import Routing
-from hil_config.wire.plan import SelectionPlan
+from hil_config.wire.plan import MAX_HOPS, SelectionPlan
 
 F32 = NDArray[np.float32]
 I16 = NDArray[np.int16]
@@ -29,9 +29,6 @@ I16 = NDArray[np.int16]
 RESERVES = 2
 """How many next-best live experts are named per row, for a pick whose every host is lost."""
 
-
-MAX_HOPS = 8
-"""Of a source-routed frame."""
 
 ALWAYS_UTILITY = np.float32(3e38)
 """Utility of a live always-on expert: above any price."""

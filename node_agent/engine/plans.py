@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.wire.manifest import ModelCard, Precision
-from hil_config.wire.plan import LayerPlan, SelectionPlan
+from hil_config.wire.plan import SelectionPlan
 from models.serving.gate import LayerGate, check_plan, compile_layer, unpriced
 from models.serving.transmission import Sending, compile_sending
 
@@ -50,15 +50,6 @@ class _Known(NamedTuple):
     plan: SelectionPlan
     received_s: float
     sending: Sending | None
-
-
-def plan_precisions(layer: LayerPlan) -> dict[tuple[int, int], Precision]:
-    """By (expert, node), where the plan says at which precision a host serves."""
-    return {
-        (expert, share.node): precision
-        for expert, (hosts, wanted) in enumerate(zip(layer.hosts, layer.precision, strict=False))
-        for share, precision in zip(hosts, wanted, strict=True)
-    }
 
 
 class PlanBook:
@@ -101,7 +92,7 @@ class PlanBook:
             holders = [[s.node for s in hosts if alive[s.node]] for hosts in pinned.plan.layers[layer].hosts]
             found = CompiledLayer(
                 compile_layer(pinned.plan, layer, alive), holders,
-                Manner(plan_precisions(pinned.plan.layers[layer]), pinned.sending),
+                Manner(pinned.plan.layers[layer].precisions(), pinned.sending),
             )  # fmt: skip
             with self._lock:
                 self._gates[key] = found

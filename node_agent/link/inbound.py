@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hil_config.errors import RemoteProtocolError
 from hil_config.seal import KeyRing
 from hil_config.wire.frames import Frame, FrameDecoder, Hello, Relayed, Sealed
-from models.serving.gate import MAX_HOPS
+from hil_config.wire.plan import MAX_HOPS
 
 
 class Inbound:

@@ -143,7 +143,8 @@ def _let_wakers_go_on() -> None:
 
     A send over the loopback wakes its reader on the sender's own core. As a normal thread the reader would run there at
     once and keep the sender from asking its second host; a batch thread waits until the sender has done so and sleeps.
-    Measured on two cores: 8 % less time a token in the demonstration's fleet, 10 % with two hosts of large experts.
+    Measured on two cores, in turn with and without: 12 % less time a token with two hosts of large experts (medians of
+    three pairs), 2 % in the demonstration's fleet, which is within what its runs differ by.
     """
     if hasattr(os, "SCHED_BATCH"):
         with contextlib.suppress(PermissionError):  # a sandbox may forbid the call

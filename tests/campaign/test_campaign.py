@@ -22,7 +22,7 @@ import pyarrow.parquet
 import pytest
 
 from ground_controller.client_events import RequestBegan, RequestEnded, TokenArrived
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.journal import NAME, Journal
 from ground_controller.preparation import platform_of
 from ground_controller.twin import Twin

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.evaluation import FIRST_REQUEST, TextScored
 from ground_controller.journal import Journal
 from models.evaluate import read_evaluation

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ground_controller.client_events import AttemptBegan, RequestBegan, TokenArrived
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
 

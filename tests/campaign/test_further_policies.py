@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.report.further import one_accounting
 from hil_config.errors import InvalidRunError

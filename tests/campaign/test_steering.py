@@ -11,7 +11,7 @@ import msgspec
 
 from ground_controller.client import NAME
 from ground_controller.clock_keeper import ClockChecked
-from ground_controller.core import Decision
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.steering import Steered

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ground_controller.core import Core, encode_decision
+from ground_controller.core import Core
+from ground_controller.decision import encode_decision
 from ground_controller.journal import Entry
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.routes import choose_route

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import random
 
+from hil_config.wire.plan import MAX_HOPS
 from hil_config.wire.schedule_file import DOWN, LinkState
-from models.serving.gate import MAX_HOPS
 from node_agent.link.path import quickest_path
 
 Delays = dict[tuple[str, str], float]
