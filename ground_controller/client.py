@@ -11,11 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
+from ground_controller.attempts import Attempts, Routes
 from ground_controller.client_events import AttemptBegan, TokenArrived
 from ground_controller.evaluation import TextScored
 from hil_config.errors import LinkError, RemoteProtocolError
@@ -36,33 +37,14 @@ from hil_config.wire.frames import (
 )
 
 NAME = "ground"
-Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
-PAUSE_S = (0.05, 2.0)
-"""The first and the longest pause between attempts of a request that finds no way."""
 
 
-@dataclass
-class Request:
+@dataclass(kw_only=True)
+class Request(Attempts):
     """One generation under way; with `score`, a text whose tokens are given and scored."""
 
-    id: int
     prompt: list[int]
-    want: int
-    tokens: list[int] = field(default_factory=list)
-    attempt: int = 0
-    route: tuple[str, ...] = ()
-    progress_s: float = 0.0
-    last_token_s: float = 0.0
-    next_try_s: float = 0.0
-    pause_s: float = 0.0
-    trouble: str = ""
-    re_prefilled: bool = False
     score: bool = False
-
-    def wait(self, trouble: str, now_s: float) -> None:
-        """Try again after a pause that doubles while the trouble lasts."""
-        self.pause_s = min(PAUSE_S[1], 2.0 * self.pause_s or PAUSE_S[0])
-        self.trouble, self.next_try_s = trouble, now_s + self.pause_s
 
 
 class Client:
@@ -119,7 +101,9 @@ class Client:
         """Start a generation of at most `want` tokens, or have the prompt scored."""
         with self._lock:
             now_s = time.monotonic()
-            entry = Request(request, prompt, want, progress_s=now_s, last_token_s=now_s, score=score)
+            entry = Request(
+                id=request, prompt=prompt, want=want, progress_s=now_s, last_token_s=now_s, score=score
+            )  # fmt: skip
             self._requests[request] = entry
             self._try(entry, "")
 
@@ -144,10 +128,8 @@ class Client:
         now_s = time.monotonic()
         with self._lock:
             for entry in list(self._requests.values()):
-                if entry.trouble and now_s >= entry.next_try_s:
-                    self._try(entry, entry.trouble)
-                elif not entry.trouble and now_s - entry.progress_s > self._timeout_s:
-                    self._try(entry, f"no token for {self._timeout_s:g} s")
+                if reason := entry.due(now_s, self._timeout_s):
+                    self._try(entry, reason)
 
     def node_lost(self, node: str) -> None:
         """A node is known to be gone: requests on it begin again at once."""
@@ -159,17 +141,12 @@ class Client:
 
     def _try(self, entry: Request, reason: str) -> None:
         """A new attempt from the history. Without a route: try again soon."""
-        avoid = frozenset(entry.route) if reason.startswith("no token") else frozenset()
-        route = self._routes(avoid)
+        route = self._routes(entry.avoid(reason))
         now_s = time.monotonic()
         if route is None:
             entry.wait(reason or "no route", now_s)
             return
-        entry.attempt += 1
-        entry.route, entry.trouble = route, ""
-        entry.re_prefilled = entry.attempt > 1
-        waited_us = (now_s - entry.progress_s) * 1e6
-        entry.progress_s = now_s
+        waited_us = entry.begin(route, now_s)
         self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
         history = np.array(entry.prompt + entry.tokens, np.int32)
         step = Step(
@@ -295,7 +272,6 @@ class Client:
             return
         now_s = time.monotonic()
         degraded = frame.degraded + (("re-prefilled",) if entry.re_prefilled else ())
-        entry.re_prefilled = False
         first = not entry.tokens
         entry.tokens.append(frame.token)
         self._record(
@@ -304,8 +280,7 @@ class Client:
                 degraded, first, (now_s - entry.last_token_s) * 1e6,
             )
         )  # fmt: skip
-        entry.progress_s = entry.last_token_s = now_s
-        entry.pause_s = 0.0
+        entry.progressed(now_s)
         if frame.token == self._end_of_text:
             self._end(entry, "end of text")
         elif len(entry.tokens) >= entry.want:

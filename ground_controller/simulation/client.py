@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
+from ground_controller.attempts import Attempts, Routes
 from ground_controller.client_events import AttemptBegan, TokenArrived
 from ground_controller.simulation.agenda import Agenda
 from ground_controller.simulation.step import SimStep, SimToken
 from ground_controller.simulation.traces import Trace
 
-Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
 
-
-@dataclass
-class SimRequest:
+@dataclass(kw_only=True)
+class SimRequest(Attempts):
     """One generation under way."""
 
-    id: int
     trace: Trace
-    want: int
-    tokens: list[int] = field(default_factory=list)
-    attempt: int = 0
-    route: tuple[str, ...] = ()
-    progress_s: float = 0.0
-    last_token_s: float = 0.0
-    next_try_s: float = 0.0
-    trouble: str = ""
-    re_prefilled: bool = False
 
 
 class SimClient:
@@ -67,7 +56,7 @@ class SimClient:
     def begin(self, request: int, trace: Trace) -> None:
         """Start a generation: all tokens of the trace."""
         now_s = self._agenda.now_s
-        entry = SimRequest(request, trace, len(trace.tokens), progress_s=now_s, last_token_s=now_s)
+        entry = SimRequest(id=request, trace=trace, want=len(trace.tokens), progress_s=now_s, last_token_s=now_s)
         self._requests[request] = entry
         self._try(entry, "")
 
@@ -80,10 +69,8 @@ class SimClient:
         """Start again what has waited too long."""
         now_s = self._agenda.now_s
         for entry in list(self._requests.values()):
-            if entry.trouble and now_s >= entry.next_try_s:
-                self._try(entry, entry.trouble)
-            elif not entry.trouble and now_s - entry.progress_s > self._timeout_s:
-                self._try(entry, f"no token for {self._timeout_s:g} s")
+            if reason := entry.due(now_s, self._timeout_s):
+                self._try(entry, reason)
 
     def node_lost(self, node: str) -> None:
         """A node is known to be gone: requests on it begin again at once."""
@@ -94,18 +81,15 @@ class SimClient:
     def refused(self, request: int, attempt: int, reason: str) -> None:
         entry = self._requests.get(request)
         if entry is not None and attempt == entry.attempt:
-            entry.trouble, entry.next_try_s = reason, self._agenda.now_s + 0.05
+            entry.wait(reason, self._agenda.now_s)
 
     def _try(self, entry: SimRequest, reason: str) -> None:
-        route = self._routes(frozenset(entry.route) if reason.startswith("no token") else frozenset())
+        route = self._routes(entry.avoid(reason))
         now_s = self._agenda.now_s
         if route is None:
-            entry.trouble, entry.next_try_s = reason or "no route", now_s + 0.25
+            entry.wait(reason or "no route", now_s)
             return
-        entry.attempt += 1
-        entry.route, entry.trouble, entry.re_prefilled = route, "", entry.attempt > 1
-        waited_us = (now_s - entry.progress_s) * 1e6
-        entry.progress_s = now_s
+        waited_us = entry.begin(route, now_s)
         self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
         rows = len(entry.trace.prompt) + len(entry.tokens)
         self._send(SimStep(entry.id, entry.attempt, 0, rows, entry.want - len(entry.tokens), route, entry.trace))
@@ -120,7 +104,6 @@ class SimClient:
             return
         now_s = self._agenda.now_s
         degraded = found.degraded + (("re-prefilled",) if entry.re_prefilled else ())
-        entry.re_prefilled = False
         entry.tokens.append(entry.trace.tokens[index])
         self._record(
             TokenArrived(
@@ -128,7 +111,7 @@ class SimClient:
                 entry.trace.margins[index], degraded, not index, (now_s - entry.last_token_s) * 1e6,
             )
         )  # fmt: skip
-        entry.progress_s = entry.last_token_s = now_s
+        entry.progressed(now_s)
         if entry.tokens[-1] == self._end_of_text:
             self._end(entry, "end of text")
         elif len(entry.tokens) >= entry.want:
