@@ -5,58 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ground_controller import campaign as runner
-from ground_controller.preparation import Prepared, prepare
+from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.page import write_report
 from ground_controller.report.terminal import print_metrics
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
-from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.schema.load import default_path
 
 
 @click.group()
 def campaign() -> None:
     """Run, resume and replay campaigns."""
-
-
-@contextmanager
-def _bar(label: str, extra: str = "") -> Iterator[Callable[[float, float, str], None]]:
-    """A progress bar with ETA on stderr: call it with (done, total, note)."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        task = progress.add_task(label, total=1.0, note=extra)
-        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
-
-
-def _prepare(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepared:
-    bench, intent = load_bench(bench_file), load_campaign(campaign_file)
-    intent.check_against(bench, campaign_file)
-    if policy is not None:
-        intent = intent.with_selection(policy)
-    with _bar("preparing model and orbit") as show:
-        prepared = prepare(bench, intent, show)
-    for warning in prepared.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    return prepared
-
-
-def _new_folder(out: Path | None, name: str, policy: str) -> Path:
-    return out if out is not None else Path("runs") / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}-{policy}"
 
 
 def _note(progress: runner.Progress) -> str:
@@ -86,11 +54,11 @@ def run_command(
     if not demo and campaign_file is None:
         raise click.UsageError("CAMPAIGN_FILE is missing")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end: nothing stays behind
-    prepared = _prepare(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
-    folder = _new_folder(out, prepared.campaign.campaign, prepared.policy.name)
-    with _bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
+    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)
+    with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
         runner.run_campaign(prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, _note(p)))
-    with _bar("exporting and reporting") as show:
+    with bar("exporting and reporting") as show:
         files = export_run(folder)
         show(1, 2, "report")
         metrics = measure(folder)
@@ -120,7 +88,7 @@ def resume_command(folder: Path, as_json: bool) -> None:
     """Bring a simulated run whose process died to its end; the result is that of an unbroken run."""
     from ground_controller.simulation.continuation import content_hash, continue_simulation
 
-    with _bar("simulating") as show:
+    with bar("simulating") as show:
         _, compared = continue_simulation(
             folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens")
         )

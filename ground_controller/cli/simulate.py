@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ground_controller.cli.campaign import _bar, _new_folder, _prepare
+from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.report.metrics import measure
 from ground_controller.report.page import write_report
 from ground_controller.report.terminal import print_metrics
@@ -67,9 +67,9 @@ def simulate_command(
         raise click.UsageError("CAMPAIGN_FILE is missing")
     failing = tuple(_kill(text) for text in kills)
     boards = DEFAULT if calibration is None else read_calibration(calibration)
-    prepared = _prepare(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
-    folder = _new_folder(out, f"{prepared.campaign.campaign}-simulated", prepared.policy.name)
-    with _bar("simulating") as show:
+    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    folder = new_folder(out, f"{prepared.campaign.campaign}-simulated", prepared.policy.name)
+    with bar("simulating") as show:
         speed = simulate(
             prepared, folder, boards, stride, failing,
             lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens"),

@@ -1,0 +1,43 @@
+"""What commands that run a campaign begin with, on boards or in simulation: inputs, run folder, progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ground_controller.preparation import Prepared, prepare
+from hil_config.schema.load import load_bench, load_campaign
+
+
+@contextmanager
+def bar(label: str, extra: str = "") -> Iterator[Callable[[float, float, str], None]]:
+    """A progress bar with ETA on stderr: call it with (done, total, note)."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
+        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
+        task = progress.add_task(label, total=1.0, note=extra)
+        yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+
+
+def prepared_from(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepared:
+    bench, intent = load_bench(bench_file), load_campaign(campaign_file)
+    intent.check_against(bench, campaign_file)
+    if policy is not None:
+        intent = intent.with_selection(policy)
+    with bar("preparing model and orbit") as show:
+        prepared = prepare(bench, intent, show)
+    for warning in prepared.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return prepared
+
+
+def new_folder(out: Path | None, name: str, policy: str) -> Path:
+    return out if out is not None else Path("runs") / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}-{policy}"
