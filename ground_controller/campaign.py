@@ -30,7 +30,7 @@ from ground_controller.journal import Journal
 from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
-from ground_controller.steering import Request, Steering, leave_request
+from ground_controller.steering import Request, Steering, answer_path, leave_request
 from ground_controller.workload import Workload
 from hil_config.clock import PacedClock
 from hil_config.errors import InvalidRunError
@@ -275,8 +275,9 @@ class Run:
     def finish(self, fleet: MqttFleet, loop: Loop) -> None:
         """Let every living node hand in its last record, then send it home."""
         if self._p.campaign.control.idle_s > 0.0:
-            leave_request(self._folder, Request("pause"))  # the orbit is over; the boards stay for a while
+            asked = leave_request(self._folder, Request("pause"))  # the orbit is over; the boards stay for a while
             self._stay_idle("after", loop.run_tick)
+            answer_path(asked).unlink(missing_ok=True)
         alive = tuple(n.name for n in self._core.view.nodes if n.alive and n.name not in self._agents.ended())
         replies = fleet.ask(alive, {node: Finish() for node in alive}, FINISH_S)
         wanted = {(reply.node, reply.boot_id): reply.last_seq for reply in replies.values()}
