@@ -11,6 +11,7 @@ import pytest
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
+from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.simulation.run import Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
@@ -143,3 +144,9 @@ def test_stride_stands_for_the_rest(prepared: Prepared, plain: Result, tmp_path:
     assert estimated.tokens == pytest.approx(exact.tokens, rel=0.15)
     assert estimated.energy_gross_j == pytest.approx(exact.energy_gross_j, rel=0.15)
     assert any("1 of 10" in text for text in estimated.not_measured)
+
+
+def test_no_plot_calls_a_simulated_run_measured(plain: Result) -> None:
+    titles = [figure.layout.title.text for figure in figures(plain.folder, plain.metrics)]
+    assert any("Time per output token" in title for title in titles)
+    assert not [title for title in titles if "measured" in title]
