@@ -27,7 +27,6 @@ trap scrub EXIT
 value() { sed -n "s/^$1=//p" "$IN/firstboot.env" "$IN/start.env" | head -n 1; }
 JETSON="$(value JETSON)"
 NTP="$(value NTP)"
-NODE="$(value NODE)"
 
 # The user. A hash is never an argument: hil-firstboot.sh writes it into /etc/shadow.
 USER_NAME="$(value USER)"
@@ -42,11 +41,9 @@ fi
 for GROUP in adm dialout sudo video; do
   [ -n "$ROOT" ] || usermod -aG "$GROUP" "$USER_NAME" 2>/dev/null || true
 done
-mkdir -p "$ROOT/etc/sudoers.d"
+(umask 022 && mkdir -p "$ROOT/etc/sudoers.d")
 echo "$USER_NAME ALL=(ALL) NOPASSWD: ALL" >"$ROOT/etc/sudoers.d/010_hil"
 chmod 0440 "$ROOT/etc/sudoers.d/010_hil"
-grep -q "127.0.1.1.*[[:space:]]$NODE\$" "$ROOT/etc/hosts" 2>/dev/null || echo "127.0.1.1 $NODE" >>"$ROOT/etc/hosts"
-[ ! -f "$ROOT/etc/hosts" ] || chmod 0644 "$ROOT/etc/hosts"
 
 if [ -f "$IN/hil.nmconnection" ] && [ -d "$ROOT/etc/NetworkManager" ]; then
   mkdir -p "$ROOT/etc/NetworkManager/system-connections"
@@ -77,11 +74,6 @@ if [ -f "$IN/wheels.tar" ]; then
 fi
 
 sh "$IN/hil-firstboot.sh" "$BOOT" >>"$LOG" 2>&1 || die "in hil-firstboot.sh: $(tail -n 1 "$LOG")"
-chmod 0644 "$ROOT/etc/hostname" # it works under umask 077
-if [ -z "$ROOT" ]; then
-  chown root:shadow /etc/shadow
-  chmod 0640 /etc/shadow
-fi
 
 # Units. The agent's own text, unchanged, and beside it what is different on a board that was set up this way.
 if [ -e "$ROOT/opt/hil/current" ]; then

@@ -92,10 +92,10 @@ class Root:
         own = self.boot / FOLDER / FIRSTBOOT.name
         return own if own.exists() else FIRSTBOOT
 
-    def run(self) -> subprocess.CompletedProcess[str]:
+    def run(self, umask: int = -1) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", str(self.script), str(self.boot)], env={**os.environ, "HIL_ROOT": str(self.home)},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=60, check=False, umask=umask,
         )  # fmt: skip
 
     def read(self, path: str) -> bytes:
@@ -129,6 +129,33 @@ def test_the_board_takes_everything_over_and_secrets_leave(tmp_path: Path) -> No
     key = root.read("etc/hil/identity/key.pem")
     assert root.run().returncode == 0, "a second boot finds nothing to do"
     assert root.read("etc/hil/identity/key.pem") == key
+
+
+MODES = {
+    "etc/hostname": 0o644, "etc/hosts": 0o644, "etc/passwd": 0o644,
+    "etc/hil": 0o700, "etc/hil/identity": 0o700, "etc/hil/agent.json": 0o600, "etc/hil/token": 0o600,
+    "etc/hil/identity/key.pem": 0o600, "etc/hil/identity/ca.pem": 0o644, "etc/hil/identity/request.pem": 0o644,
+    "etc/hil/firstboot.done": 0o644, "home/hil/.ssh": 0o700, "home/hil/.ssh/authorized_keys": 0o600,
+    "opt/hil": 0o755, "opt/hil/slots": 0o755, "opt/hil/current/": 0o755, "opt/hil/current/node_agent/cli.py": 0o644,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("group", ["", "root:x:0:\nshadow:x:42:\n"], ids=["no-group", "shadow"])
+def test_every_file_has_its_mode_whatever_the_umask(tmp_path: Path, umask: int, group: str) -> None:
+    root = Root(tmp_path, payload(settings(), agent_tar()))
+    (root.home / "etc/group").write_text(group)
+    for name in ("passwd", "shadow"):  # as an image may bring them
+        (root.home / "etc" / name).chmod(0o600)
+    done = root.run(umask)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {path: (root.home / path).stat().st_mode & 0o7777 for path in MODES}
+    assert found == MODES
+    shadow, theirs = (root.home / "etc/shadow").stat(), bool(group) and os.geteuid() == 0
+    assert shadow.st_mode & 0o7777 == (0o640 if theirs else 0o600)
+    assert not theirs or (shadow.st_uid, shadow.st_gid) == (0, 42)
+    assert root.read("etc/hosts") == b"127.0.1.1 alpha\n"
+    assert not list(root.home.rglob("*.new"))
 
 
 def test_a_damaged_payload_changes_nothing(tmp_path: Path) -> None:
