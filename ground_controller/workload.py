@@ -63,6 +63,3 @@ class Workload:
         tokens = self._tokenizer.encode(prompt.text, add_special_tokens=False).ids
         # The model was trained on texts that follow an end-of-text token.
         return Ready(prompt, [self._end_of_text, *tokens[-self._room + 1 :]])
-
-    def text(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens))

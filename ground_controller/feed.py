@@ -1,0 +1,145 @@
+"""The feed: what asks a run's client for work, and what becomes of it.
+
+A source says what it wants begun now; the feed numbers it, records it and begins it at the client. Evaluation items
+are scored beside the generations and share their slots.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from ground_controller.client import Client
+from ground_controller.client_events import RequestBegan, RequestEnded
+from ground_controller.evaluation import FIRST_REQUEST, EvaluationSet
+from ground_controller.preparation import Prepared
+from ground_controller.run_record import RunRecord
+from ground_controller.workload import Workload
+
+
+class Generation(NamedTuple):
+    """A text to go on with, as token ids, and the most tokens that are wanted."""
+
+    domain: str
+    prompt: str
+    tokens: list[int]
+    want: int
+
+
+class Source(Protocol):
+    """Whoever asks for generations."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing will be asked any more: the run may end when nothing is under way."""
+        ...
+
+    def take(self, scenario_s: float, under_way: int) -> Generation | None:
+        """The next generation to begin at `scenario_s`, with so many requests (items too) under way; None: not now."""
+        ...
+
+
+class ClosedLoop:
+    """Keeps a fixed number of requests under way, prompt after prompt."""
+
+    def __init__(self, workload: Workload, concurrency: int, want: int) -> None:
+        self._workload = workload
+        self._concurrency = concurrency
+        self._want = want
+        self.exhausted = False
+
+    def take(self, scenario_s: float, under_way: int) -> Generation | None:
+        if self.exhausted or under_way >= self._concurrency:
+            return None
+        ready = self._workload.next()
+        if ready is None:
+            self.exhausted = True
+            return None
+        return Generation(ready.prompt.domain, ready.prompt.text, ready.tokens, self._want)
+
+
+def closed_loop(prepared: Prepared) -> ClosedLoop:
+    """The campaign's own source."""
+    card, workload = prepared.manifest.model, prepared.campaign.workload
+    prompts = Workload(
+        prepared.prompts, prepared.tokenizer, card.end_of_text, prepared.campaign.seed, workload.requests,
+        card.context - workload.max_new_tokens,
+    )  # fmt: skip
+    return ClosedLoop(prompts, workload.concurrency, workload.max_new_tokens)
+
+
+class _Items:
+    """Evaluation items in their order: half of the slots, all of them when no source asks any more."""
+
+    def __init__(self, found: EvaluationSet | None, concurrency: int) -> None:
+        self._set = found
+        self._concurrency = concurrency
+        self._scored = 0
+
+    @property
+    def left(self) -> int:
+        return 0 if self._set is None else len(self._set.items) - self._scored
+
+    def take(self, under_way: int, scoring: int, alone: bool) -> tuple[int, list[int]] | None:
+        """Request number and tokens of the next item, if it may begin now."""
+        room = under_way < self._concurrency and (alone or scoring < max(1, self._concurrency // 2))
+        if self._set is None or not self.left or not room:
+            return None
+        number, self._scored = FIRST_REQUEST + self._scored, self._scored + 1
+        return number, list(self._set.item(number).tokens)
+
+
+class Feed:
+    """Everything that asks, in one place.
+
+    Args:
+        sources: asked in this order, tick by tick, until none wants anything more just now.
+    """
+
+    def __init__(self, prepared: Prepared, client: Client, record: RunRecord, sources: tuple[Source, ...]) -> None:
+        self._client = client
+        self._record = record
+        self._sources = sources
+        self._items = _Items(prepared.evaluation, prepared.campaign.workload.concurrency)
+        self._tokenizer = prepared.tokenizer
+        self._end_of_text = prepared.manifest.model.end_of_text
+        self._next_request = 1
+
+    @property
+    def over(self) -> bool:
+        """Nothing is asked any more and nothing is under way."""
+        return self._dry and not self._items.left and not self._client.running
+
+    @property
+    def _dry(self) -> bool:
+        return all(source.exhausted for source in self._sources)
+
+    def begin_due(self, scenario_s: float) -> None:
+        """Begin what is to begin at this tick."""
+        while self._begin_item() or self._begin_generation(scenario_s):
+            pass
+
+    def _begin_item(self) -> bool:
+        item = self._items.take(self._client.running, self._client.scoring, self._dry)
+        if item is not None:
+            self._client.begin(*item, 1, score=True)
+        return item is not None
+
+    def _begin_generation(self, scenario_s: float) -> bool:
+        """Whether to look again: something began, or a source ran dry, which leaves its slots to the items."""
+        was_dry = self._dry
+        for source in self._sources:
+            asked = source.take(scenario_s, self._client.running)
+            if asked is not None:
+                number, self._next_request = self._next_request, self._next_request + 1
+                self._record.client_event(RequestBegan(number, asked.domain, asked.prompt, tuple(asked.tokens)))
+                self._client.begin(number, asked.tokens, asked.want)
+                return True
+        return self._dry and not was_dry
+
+    def collect(self) -> None:
+        """Record what has ended since the last call."""
+        for request, reason in self._client.take_ended():
+            if request.score:
+                continue  # its scores are its record
+            text = str(self._tokenizer.decode([t for t in request.tokens if t != self._end_of_text]))
+            self._record.client_event(RequestEnded(request.id, tuple(request.tokens), text, reason))

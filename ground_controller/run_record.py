@@ -1,0 +1,57 @@
+"""What a run on nodes writes down of itself: what it began with, and what happened at its client and its clocks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from ground_controller.clock_keeper import ClockChecked
+from ground_controller.inbox import Arrival, Inbox
+from ground_controller.journal import Journal
+from ground_controller.preparation import Prepared, profiles_hash
+from hil_config.wire.schedule_file import schedule_hash
+
+_CLIENT_KINDS = {"TokenArrived": "client_token", "AttemptBegan": "attempt", "RequestBegan": "request_begin",
+                 "RequestEnded": "request_end", "TextScored": "text_scored"}  # fmt: skip
+
+
+def utc_now() -> str:
+    """This instant as the journal's rows on beginnings and ends have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class RunRecord:
+    """Events go through `inbox`, so that they are in the journal before the world hears of them."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self.tokens = 0
+
+    def client_event(self, event: msgspec.Struct) -> None:
+        """Something of `client_events`, or a scored text."""
+        kind = _CLIENT_KINDS[type(event).__name__]
+        self.tokens += kind == "client_token"
+        self._inbox.put(Arrival(time.monotonic_ns(), kind, "", "", 0, msgspec.json.encode(event)))
+
+    def clock_checked(self, node: str, found: ClockChecked) -> None:
+        self._inbox.put(Arrival(time.monotonic_ns(), "clock_check", node, "", 0, msgspec.json.encode(found)))
+
+
+def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: int) -> None:
+    """Everything that replay and report need beside the entries; the schedule goes into a file of its own."""
+    p = prepared
+    for key, value in {
+        "run": folder.name, "epoch": str(epoch), "config_sha256": p.config_sha256,
+        "bench": p.bench.model_dump_json(), "campaign": p.campaign.model_dump_json(),
+        "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
+        "schedule_sha256": schedule_hash(p.schedule_bytes),
+        "model_card": msgspec.json.encode(p.manifest.model).decode(),
+        "evaluation": p.evaluation.path if p.evaluation else "",
+        "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
+        "profiles_sha256": profiles_hash(p.profiles),
+        "began_utc": utc_now(),
+    }.items():  # fmt: skip
+        journal.set_meta(key, value)
+    (folder / "schedule.hsched").write_bytes(p.schedule_bytes)

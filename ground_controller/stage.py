@@ -1,0 +1,122 @@
+"""The stage of a run: broker, agents and the connection to them, brought up before it and taken down after it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ground_controller.fleet.identity import BenchIdentity
+from ground_controller.fleet.local import Broker, LocalAgents
+from ground_controller.fleet.mqtt import MqttFleet, NotOnline
+from ground_controller.fleet.places import StandingBroker, check_places, open_broker
+from ground_controller.fleet.signing import ephemeral_trust
+from ground_controller.inbox import Inbox
+from ground_controller.preparation import Prepared
+from hil_config.tls import TlsFiles
+
+ONLINE_S = 30.0
+AWAY_ONLINE_S = 120.0
+
+
+class Stage:
+    """What stands while a run goes on. `open` brings it up, `close` takes down what was started here.
+
+    Raises:
+        EnvironmentFault, ConfigError: a port of the bench is taken, or a board cannot be reached at all.
+    """
+
+    def __init__(self, prepared: Prepared, folder: Path) -> None:
+        check_places(prepared.bench)  # before the first file is written
+        self._p = prepared
+        self._folder = folder
+        self.nodes = prepared.setting.nodes
+        self.local = tuple(board.name for board in prepared.bench.boards if board.kind == "local")
+        self._agents = LocalAgents(folder)
+        identity = prepared.bench.identity
+        self._identity = None if identity is None else BenchIdentity(Path(identity), self.local)
+        self._broker: Broker | StandingBroker | None = None
+        self._fleet: MqttFleet | None = None
+
+    def open(self, epoch: int, inbox: Inbox) -> MqttFleet:
+        """Broker, agents and connection; returns when every node has said that it is there."""
+        identity = self._identity
+        folder = None if identity is None else identity.folder
+        broker = self._broker = open_broker(self._p.bench, self._folder, folder, self._write_pids)
+        trust = ephemeral_trust(self._folder, self._p.shards)
+        for index, node in enumerate(self.nodes):
+            if node in self.local:
+                self._start_agent(index, broker, trust)
+        self._write_pids()
+        fleet = self._fleet = MqttFleet(
+            self._p.bench.bench, epoch, inbox, self.tls, None if identity is None else identity.desk(epoch)
+        )
+        fleet.start(broker.host, broker.port)
+        self._wait_online(fleet)
+        return fleet
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The ground's certificate, on a bench that has an identity."""
+        return None if self._identity is None else self._identity.tls
+
+    @property
+    def host(self) -> str:
+        """This machine's address for the nodes."""
+        assert self._broker is not None
+        return self._broker.host
+
+    @property
+    def broker_restarts(self) -> int:
+        return 0 if self._broker is None else self._broker.restarts
+
+    def check(self) -> None:
+        """Raise what has made it impossible to go on: the broker did not come back."""
+        if self._broker is not None and self._broker.failure is not None:
+            raise self._broker.failure
+
+    def ended(self) -> list[str]:
+        """Nodes whose agents were started here and have ended."""
+        return self._agents.ended()
+
+    def _write_pids(self) -> None:
+        if self._broker is not None:
+            self._agents.write_pids(self._folder / "pids.json", self._broker.pid)
+
+    def _start_agent(self, index: int, broker: Broker | StandingBroker, trust: dict[str, Any]) -> None:
+        board, profile = self._p.bench.boards[index], self._p.profiles[index]
+        config: dict[str, Any] = {
+            "node": board.name, "bench": self._p.bench.bench, "broker_host": broker.host,
+            "broker_port": broker.port, "data_host": board.address, "data_port": board.data_port,
+            "shards": str(self._p.shards), "spool": str(self._folder / "spool"), "trust": trust,
+            "power_model": {
+                "profile": profile.name, "idle_w": profile.idle_w, "per_core_w": profile.per_core_w,
+                "cores": profile.cores, "cpu_scale": profile.cpu_scale,
+            },
+        }  # fmt: skip
+        if self._identity is not None:
+            config |= self._identity.agent(board.name)
+        self._agents.start(board.name, config)
+
+    def _wait_online(self, fleet: MqttFleet) -> None:
+        # Agents that are services of their boards come back to a new broker by themselves, in their own time.
+        deadline = time.monotonic() + (ONLINE_S if len(self.local) == len(self.nodes) else AWAY_ONLINE_S)
+        while True:
+            self._agents.check()
+            left_s = deadline - time.monotonic()
+            try:
+                fleet.wait_online(self.nodes, min(0.5, max(0.01, left_s)))
+                return
+            except NotOnline:
+                if left_s <= 0.0:
+                    raise
+
+    def close(self) -> None:
+        """End everything that was started, in reverse order."""
+        if self._fleet is not None:
+            self._fleet.stop()
+        self._agents.stop()
+        if self._broker is not None:
+            self._broker.stop()
+        if self._identity is not None:
+            self._identity.close()
