@@ -204,5 +204,13 @@ class Journal:
         for row in self._db.execute(f"SELECT {columns} FROM entry{where} ORDER BY id", kinds):
             yield Entry(*row)
 
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file; empty if nothing."""
+        try:
+            found = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
+        except sqlite3.Error as error:
+            return str(error)
+        return "" if found == ["ok"] else "; ".join(found)
+
     def close(self) -> None:
         self._db.close()

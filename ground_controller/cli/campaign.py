@@ -1,4 +1,4 @@
-"""`hil campaign`: run, resume, replay."""
+"""`hil campaign`: run, resume, replay, verify."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from ground_controller import campaign as runner
 from ground_controller.cli.starting import bar, new_folder, prepared_from
+from ground_controller.cli.verify import verify_command
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.page import write_report
@@ -24,7 +25,10 @@ from hil_config.schema.load import default_path
 
 @click.group()
 def campaign() -> None:
-    """Run, resume and replay campaigns."""
+    """Run, resume, replay and verify campaigns."""
+
+
+campaign.add_command(verify_command)
 
 
 def _note(progress: runner.Progress) -> str:

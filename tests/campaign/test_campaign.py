@@ -357,3 +357,13 @@ def test_the_twin_follows_from_the_recorded_power(run: Finished, journal: OpenJo
         before = decision
     powers = {n.power_w for decision in decisions for n in decision.nodes}
     assert len(powers) > 10  # telemetry, not a constant
+
+
+def test_its_figures_may_be_published(run: Finished, command: Command) -> None:
+    """All checks pass that do not hang on how busy this machine was."""
+    done = command("campaign", "verify", str(run.folder), "--json")
+    outcomes = {check["name"]: check["outcome"] for check in json.loads(done.stdout)["checks"]}
+    failed = {name for name, outcome in outcomes.items() if outcome == "fail"}
+    assert failed <= {"telemetry gaps", "energy windows", "ticks", "clock offsets", "clock drift"}
+    assert done.returncode == (10 if failed else 0)
+    assert outcomes["model on boards"] == outcomes["agent versions"] == outcomes["replay"] == "pass"

@@ -1,0 +1,41 @@
+"""`hil campaign verify`: may the figures of a run be published?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from ground_controller.verification.check import Check
+from ground_controller.verification.verify import refuse_failed, verify_run
+
+_STYLE = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
+
+
+@click.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def verify_command(folder: Path, as_json: bool) -> None:
+    """Check a run: hashes, clocks, gaps, fakes, throttling, energy windows, replay. Exit code 10 if a check fails."""
+    checks = verify_run(folder)
+    if as_json:
+        passed = all(check.outcome != "fail" for check in checks)
+        click.echo(msgspec.json.encode({"run": str(folder), "passed": passed, "checks": checks}).decode())
+    else:
+        _print(checks, Console(file=sys.stdout))
+    refuse_failed(folder, checks)
+
+
+def _print(checks: tuple[Check, ...], console: Console) -> None:
+    """A line a check; where it failed, and what to do, below it."""
+    for check in checks:
+        line = Text(f"{check.outcome:<16}", _STYLE[check.outcome])
+        console.print(line.append(f"{check.name:<17}", "default").append(check.figure, "default"), soft_wrap=True)
+        if check.outcome == "fail":
+            for what, text in (("where", check.where), ("hint", check.hint)):
+                if text:
+                    console.print(Text(f"{'':33}{what}: {text}"), soft_wrap=True)

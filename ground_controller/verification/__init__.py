@@ -1,0 +1,1 @@
+"""Checks of a finished run: may its figures be published?"""

@@ -1,0 +1,71 @@
+"""Is the record whole: the end, the file, every number of every node, every tick, every token?"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ground_controller.client_events import TokenArrived
+from ground_controller.journal import Journal
+from ground_controller.loop import TickBegan
+from ground_controller.telemetry.tables import token_evidence
+from ground_controller.verification.check import Check, judged, listed, not_applicable
+
+
+def ended(journal: Journal) -> Check:
+    """The run came to its end, and nothing that arrived was turned away."""
+    when, turned_away = journal.meta("ended_utc", ""), journal.meta("inbox_overflow", "0")
+    figure = f"ended {when or 'never'}, {turned_away} arrivals did not fit the inbox"
+    good = bool(when) and turned_away == "0"
+    return judged("complete", good, figure, "journal", "run the campaign again, or resume it: hil campaign resume")
+
+
+def file(journal: Journal) -> Check:
+    """SQLite finds the journal sound."""
+    damage = journal.damage()
+    return judged("journal file", not damage, damage or "SQLite's check finds nothing", str(journal.path),
+                  "take the run folder from a copy: a damaged journal proves nothing")  # fmt: skip
+
+
+def records(journal: Journal) -> Check:
+    """Every record that a node numbered is in the journal."""
+    missing = [f"{source}: {count} not handed in at the end" for source, count in
+               msgspec.json.decode(journal.meta("records_missing", "{}"), type=dict[str, int]).items()]  # fmt: skip
+    missing += [f"{node} (boot {boot}): {count} never came" for (node, boot), count in journal.gaps().items()]
+    missing += [f"{node} (boot {boot}): {count} given up by it" for (node, boot), count in journal.shed().items()]
+    held = sum(1 for entry in journal.entries() if entry.seq > 0)
+    return judged("records", not missing, f"{held} in the journal, {len(missing)} sources with gaps", listed(missing),
+                  "look for full disks and dead nodes in the agents' logs")  # fmt: skip
+
+
+def ticks(journal: Journal) -> Check:
+    """Ticks follow one another, each with its decision, none later than a whole tick."""
+    campaign = msgspec.json.decode(journal.meta("campaign"))
+    tick_s, rate = campaign["control"]["tick_s"], campaign["orbit"]["rate"]
+    begun = [msgspec.json.decode(entry.body, type=TickBegan) for entry in journal.entries("tick")]
+    decided = [entry.tick for entry in journal.entries("decision")]
+    in_order = [one.tick for one in begun] == list(range(len(begun))) and decided == [one.tick for one in begun]
+    if not begun or not in_order:
+        return Check("ticks", "fail", f"{len(begun)} ticks and {len(decided)} decisions, not one for one", "journal",
+                     "the journal lacks entries: run the campaign again")  # fmt: skip
+    if journal.meta("simulated", ""):
+        return Check("ticks", "pass", f"{len(begun)} ticks, each with its decision; a stepped clock is never late")
+    latest = max(begun, key=lambda one: one.lateness_s)
+    late_s = latest.lateness_s / rate
+    return judged("ticks", late_s < tick_s,
+                  f"{len(begun)} ticks, each with its decision; at most {late_s * 1e3:.1f} ms late, "
+                  f"wanted below {tick_s * 1e3:g}",
+                  f"tick {latest.tick} at {latest.scenario_s:.1f} s",
+                  "the ground was too slow: use a longer control.tick_s, or an idle machine")  # fmt: skip
+
+
+def tokens(journal: Journal) -> Check:
+    """Every token at the client was computed by a gateway, which says so itself."""
+    computed = {(t.request, t.attempt, t.start + t.rows): t.token for _, t in token_evidence(journal) if t.token >= 0}
+    arrived = [msgspec.json.decode(entry.body, type=TokenArrived) for entry in journal.entries("client_token")]
+    if not arrived:
+        return not_applicable("tokens", "the client got no token")
+    odd = [f"request {t.request} position {t.position}: token {t.token}, its gateway says "
+           f"{computed.get((t.request, t.attempt, t.position), 'nothing')}"
+           for t in arrived if computed.get((t.request, t.attempt, t.position)) != t.token]  # fmt: skip
+    figure = f"{len(arrived) - len(odd)} of {len(arrived)} at the client are in a gateway's evidence"
+    return judged("tokens", not odd, figure, listed(odd), "a node died with its record, or the journal was changed")
