@@ -70,26 +70,31 @@ class NodeBlocks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """What was decided at a tick. `numbers` is called `nodes` in the record; journals of version 1 hold rows there.
-    `further`: states of the further policies; `orders` of shards to give to nodes now; `moves`: every move of an expert
-    so far."""
+class TickNumbers(msgspec.Struct, frozen=True):
+    """The head of a decision: when, and every node's numbers. `numbers` is called `nodes` in the record; journals of
+    version 1 hold rows there, in the order of the plan's nodes like the columns."""
 
     tick: int
     scenario_s: float
     numbers: NodeBlocks | tuple[NodeNumbers, ...] = msgspec.field(name="nodes")
-    duties: tuple[SetDuty | None, ...]
-    policy_state: Any
-    plan: SelectionPlan
-    further: dict[str, Any] = {}
-    orders: tuple[tuple[str, LoadShards | DropShards], ...] = ()
-    moves: tuple[MoveNumbers, ...] = ()
 
     def column(self, field: str) -> NDArray[Any]:
         """One field of `FIELDS` of all nodes, [N] bool or float64."""
         if isinstance(self.numbers, tuple):
             return np.array([getattr(row, field) for row in self.numbers])
         return np.frombuffer(getattr(self.numbers, field), np.bool_ if field in _FLAGS else "<f8")
+
+
+class Decision(TickNumbers, frozen=True):
+    """What was decided at a tick. `further`: states of the further policies; `orders` of shards to give to nodes now;
+    `moves`: every move of an expert so far."""
+
+    duties: tuple[SetDuty | None, ...]
+    policy_state: Any
+    plan: SelectionPlan
+    further: dict[str, Any] = {}
+    orders: tuple[tuple[str, LoadShards | DropShards], ...] = ()
+    moves: tuple[MoveNumbers, ...] = ()
 
     @property
     def nodes(self) -> tuple[NodeNumbers, ...]:

@@ -27,6 +27,7 @@ CREATE TABLE entry (
 CREATE UNIQUE INDEX evidence ON entry (node, boot_id, seq) WHERE seq > 0;
 CREATE INDEX kinds ON entry (kind, id);
 """
+_COLUMNS = "tick, scenario_s, host_ns, kind, node, boot_id, seq, body"
 
 
 class Entry(NamedTuple):
@@ -93,13 +94,19 @@ class Journal:
         return journal
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """An existing journal; InvalidRunError if there is none or its version is another."""
+    def read(cls, folder: Path, *, watch: bool = False) -> Self:
+        """An existing journal; InvalidRunError if there is none or its version is another.
+
+        With `watch` nothing can be written through it, and any thread may use it, one at a time.
+        """
         path = folder / NAME
         if not path.exists():
             raise InvalidRunError(f"{folder}: not a run folder, it has no {NAME}", "give a folder under runs/")
         try:
-            journal = cls(sqlite3.connect(path, isolation_level=None), path)
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=not watch)
+            if watch:
+                db.execute("PRAGMA query_only=ON")
+            journal = cls(db, path)
             version = journal.meta("schema_version")
         except sqlite3.Error as error:
             raise InvalidRunError(f"{path}: {error}", "the file is damaged or not a journal") from error
@@ -199,9 +206,8 @@ class Journal:
 
     def entries(self, *kinds: str) -> Iterator[Entry]:
         """All entries, or those of `kinds`, in the order they were applied."""
-        columns = "tick, scenario_s, host_ns, kind, node, boot_id, seq, body"
         where = f" WHERE kind IN ({','.join('?' * len(kinds))})" if kinds else ""
-        for row in self._db.execute(f"SELECT {columns} FROM entry{where} ORDER BY id", kinds):
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM entry{where} ORDER BY id", kinds):
             yield Entry(*row)
 
     def damage(self) -> str:
@@ -211,6 +217,28 @@ class Journal:
         except sqlite3.Error as error:
             return str(error)
         return "" if found == ["ok"] else "; ".join(found)
+
+    def since(self, mark: int, most: int, kinds: tuple[str, ...]) -> tuple[int, list[tuple[int, Entry]]]:
+        """Entries of `kinds` among the next `most` after number `mark`, each with its number; and the mark to go on
+        from. Numbers count from 1 in the order of application."""
+        last = self._db.execute("SELECT MAX(id) FROM entry").fetchone()[0] or 0
+        until = min(last, mark + most)
+        # The sign keeps SQLite from walking the index of kinds: new rows are few and lie together.
+        where = f"id > ? AND id <= ? AND +kind IN ({','.join('?' * len(kinds))})"
+        query = f"SELECT id, {_COLUMNS} FROM entry WHERE {where} ORDER BY id"
+        rows = self._db.execute(query, (mark, until, *kinds))
+        return max(mark, until), [(row[0], Entry(*row[1:])) for row in rows]
+
+    def newest(self, kind: str, until: int, most: int, after: int = 0) -> list[tuple[int, Entry]]:
+        """The last `most` entries of a kind with numbers above `after` and up to `until`, in order."""
+        query = f"SELECT id, {_COLUMNS} FROM entry WHERE kind = ? AND id > ? AND id <= ? ORDER BY id DESC LIMIT ?"
+        rows = self._db.execute(query, (kind, after, until, most)).fetchall()
+        return [(row[0], Entry(*row[1:])) for row in reversed(rows)]
+
+    def count(self, kind: str, until: int) -> int:
+        """How many entries of a kind have numbers up to `until`."""
+        query = "SELECT COUNT(*) FROM entry WHERE kind = ? AND id <= ?"
+        return int(self._db.execute(query, (kind, until)).fetchone()[0])
 
     def close(self) -> None:
         self._db.close()
