@@ -242,6 +242,16 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def revocation_number(pem: bytes) -> int:
+    """Number of a revocation list, which is the Unix second it was made for; ConfigError if it is none."""
+    try:
+        return x509.load_pem_x509_crl(pem).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except _MALFORMED as error:
+        raise ConfigError(
+            f"{CRL_FILE}: not a revocation list in PEM", "hil bench identity revoke writes one"
+        ) from error
+
+
 def _general_name(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))

@@ -93,7 +93,7 @@ def revoke(name: str, folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"revoked": msgspec.to_builtins(done), "brokers": told}))
         return
-    click.echo(f"{name}: {len(done)} certificates revoked; give crl.pem to the boards")
+    click.echo(f"{name}: {len(done)} certificates revoked; `hil provision all` brings the list to the boards")
     if told:
         click.echo(
             f"the broker (process {', '.join(map(str, told))}) refuses {name} from now on; a connection that is open "

@@ -10,10 +10,14 @@ tokens/NAME.json                SHA-256 of a one-time enrolment token, and when 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
+import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -64,11 +68,22 @@ class IdentityStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            self._register = msgspec.json.decode((folder / "issued.json").read_bytes(), type=Register)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{folder}: is no identity folder: {error}", "make one: hil bench init") from error
+        self._register = self._read()
         self._authority = x509.Authority.read(folder)
+
+    def _read(self) -> Register:
+        try:
+            return msgspec.json.decode((self.folder / "issued.json").read_bytes(), type=Register)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.folder}: is no identity folder: {error}", "make one: hil bench init") from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The register as it is now, which nobody else changes meanwhile: boards are enrolled side by side."""
+        with open(self.folder / "issued.lock", "w", opener=_private) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._register = self._read()
+            yield
 
     @classmethod
     def create(cls, folder: Path, bench: str, addresses: tuple[str, ...]) -> IdentityStore:
@@ -144,14 +159,15 @@ class IdentityStore:
 
     def revoke(self, name: str) -> tuple[Issued, ...]:
         """Every certificate of `name` goes on the revocation list; the broker reads it when it is started again."""
-        if not any(one.name == name for one in self._register.certificates):
-            raise ConfigError(f"{name}: was never given a certificate", "see: hil bench identity list")
-        rows = tuple(
-            msgspec.structs.replace(one, revoked=True) if one.name == name else one
-            for one in self._register.certificates
-        )
-        self._keep(rows)
-        self._revocations()
+        with self._changing():
+            if not any(one.name == name for one in self._register.certificates):
+                raise ConfigError(f"{name}: was never given a certificate", "see: hil bench identity list")
+            rows = tuple(
+                msgspec.structs.replace(one, revoked=True) if one.name == name else one
+                for one in self._register.certificates
+            )
+            self._keep(rows)
+            self._revocations()
         return tuple(one for one in rows if one.name == name)
 
     def make_token(self, name: str) -> str:
@@ -190,7 +206,8 @@ class IdentityStore:
     def _note(self, name: str, certificate: bytes, addresses: tuple[str, ...]) -> Issued:
         read = x509.read_certificate(certificate)
         issued = Issued(name, f"{read.serial:x}", read.not_after.timestamp(), False, addresses)
-        self._keep((*self._register.certificates, issued))
+        with self._changing():
+            self._keep((*self._register.certificates, issued))
         return issued
 
     def _keep(self, rows: tuple[Issued, ...]) -> None:
@@ -199,9 +216,22 @@ class IdentityStore:
 
     def _revocations(self) -> None:
         serials = tuple(int(one.serial, 16) for one in self._register.certificates if one.revoked)
-        listed = self._authority.revocations(serials, x509.CA_DAYS)
+        listed = self._authority.revocations(serials, x509.CA_DAYS, self._after_the_last())
         for folder in (self.folder, *(self.folder / name for name in OWN)):
             x509.write_private(folder / x509.CRL_FILE, listed, 0o644)
+
+    def _after_the_last(self) -> datetime:
+        """Now, or a second after the list there is: of two lists of one second OpenSSL would go by the older."""
+        now = datetime.now(timezone.utc)
+        try:
+            number = x509.revocation_number((self.folder / x509.CRL_FILE).read_bytes())
+        except (OSError, ConfigError):
+            return now
+        return max(now, datetime.fromtimestamp(number + 1, timezone.utc))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _day(seconds: float) -> str:

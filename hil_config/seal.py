@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from hil_config.errors import ConfigError, RemoteProtocolError
 from hil_config.replay_window import ReplayWindow
+from hil_config.revocation import read_revocations
 from hil_config.tls import TlsFiles
 from hil_config.wire.frames import Frame, Sealed, decode_plain, encode_frame, encode_plain
 from hil_config.wire.hidden_codec import Codec
@@ -73,6 +74,7 @@ class _Session(NamedTuple):
     """One peer in one run, both ways."""
 
     boot_id: str
+    serial: int
     outgoing: AESGCM | ChaCha20Poly1305
     incoming: AESGCM | ChaCha20Poly1305
     window: ReplayWindow
@@ -90,14 +92,13 @@ class KeyRing:
             key = serialization.load_pem_private_key(Path(tls.key).read_bytes(), None)
             own = x509.load_pem_x509_certificate(Path(tls.certificate).read_bytes())
             self._ca = x509.load_pem_x509_certificate(Path(tls.ca).read_bytes())
-            revoked = x509.load_pem_x509_crl(Path(tls.crl).read_bytes()) if tls.crl else None
         except (OSError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             raise ConfigError(
                 f"{tls.certificate} and its key: not usable: {error}", "enrol this party again"
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError(f"{tls.key}: a key of another kind, wanted P-256", "enrol this party again")
-        self._revoked = frozenset(entry.serial_number for entry in revoked or ())
+        self._revoked = read_revocations(tls).serials
         plain = Offer(name, boot_id, self._public, aead or quicker_aead(), own.public_bytes(serialization.Encoding.DER))
         signature = key.sign(_signed(plain), ec.ECDSA(hashes.SHA256()))
         self._own = msgspec.structs.replace(plain, signature=signature)
@@ -114,14 +115,18 @@ class KeyRing:
         Args:
             newest: it came from the peer itself just now; otherwise it gives way to one that did.
         """
-        offer = self._verified(data)
+        offer, serial = self._verified(data)
         with self._lock:
             session = self._sessions.get((run, offer.name, offer.boot_id))
             if session is None:
-                session = self._sessions[run, offer.name, offer.boot_id] = self._derive(run, offer)
+                session = self._sessions[run, offer.name, offer.boot_id] = self._derive(run, offer, serial)
             if newest or (run, offer.name) not in self._newest:
                 self._newest[run, offer.name] = session
         return offer.name
+
+    def revoke(self, serials: frozenset[int]) -> None:
+        """Believe no offer of these certificates any more, nor open what they seal."""
+        self._revoked = serials
 
     def knows(self, run: str, peer: str) -> bool:
         """Whether a frame can be sealed for `peer`."""
@@ -144,6 +149,8 @@ class KeyRing:
             raise RemoteProtocolError(f"sealed by {sealed.sender!r} ({sealed.boot_id}), who made no offer for this run")
         if not 0 < sealed.seq < 1 << 63 or not session.window.fresh(sealed.seq):
             raise RemoteProtocolError(f"frame {sealed.seq} of {sealed.sender!r} came before, or is too old to tell")
+        if session.serial in self._revoked:
+            raise RemoteProtocolError(f"sealed by {sealed.sender!r}, whose certificate was revoked")
         bound = _bound(sealed.sender, sealed.boot_id, sealed.receiver, sealed.seq)
         try:
             plain = session.incoming.decrypt(_nonce(sealed.seq), sealed.payload, bound)
@@ -154,7 +161,8 @@ class KeyRing:
                 raise RemoteProtocolError(f"frame {sealed.seq} of {sealed.sender!r} came before")
         return decode_plain(plain)
 
-    def _verified(self, data: bytes) -> Offer:
+    def _verified(self, data: bytes) -> tuple[Offer, int]:
+        """The offer and the serial number of its certificate."""
         if len(data) > MAX_OFFER_BYTES:
             raise RemoteProtocolError(f"offer of {len(data)} bytes; at most {MAX_OFFER_BYTES}")
         try:
@@ -177,9 +185,9 @@ class KeyRing:
             raise RemoteProtocolError(f"offer: the certificate of {offer.name!r} is not valid now")
         if certificate.serial_number in self._revoked:
             raise RemoteProtocolError(f"offer: the certificate of {offer.name!r} was revoked")
-        return offer
+        return offer, certificate.serial_number
 
-    def _derive(self, run: str, peer: Offer) -> _Session:
+    def _derive(self, run: str, peer: Offer, serial: int) -> _Session:
         try:
             shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer.public))
         except ValueError as error:  # a point of small order
@@ -188,6 +196,7 @@ class KeyRing:
         theirs = (peer.name, peer.boot_id, peer.public)
         return _Session(
             peer.boot_id,
+            serial,
             _AEADS[peer.aead](_direction_key(shared, run, ours, theirs)),
             _AEADS[self._own.aead](_direction_key(shared, run, theirs, ours)),
             ReplayWindow(),

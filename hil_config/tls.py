@@ -185,6 +185,12 @@ def common_name(sock: ssl.SSLSocket) -> str:
     return ""
 
 
+def serial_number(sock: socket.socket | None) -> int | None:
+    """Of the other side's (verified) certificate; None in the clear."""
+    shown: Any = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return int(shown["serialNumber"], 16) if shown else None
+
+
 def accept(sock: socket.socket, context: ssl.SSLContext) -> tuple[ssl.SSLSocket, str]:
     """The accepting side's handshake: (socket, name of who came). LinkError says why there is none."""
     try:

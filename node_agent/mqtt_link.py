@@ -61,9 +61,9 @@ class MqttLink:
         )
         self._client.max_inflight_messages_set(256)
         self._client.reconnect_delay_set(1, 2)
-        self._tls = None if config.tls is None else client_context(config.tls, BROKER)
-        if self._tls is not None:
-            self._client.tls_set_context(self._tls)
+        self.tls = None if config.tls is None else client_context(config.tls, BROKER)
+        if self.tls is not None:
+            self._client.tls_set_context(self.tls)
         self._client.on_socket_open = _no_delay
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -79,8 +79,8 @@ class MqttLink:
         host, port = self._config.broker_host, self._config.broker_port
         hint = "start the broker, or mend broker_host and broker_port"
         try:
-            if self._tls is not None:
-                check_accepted((host, port), self._tls)
+            if self.tls is not None:
+                check_accepted((host, port), self.tls)
             self._client.connect(host, port, keepalive=5)
         except LinkError as error:
             raise LinkError(f"broker {host}:{port}: {error.message}", hint) from error

@@ -93,6 +93,7 @@ SHARDS="$(install_tar shards.tar "$ROOT/var/lib/hil/models")"
 keep() { [ ! -f "$IN/$2" ] || whole "$1" "$3" <"$IN/$2"; } # FAT has no modes
 keep 0600 agent.json "$ETC/agent.json"
 keep 0644 ca.pem "$ETC/identity/ca.pem"
+keep 0644 crl.pem "$ETC/identity/crl.pem"
 keep 0644 command.pub.pem "$ETC/identity/command.pub.pem"
 keep 0600 token "$ETC/token"
 KEY="$ETC/identity/key.pem"

@@ -15,7 +15,7 @@ from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
 from firmware_tools.firstboot.wheels import check_wheels
-from firmware_tools.identity import COMMAND_PUBLIC_FILE
+from firmware_tools.identity import COMMAND_PUBLIC_FILE, CRL_FILE
 from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
@@ -99,6 +99,7 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         token=store.make_token(board.name), user=board.console.user if board.console else "hil",
         password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
+        crl=(store.folder / CRL_FILE).read_bytes(),
     )  # fmt: skip
     files = payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)
     boot.write(files, FOLDER)

@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True):
     authorized_keys: str = ""
     trust_keys: tuple[str, ...] = ()
     command_key: bytes = b""
+    crl: bytes = b""
 
 
 def agent_config(settings: Settings) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def agent_config(settings: Settings) -> dict[str, Any]:
         "data_host": place.data_host, "data_port": place.data_port,
         "shards": "/var/lib/hil/shards", "spool": "/var/lib/hil/spool",
         "power_model": settings.power_model,
-        "tls": {"ca": f"{HOME}/ca.pem", "certificate": f"{HOME}/certificate.pem", "key": f"{HOME}/key.pem"},
+        "tls": {"ca": f"{HOME}/ca.pem", "certificate": f"{HOME}/certificate.pem", "key": f"{HOME}/key.pem"}
+        | ({"crl": f"{HOME}/crl.pem"} if settings.crl else {}),
         "command_key": f"{HOME}/command.pub.pem",
         "trust": {"keys": list(settings.trust_keys), "memory": "/var/lib/hil/versions"},
     }  # fmt: skip
@@ -86,7 +88,7 @@ def payload(
     optional = {
         "token": settings.token.encode(), "password.hash": settings.password_hash.encode(),
         "authorized_keys": settings.authorized_keys.encode(), "shards.tar": shards,
-        "command.pub.pem": settings.command_key,
+        "command.pub.pem": settings.command_key, "crl.pem": settings.crl,
     }  # fmt: skip
     files.update({name: data for name, data in optional.items() if data})
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))

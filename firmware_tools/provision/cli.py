@@ -203,7 +203,7 @@ def _sentence(result: Found | Provisioned | Upgraded) -> str:
         return (
             f"{result.name}: first boot {result.first_boot or 'never'}, agent {result.slot or 'none'} "
             f"(this machine has {slot_name(agent_tar())}), {days}, "
-            f"clock {result.clock}"
+            f"revocation list {result.revocations}, clock {result.clock}"
         )
     done = ", ".join(result.changed) or "everything was in order"
     return f"{result.board}: {done}" + (f"; agent at the broker, boot {result.boot_id}" if result.boot_id else "")

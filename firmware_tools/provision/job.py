@@ -13,8 +13,10 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
+from firmware_tools.provision.agent_slots import restart
 from firmware_tools.provision.board_clock import BoardClock, read_clock, set_clock
 from firmware_tools.provision.board_shell import BoardShell
+from firmware_tools.provision.revocation import BoardRevocations, bring_revocations, read_revocations
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, HardwareError
 
@@ -30,6 +32,7 @@ class Found(msgspec.Struct, frozen=True):
     clock: BoardClock
     days_left: float | None
     has_request: bool
+    revocations: BoardRevocations
 
 
 class Provisioned(msgspec.Struct, frozen=True):
@@ -67,6 +70,7 @@ def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -
     return Found(
         name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], read_clock(shell, limits.command_s),
         _days_left(parts[2], name, store), "request.pem" in parts[3],
+        read_revocations(shell, store, limits.command_s),
     )  # fmt: skip
 
 
@@ -110,14 +114,21 @@ def provision(
         after = set_clock(shell, found.clock, limits.command_s)
         changed.append(f"clock set, it was {found.clock}, is {after}")
         tell("clock set")
+    # Before the certificate, whose arrival starts the agent.
+    changed += bring_revocations(shell, store, found.revocations, limits.command_s)
+    not_boot = ""
     if found.days_left is None or found.days_left < WARN_DAYS:
         _enrol(name, shell, store, limits, found.days_left is None)
         changed.append("enrolled" if found.days_left is None else "certificate renewed")
         tell(changed[-1])
+    elif not found.revocations.named:  # it runs, and reads its configuration when it starts
+        last = watch.known(name) if watch is not None else None
+        not_boot = last.boot_id if last is not None else ""
+        restart(shell, limits.command_s)
     boot_id = ""
     if watch is not None:
         tell("waiting for the agent at the broker")
-        boot_id = watch.wait_online(name, limits.online_s).boot_id
+        boot_id = watch.wait_online(name, limits.online_s, not_boot).boot_id
     now = store.valid(name)
     receipt = Provisioned("provision", name, found, tuple(changed), boot_id, now.serial if now else "", utc_now())
     return receipt, state.receipt(name, "provision", receipt)
@@ -138,8 +149,6 @@ def _enrol(name: str, shell: BoardShell, store: IdentityStore, limits: Timeouts,
     else:
         certificate = store.sign(name, request)
     shell.put(f"{HOME}/certificate.pem", certificate)
-    listed = (store.folder / "crl.pem").read_bytes()
-    shell.put(f"{HOME}/crl.pem", listed, "644")
     shell.must("rm -f /etc/hil/token", "removing its spent token", limits.command_s)
     digest = hashlib.sha256(certificate).hexdigest()
     shell.must(f"sha256sum {HOME}/certificate.pem | grep -q {digest}", "checking its certificate", limits.command_s)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hil_config.errors import EnvironmentFault, LinkError, RemoteProtocolError
-from hil_config.tls import accept, explain
+from hil_config.tls import accept, explain, serial_number
 from hil_config.wire.frames import Frame, FrameDecoder, Hello
 from node_agent.crew import Crew
 
@@ -45,7 +45,8 @@ class Listener:
         self._handle = handle
         self._gone = gone
         self._tls = tls
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, int | None] = {}
+        """With the serial number of the certificate that each has shown."""
         self._closed = False
         self._lock = threading.Lock()
         try:
@@ -66,7 +67,7 @@ class Listener:
                 return  # closed by `close`
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                self._connections.add(connection)
+                self._connections[connection] = None
             self._crew.start("reader", partial(self._read, connection))
 
     def _secured(self, connection: socket.socket) -> tuple[socket.socket, str]:
@@ -75,13 +76,13 @@ class Listener:
             return connection, ""
         host, port = connection.getpeername()[:2]
         with self._lock:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
         try:
             secure, name = accept(connection, self._tls)
         except LinkError as error:
             raise RemoteProtocolError(f"{host}:{port}: {error.message}") from error
         with self._lock:
-            self._connections.add(secure)
+            self._connections[secure] = serial_number(secure)
             if self._closed:  # meanwhile; nobody else would end it now
                 raise RemoteProtocolError("this node is closing")
         return secure, name
@@ -108,7 +109,7 @@ class Listener:
             reason = error.message
         finally:
             with self._lock:
-                self._connections.discard(connection)
+                self._connections.pop(connection, None)
             connection.close()
         if not self._crew.stopping.is_set():
             self._gone(peer, reason)
@@ -121,6 +122,15 @@ class Listener:
         if refusal := self._admit(frame):
             raise RemoteProtocolError(f"peer {frame.peer!r}: {refusal}")
         return frame.peer
+
+    def cut(self, revoked: frozenset[int]) -> int:
+        """End the connections that showed one of these certificates; how many there were."""
+        with self._lock:
+            found = [connection for connection, serial in self._connections.items() if serial in revoked]
+        for connection in found:
+            with contextlib.suppress(OSError):  # already gone
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # its reader closes it
+        return len(found)
 
     def close(self) -> None:
         """Stop accepting and end every connection."""

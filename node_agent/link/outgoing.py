@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hil_config.errors import LinkError
 from hil_config.shaper import Flight, Shaper
-from hil_config.tls import connect, explain
+from hil_config.tls import connect, explain, serial_number
 from hil_config.wire.messages import ERROR_EDGES_US
 from hil_config.wire.schedule_file import LinkState
 from node_agent.link.frame_log import FrameLog
@@ -94,6 +94,8 @@ class OutgoingLink:
         self._log = log
         self._condition = threading.Condition()
         self._sock: socket.socket | None = None
+        self.serial: int | None = None
+        """Of the certificate that the peer showed last."""
         self._sock_lock = threading.Lock()
         self._retry_at_s = 0.0
         self._closed = False
@@ -189,6 +191,7 @@ class OutgoingLink:
         except LinkError:
             sock.close()
             raise
+        self.serial = serial_number(sock)
         return sock
 
     def _drop(self) -> None:

@@ -273,6 +273,12 @@ class Peers:
         self._links[peer].peer_gone()
         self._report_lost(peer, reason)
 
+    def cut(self, revoked: frozenset[int]) -> None:
+        """Let go of the peers that showed one of these certificates."""
+        for peer, link in self._links.items():
+            if link.serial in revoked:
+                self.lost(peer, "its certificate was revoked")
+
     def returned(self, peer: str) -> None:
         """`peer` opened a connection to us: it is worth trying again."""
         link = self._links.get(peer)

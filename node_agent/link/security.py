@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
+from hil_config.errors import ConfigError
+from hil_config.revocation import Revocations
 from hil_config.seal import KeyRing
 from hil_config.tls import TlsFiles, check_own_certificate, client_context, server_context
 from hil_config.wire.messages import NodeEvent
@@ -33,6 +36,35 @@ CLEAR = Security()
 def secure(tls: TlsFiles | None, node: str, boot_id: str) -> Security:
     """From the agent's configuration; an error names the file that does not serve."""
     return CLEAR if tls is None else Security(server_context(tls), client_context(tls), KeyRing(node, boot_id, tls))
+
+
+class RevocationWatch:
+    """Goes by a newer revocation list as soon as it lies there. Args: `more`, contexts beside those of `security`;
+    `cut` ends connections to the holders of these certificates (serial numbers)."""
+
+    def __init__(
+        self,
+        tls: TlsFiles | None,
+        security: Security,
+        more: ssl.SSLContext | None,
+        cut: Callable[[frozenset[int]], None],
+    ) -> None:
+        contexts = (security.listen, security.dial, more)
+        self._list = Revocations(tls, tuple(one for one in contexts if one is not None))
+        self._ring, self._cut = security.ring, cut
+
+    def look(self) -> NodeEvent | None:
+        """`RevocationsRead` with the list's number and length, `RevocationsRefused` with the reason, or None."""
+        try:
+            if not self._list.reread():
+                return None
+        except ConfigError as error:
+            return NodeEvent("RevocationsRefused", time.monotonic_ns(), {"reason": error.message})
+        now = self._list.current
+        if self._ring is not None:
+            self._ring.revoke(now.serials)
+        self._cut(now.serials)
+        return NodeEvent("RevocationsRead", time.monotonic_ns(), {"number": now.number, "revoked": len(now.serials)})
 
 
 def certificate_events(tls: TlsFiles | None) -> list[NodeEvent]:

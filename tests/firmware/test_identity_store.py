@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from firmware_tools import identity as x509
-from firmware_tools.identity_store import IdentityStore
+from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
+from hil_config.revocation import read_revocations
+from hil_config.tls import identity_files
 
 
 def made(tmp_path: Path) -> Path:
@@ -54,3 +56,23 @@ def test_list_renew_and_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for words_, code in ((["renew", "alpha"], 2), (["revoke", "nobody"], 3)):
         assert run(["bench", "identity", *words_, "--folder", str(folder)]) in (code, 3)
     assert run(["bench", "identity", "list", "--folder", str(tmp_path / "other")]) == 3
+
+
+def test_a_store_never_makes_two_lists_of_one_second(tmp_path: Path) -> None:
+    store = IdentityStore.create(tmp_path / "identity", "lab", ())
+    files = identity_files(store.folder / "ground")
+    numbers = [read_revocations(files).number]
+    for name in ("monitor", "broker", "ground"):
+        store.revoke(name)
+        numbers.append(read_revocations(files).number)
+    assert numbers == sorted(set(numbers)) and len(read_revocations(files).serials) == 3
+
+
+def test_two_who_change_the_register_side_by_side_lose_nothing(tmp_path: Path) -> None:
+    first = IdentityStore.create(tmp_path / "identity", "lab", ())
+    second = IdentityStore(first.folder)
+    for store, name in ((first, "alpha"), (second, "bravo"), (first, "charlie")):
+        store.sign(name, x509.make_request(x509.make_key(), name))
+    second.revoke("alpha")
+    rows = {one.name: one.revoked for one in IdentityStore(first.folder).rows() if one.name not in OWN}
+    assert rows == {"alpha": True, "bravo": False, "charlie": False}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from firmware_tools.firstboot.agent_package import agent_tar, folder_tar
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
-from firmware_tools.identity import COMMAND_PUBLIC_FILE
+from firmware_tools.identity import COMMAND_PUBLIC_FILE, CRL_FILE
 from firmware_tools.identity_store import IdentityStore
 from firmware_tools.state import State
 from firmware_tools.virtual.recipe import FIRSTBOOT, ROOTFS
@@ -49,6 +49,7 @@ def _first_boot(board: SshBoard, store: IdentityStore, port: int, shards: bytes)
         Settings(
             "alpha", "lab", Place("127.0.0.1", port, "127.0.0.1", free_port()), MODEL, store.ca,
             store.make_token("alpha"), command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
+            crl=(store.folder / CRL_FILE).read_bytes(),
         ),
         agent_tar(), shards,
     )  # fmt: skip
