@@ -15,8 +15,7 @@ from ground_controller import campaign as runner
 from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
 from ground_controller.replay import replay_run
-from ground_controller.report.metrics import Metrics, measure
-from ground_controller.report.page import write_report
+from ground_controller.report.page import Report, report_run
 from ground_controller.report.terminal import print_metrics
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
@@ -65,23 +64,22 @@ def run_command(
     with bar("exporting and reporting") as show:
         files = export_run(folder)
         show(1, 2, "report")
-        metrics = measure(folder)
-        report = write_report(folder, metrics)
+        report = report_run(folder)
         show(2, 2, "")
-    _tell(folder, metrics, report, files, as_json)
-    if not metrics.tokens:
+    _tell(folder, report, files, as_json)
+    if not report.metrics.tokens:
         raise InvalidRunError(
             f"{folder}: the run generated no token", "read the agents' logs and the events in the report"
         )
 
 
-def _tell(folder: Path, metrics: Metrics, report: Path, files: list[Path], as_json: bool) -> None:
+def _tell(folder: Path, report: Report, files: list[Path], as_json: bool) -> None:
     if as_json:
-        found: dict[str, Any] = {"run": str(folder), "report": str(report), "metrics": metrics.as_json()}
+        found: dict[str, Any] = {"run": str(folder), "report": str(report.page), "metrics": report.metrics.as_json()}
         click.echo(json.dumps({**found, "export": [str(path) for path in files]}))
         return
-    print_metrics(metrics, Console(file=sys.stdout))
-    click.echo(f"\nrun folder  {folder}\nreport      {report}\ntelemetry   {folder / 'export'} (Parquet and CSV)")
+    print_metrics(report.metrics, Console(file=sys.stdout))
+    click.echo(f"\nrun folder  {folder}\nreport      {report.page}\ntelemetry   {folder / 'export'} (Parquet and CSV)")
     click.echo(f"check it    hil campaign replay {folder}")
 
 
@@ -96,12 +94,12 @@ def resume_command(folder: Path, as_json: bool) -> None:
         _, compared = continue_simulation(
             folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens")
         )
-    files, metrics = export_run(folder), measure(folder)
+    files = export_run(folder)
     click.echo(
         f"{compared} entries on record were derived again and are the same; the run went on from there", err=True
     )
     click.echo(f"content {content_hash(folder)}", err=True)
-    _tell(folder, metrics, write_report(folder, metrics), files, as_json)
+    _tell(folder, report_run(folder), files, as_json)
 
 
 @campaign.command("replay")

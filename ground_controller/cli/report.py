@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from ground_controller.report.metrics import measure
-from ground_controller.report.page import write_report
+from ground_controller.report.page import report_run
 from ground_controller.report.terminal import print_metrics
 
 
@@ -19,8 +18,7 @@ from ground_controller.report.terminal import print_metrics
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def report(folder: Path, as_json: bool) -> None:
     """Write FOLDER/report.html and FOLDER/report.json, and print the table."""
-    metrics = measure(folder)
-    path = write_report(folder, metrics)
+    metrics, path = report_run(folder)
     if as_json:
         click.echo(json.dumps({"report": str(path), "metrics": metrics.as_json()}))
         return

@@ -10,8 +10,7 @@ import click
 from rich.console import Console
 
 from ground_controller.cli.starting import bar, new_folder, prepared_from
-from ground_controller.report.metrics import measure
-from ground_controller.report.page import write_report
+from ground_controller.report.page import report_run
 from ground_controller.report.terminal import print_metrics
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.run import Kill, Speed, simulate
@@ -77,8 +76,8 @@ def simulate_command(
     found: dict[str, object] = {"run": str(folder), "speed": {**speed._asdict(), "times": speed.times_real_time}}
     if reports:
         export_run(folder)
-        metrics = measure(folder)
-        found |= {"report": str(write_report(folder, metrics)), "metrics": metrics.as_json()}
+        metrics, page = report_run(folder)
+        found |= {"report": str(page), "metrics": metrics.as_json()}
         if not as_json:
             print_metrics(metrics, Console(file=sys.stdout))
     if as_json:

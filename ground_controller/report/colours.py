@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#17becf")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
+"""The first six are those of Okabe and Ito, told apart by colour-blind eyes; all are legible on white and on black."""

@@ -25,7 +25,8 @@ from models.oracle import Oracle
 class EvaluationResult(msgspec.Struct, frozen=True):
     """By domain: perplexity of the run and of the yardstick, and share of cloze questions answered rightly.
 
-    `nats_delta`: mean rise in nats a token, `accuracy_delta` in share of questions, run minus yardstick.
+    `nats_delta`: mean rise in nats a token, `accuracy_delta` in share of questions, run minus yardstick. `item_nats`:
+    of each text that the run scored, its nats and how many tokens they are of.
     """
 
     perplexity: dict[str, float]
@@ -38,6 +39,7 @@ class EvaluationResult(msgspec.Struct, frozen=True):
     questions: int
     degraded_items: int
     note: str
+    item_nats: tuple[tuple[float, int], ...] = ()
 
 
 def evaluation(journal: Journal) -> EvaluationResult | None:
@@ -61,12 +63,14 @@ def evaluation(journal: Journal) -> EvaluationResult | None:
     found = [(wanted.item(one.request), one.logprobs) for one in done]
     run = marks(wanted.evaluation, found)
     degraded = sum(bool(one.degraded) for one in done)
+    texts = [(item, logprobs[item.first - 1 :]) for item, logprobs in found if item.question < 0]
+    nats = tuple((round(-sum(scored), 6), len(scored)) for _, scored in texts)
     try:
         full = _full(checkpoint, wanted, [item for item, _ in found])
     except HilError as error:
-        return _result(run, None, degraded, f"no yardstick: {error.message}")
+        return _result(run, None, degraded, f"no yardstick: {error.message}", nats)
     share = f"{len(found)} of {len(wanted.items)} items"
-    return _result(run, full, degraded, f"{share}; against fp32, plain top-k, one process, the same items")
+    return _result(run, full, degraded, f"{share}; against fp32, plain top-k, one process, the same items", nats)
 
 
 def _full(checkpoint: Path, wanted: EvaluationSet, asked: list[Item]) -> Marks:
@@ -83,7 +87,9 @@ def _nothing(note: str) -> EvaluationResult:
     return EvaluationResult({}, {}, {}, {}, None, None, 0, 0, 0, note)
 
 
-def _result(run: Marks, full: Marks | None, degraded: int, note: str) -> EvaluationResult:
+def _result(
+    run: Marks, full: Marks | None, degraded: int, note: str, item_nats: tuple[tuple[float, int], ...]
+) -> EvaluationResult:
     nats, accuracy = overall(run) if run.nats else (None, overall_accuracy(run))
     nats_full, accuracy_full = (None, None) if full is None or not full.nats else overall(full)
     return EvaluationResult(
@@ -91,6 +97,7 @@ def _result(run: Marks, full: Marks | None, degraded: int, note: str) -> Evaluat
         accuracy=_rounded(run.accuracy), accuracy_full=_rounded(full.accuracy if full else {}),
         nats_delta=_difference(nats, nats_full), accuracy_delta=_difference(accuracy, accuracy_full),
         tokens=run.tokens, questions=run.questions, degraded_items=degraded, note=note,
+        item_nats=item_nats,
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
-"""The report's plots, as plotly figures."""
+"""The report's plots, as plotly figures, by name."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,36 @@ import plotly.graph_objects as go
 from ground_controller.decision import Decision, history
 from ground_controller.journal import Journal
 from ground_controller.report.colours import COLOURS
+from ground_controller.report.html_parts import styled
+from ground_controller.report.links import LinkResult, bin_labels
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import timed
-from hil_config.wire.manifest import ModelCard
 from hil_config.wire.schedule_file import decode_schedule
 
-HEIGHT = 320
-
-
-def _layout(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
-    figure.update_layout(
-        title=title, xaxis_title=x, yaxis_title=y, height=HEIGHT, template="plotly_white",
-        margin={"l": 60, "r": 20, "t": 48, "b": 48}, legend={"orientation": "h", "y": -0.25},
-        modebar={"orientation": "v"},
-    )  # fmt: skip
-    return figure
+MOST_LINES = 12
+"""Curves in one plot; of more nodes (or links) a plot shows the spread."""
+MOST_POINTS = 20_000
+"""Tokens drawn; of more, every n-th."""
 
 
 def _lines(decisions: list[Decision], field: str, title: str, unit: str) -> go.Figure:
-    figure = go.Figure()
     time_s = [d.scenario_s for d in decisions]
-    for i, (name, values) in enumerate(zip(decisions[0].plan.nodes, history(decisions, field).T.tolist(), strict=True)):
-        figure.add_scatter(x=time_s, y=values, name=name, line={"color": COLOURS[i % len(COLOURS)]})
-    return _layout(figure, title, "orbit, s", unit)
+    return _curves(time_s, decisions[0].plan.nodes, history(decisions, field), title, unit)
+
+
+def _curves(time_s: list[float], names: tuple[str, ...], values: Any, title: str, unit: str) -> go.Figure:
+    """[T, N] over time: a curve each, or of many the least, the median and the greatest at each instant."""
+    figure = go.Figure()
+    curves = dict(zip(names, values.T, strict=True))
+    if len(names) > MOST_LINES:
+        with np.errstate(all="ignore"):
+            spread = np.nanquantile(np.where(np.isnan(values), np.nan, values), (1.0, 0.5, 0.0), axis=1)
+        curves = dict(zip((f"greatest of {len(names)}", "median", "least"), spread, strict=True))
+    for i, (name, curve) in enumerate(curves.items()):
+        shown = [None if np.isnan(v) else round(float(v), 5) for v in curve]
+        figure.add_scatter(x=time_s, y=shown, name=name, line={"color": COLOURS[i % len(COLOURS)]})
+    return styled(figure, title, "orbit, s", unit)
 
 
 def _bounds(figure: go.Figure, soft: float, hard: float) -> go.Figure:
@@ -46,74 +51,99 @@ def _bounds(figure: go.Figure, soft: float, hard: float) -> go.Figure:
 
 
 def _waterfall(metrics: Metrics, kind: str) -> go.Figure:
-    figure = go.Figure()
-    for i, (name, value) in enumerate(metrics.waterfall_ms.items()):
-        figure.add_bar(x=[value], y=["token"], name=name, orientation="h", marker_color=COLOURS[i % len(COLOURS)])
-    _layout(figure, f"Where a decoded token's time goes (mean, {kind})", "ms", "")
-    return figure.update_layout(barmode="stack")
+    parts = metrics.waterfall_ms
+    figure = go.Figure(
+        go.Waterfall(
+            y=[*parts, "token"], x=[*parts.values(), metrics.waterfall_whole_ms], orientation="h",
+            measure=["relative"] * len(parts) + ["total"], text=[f"{v:.2f}" for v in parts.values()]
+            + [f"{metrics.waterfall_whole_ms:.2f}"], textposition="outside", cliponaxis=False,
+            increasing={"marker": {"color": COLOURS[0]}}, decreasing={"marker": {"color": COLOURS[4]}},
+            totals={"marker": {"color": COLOURS[1]}}, connector={"line": {"color": "#888", "width": 1}},
+        )
+    )  # fmt: skip
+    styled(figure, f"Where a decoded token's time goes (mean of {metrics.waterfall_tokens}, {kind})", "ms", "", 360)
+    room = {"range": [0, 1.15 * max(metrics.waterfall_whole_ms, sum(v for v in parts.values() if v > 0))]}
+    return figure.update_layout(yaxis={"autorange": "reversed"}, xaxis=room, margin={"l": 110})
 
 
 def _tpot(tokens: dict[str, list[Any]], kind: str) -> go.Figure:
     later = [i for i, first in enumerate(tokens["first"]) if not first]
     degraded = [i for i in later if tokens["degraded"][i]]
+    every = max(1, -(-len(later) // MOST_POINTS))
     figure = go.Figure()
-    for name, rows, colour in (("token", later, "#1f77b4"), ("degraded token", degraded, "#d62728")):
+    all_or_some = "token" if every == 1 else f"token (1 of {every})"
+    for name, rows, colour, mark in (
+        (all_or_some, later[::every], COLOURS[0], "circle"),
+        ("degraded token", degraded[:MOST_POINTS], COLOURS[1], "x"),
+    ):  # fmt: skip
         figure.add_scattergl(
-            x=[tokens["scenario_s"][i] for i in rows], y=[tokens["since_us"][i] / 1e3 for i in rows], mode="markers",
-            name=name, marker={"size": 4, "color": colour},
+            x=[round(tokens["scenario_s"][i], 3) for i in rows],
+            y=[round(tokens["since_us"][i] / 1e3, 3) for i in rows],
+            mode="markers", name=name, marker={"size": 4 if mark == "circle" else 7, "color": colour, "symbol": mark},
         )  # fmt: skip
-    _layout(figure, f"Time per output token at the client ({kind})", "orbit, s", "ms")
+    styled(figure, f"Time per output token at the client ({kind})", "orbit, s", "ms")
     return figure.update_yaxes(type="log")
 
 
-def _heat_map(journal: Journal, kind: str) -> go.Figure:
-    card = msgspec.json.decode(journal.meta("model_card"), type=ModelCard)
-    counts: Counter[tuple[int, int]] = Counter()
-    for _, evidence in tables.token_evidence(journal):
-        for layer in evidence.layers:
-            picks = np.frombuffer(layer.picks, "<i2")
-            counts.update((layer.layer, int(e)) for e in picks[picks >= 0])
-    grid = [[counts[layer, e] for e in range(card.experts)] for layer in range(card.layers)]
-    figure = go.Figure(go.Heatmap(z=grid, colorscale="Viridis", colorbar={"title": "rows"}))
-    return _layout(figure, f"Expert use ({kind})", "expert", "layer")
+def _heat_map(metrics: Metrics, kind: str) -> go.Figure:
+    figure = go.Figure(
+        go.Heatmap(z=[list(row) for row in metrics.expert_use], colorscale="Viridis", colorbar={"title": "rows"})
+    )
+    return styled(figure, f"Expert use ({kind})", "expert", "layer")
 
 
-def _delays(journal: Journal, folder: Path) -> go.Figure:
-    schedule = decode_schedule((folder / "schedule.hsched").read_bytes(), str(folder / "schedule.hsched"))
-    figure = go.Figure()
+def _errors(links: tuple[LinkResult, ...], kind: str) -> go.Figure:
+    """All shaped frames between nodes by achieved minus scheduled delay."""
+    counts = np.sum([one.histogram for one in links], axis=0) if links else np.zeros(len(bin_labels()))
+    share = counts / max(1.0, float(counts.sum())) * 100.0
+    figure = go.Figure(
+        go.Bar(x=list(bin_labels()), y=share.tolist(), marker_color=COLOURS[0], customdata=counts.tolist(),
+               hovertemplate="%{x}: %{customdata} frames, %{y:.2f} %<extra></extra>")
+    )  # fmt: skip
+    title = f"Achieved minus scheduled delay of {int(counts.sum())} frames ({kind})"
+    return styled(figure, title, "", "% of frames").update_xaxes(type="category")
+
+
+def _delays(folder: Path) -> go.Figure | None:
+    path = folder / "schedule.hsched"
+    if not path.exists():
+        return None
+    schedule = decode_schedule(path.read_bytes(), str(path))
     time_s = np.arange(0.0, schedule.duration_s + schedule.header.step_s / 2, schedule.header.step_s)
     seen = schedule.sample(time_s)
-    for column, (a, b) in enumerate(schedule.header.pairs):
-        if a < b:
-            delay = np.where(seen.up[:, column], seen.delay_s[:, column] * 1e3, np.nan)
-            values = [None if np.isnan(v) else round(float(v), 4) for v in delay]
-            figure.add_scatter(x=time_s.tolist(), y=values, name=f"{a} - {b}")
-    return _layout(figure, "One-way link delay (modelled; a gap is an outage)", "orbit, s", "ms")
+    kept = [i for i, (a, b) in enumerate(schedule.header.pairs) if a < b]
+    names = tuple(f"{a} - {b}" for a, b in (schedule.header.pairs[i] for i in kept))
+    delay_ms = np.where(seen.up[:, kept], seen.delay_s[:, kept] * 1e3, np.nan)
+    title = "One-way link delay (modelled; a gap is an outage)"
+    return _curves(time_s.tolist(), names, delay_ms, title, "ms")
 
 
-def figures(folder: Path, metrics: Metrics) -> list[go.Figure]:
-    """All plots of a run, in the order of the page."""
+def figures(folder: Path, metrics: Metrics) -> dict[str, go.Figure]:
+    """All plots of a run, by name."""
     journal = Journal.read(folder)
     try:
         decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
-        limits = msgspec.json.decode(journal.meta("campaign"))["twin"]["limits"]
         kind = timed(journal, "monotonic clocks").kind
-        power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
-        return [
-            _bounds(
-                _lines(decisions, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
-                limits["temperature_soft_c"], limits["temperature_hard_c"],
-            ),
-            _bounds(
-                _lines(decisions, "charge", "State of charge (modelled by the twin)", "of capacity"),
-                limits["charge_soft"], limits["charge_hard"],
-            ),
-            _lines(decisions, "power_w", f"Board power ({power})", "W"),
-            _lines(decisions, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
-            _waterfall(metrics, kind),
-            _tpot(columns(tables.tokens(journal)), kind),
-            _heat_map(journal, kind),
-            _delays(journal, folder),
-        ]  # fmt: skip
+        token_rows = columns(tables.tokens(journal))
     finally:
         journal.close()
+    limits = metrics.limits
+    power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
+    found = {
+        "temperature": _bounds(
+            _lines(decisions, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
+            limits["temperature_soft_c"], limits["temperature_hard_c"],
+        ),
+        "charge": _bounds(
+            _lines(decisions, "charge", "State of charge (modelled by the twin)", "of capacity"),
+            limits["charge_soft"], limits["charge_hard"],
+        ),
+        "power": _lines(decisions, "power_w", f"Board power ({power})", "W"),
+        "rows": _lines(decisions, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
+        "waterfall": _waterfall(metrics, kind),
+        "tpot": _tpot(token_rows, kind),
+        "experts": _heat_map(metrics, kind),
+        "errors": _errors(tuple(one for one in metrics.links if any(one.histogram)), kind),
+    }  # fmt: skip
+    delays = _delays(folder)
+    return found if delays is None else {**found, "delays": delays}

@@ -37,8 +37,6 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         *evaluation_summary(m),
         ("mixing mass served", f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"),
         ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
-        ("energy a token", f"{_figure(m.gross_j_per_token, '{:.4f} J')} gross, "
-                           f"{_figure(m.net_j_per_token, '{:.4f} J')} net"),
         ("sent between satellites", f"{m.link_bytes / 1e6:.2f} MB, {m.transmit_j:.2f} J modelled" + _further(m)),
         ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
         ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
@@ -105,6 +103,8 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
     console.print(metrics.provenance, style="bold")
     console.print()
     summary = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for one in metrics.answers:
+        summary.add_row(one.name, f"{one.text()} ({one.kind})")
     for what, value in summary_rows(metrics):
         summary.add_row(what, value)
     console.print(summary)

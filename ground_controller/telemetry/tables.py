@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.decision import FIELDS, Decision
@@ -199,6 +200,8 @@ def links(journal: Journal) -> Table:
         *(Column(name, "int", unit, by) for name, unit in (("frames", ""), ("bytes", "B"), ("refused", ""))),
         Column("scheduled_us", "float", "us", modelled("link schedule")),
         *(Column(f"error_{q}_us", "float", "us", by) for q in ("p50", "p99", "max")),
+        *(Column(name, "int", "", by) for name in ("lost", "cut")),
+        Column("error_histogram", "json", f"frames between {', '.join(map(str, m.ERROR_EDGES_US))} us", by),
     )
     when = ScenarioTime(journal)
 
@@ -207,9 +210,20 @@ def links(journal: Journal) -> Table:
             r = m.decode(entry.body, m.Record).body
             assert isinstance(r, m.LinkReport)
             time_s = when.of(entry.node, r.mono_ns)
-            yield (time_s, entry.node, r.peer, r.frames, r.bytes, r.refused, r.scheduled_us, *r.error_us)
+            yield (
+                time_s, entry.node, r.peer, r.frames, r.bytes, r.refused, r.scheduled_us, *r.error_us, r.lost, r.cut,
+                msgspec.json.encode(r.histogram).decode(),
+            )  # fmt: skip
 
     return Table("links", columns, rows)
+
+
+def histogram_of(text: str) -> NDArray[np.int64]:
+    """Counts of a row's `error_histogram`, [edges + 1]; zeros where the report had none."""
+    counts = np.zeros(len(m.ERROR_EDGES_US) + 1, np.int64)
+    found = msgspec.json.decode(text)
+    counts[: len(found)] = found
+    return counts
 
 
 def requests(journal: Journal) -> Table:

@@ -33,3 +33,15 @@ def test_plots_are_drawn_without_network(module_starter: Any, tmp_path: Path) ->
         assert title in dom
     # Lines are drawn with real points: each of the four nodes has a path in the temperature plot.
     assert len(re.findall(r'<path class="js-line"[^>]* d="M[\d.,-]+', dom)) >= 16
+    # At a laptop's width nothing but tables in their own boxes needs to be scrolled sideways.
+    asks = (
+        "<script>onload=()=>setTimeout(()=>{document.title='width '+document.documentElement.scrollWidth},500)</script>"
+    )
+    copy = tmp_path / "asks.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{asks}</body>"), encoding="utf-8")
+    wide = subprocess.run(
+        [*command, "--window-size=1280,800", "--dump-dom", copy.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r"<title>width (\d+)</title>", wide.stdout)
+    assert found is not None and int(found[1]) <= 1280

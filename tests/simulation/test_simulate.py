@@ -147,6 +147,6 @@ def test_stride_stands_for_the_rest(prepared: Prepared, plain: Result, tmp_path:
 
 
 def test_no_plot_calls_a_simulated_run_measured(plain: Result) -> None:
-    titles = [figure.layout.title.text for figure in figures(plain.folder, plain.metrics)]
+    titles = [figure.layout.title.text for figure in figures(plain.folder, plain.metrics).values()]
     assert any("Time per output token" in title for title in titles)
     assert not [title for title in titles if "measured" in title]

@@ -1,0 +1,100 @@
+"""What each link carried, what became of the frames it did not carry, and how well its shaper kept the schedule."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ground_controller.telemetry.tables import histogram_of
+from hil_config.wire.messages import ERROR_EDGES_US
+from hil_config.wire.schedule_file import LinkSchedule
+
+SHORT_BY = 4
+SHORT_SHARE = 0.02
+"""A histogram may lack so many frames, and this share: a run's last frames may be counted and not shaped yet."""
+
+
+class LinkResult(msgspec.Struct, frozen=True):
+    """One direction of a link over the run.
+
+    `frames` and `bytes` went out; `refused` were not sent (down, or no room), `lost` fell to the link's loss, `cut`
+    waited when it went down. `scheduled_us`: mean over frames. `error_p50_us`: mean of the reports' medians, by frames;
+    `error_p99_us`, `error_max_us`: the worst report. `histogram`: shaped frames by achieved minus scheduled delay,
+    between `ERROR_EDGES_US`. `used`: share of what the link could have carried while it was up, None if not known.
+    """
+
+    source: str
+    target: str
+    frames: int
+    bytes: int
+    refused: int
+    lost: int
+    cut: int
+    scheduled_us: float
+    error_p50_us: float
+    error_p99_us: float
+    error_max_us: float
+    histogram: tuple[int, ...]
+    used: float | None
+
+    @property
+    def whole(self) -> bool:
+        """The histogram holds the frames, but for a few of the last interval; nothing is asked of unshaped links."""
+        return not any(self.histogram) or abs(self.frames - sum(self.histogram)) <= SHORT_BY + SHORT_SHARE * self.frames
+
+
+def link_results(
+    links: dict[str, list[Any]], schedule: LinkSchedule | None, satellites: dict[str, str], rate: float
+) -> tuple[LinkResult, ...]:
+    """From the table `links` by column, in the order of first use.
+
+    Args:
+        schedule: of the run; None where it is not there any more.
+        satellites: of each node.
+        rate: orbit seconds in a host second: frames go in host time, at the schedule's rates.
+    """
+    rows: dict[tuple[str, str], list[int]] = {}
+    for i, pair in enumerate(zip(links["node"], links["peer"], strict=True)):
+        rows.setdefault(pair, []).append(i)
+    carried = {} if schedule is None else _capacity(schedule, satellites, rate)
+    return tuple(_one(pair, [{k: v[i] for k, v in links.items()} for i in at], carried) for pair, at in rows.items())
+
+
+def _one(pair: tuple[str, str], reports: list[dict[str, Any]], carried: dict[tuple[str, str], float]) -> LinkResult:
+    total = {name: sum(r[name] for r in reports) for name in ("frames", "bytes", "refused", "lost", "cut")}
+    frames = max(1, total["frames"])
+    counts = np.zeros(len(ERROR_EDGES_US) + 1, int)
+    for report in reports:
+        counts += histogram_of(report["error_histogram"])
+    could = carried.get(pair, 0.0)
+    return LinkResult(
+        *pair, **total,
+        scheduled_us=round(sum(r["scheduled_us"] * r["frames"] for r in reports) / frames, 1),
+        error_p50_us=round(sum(r["error_p50_us"] * r["frames"] for r in reports) / frames, 1),
+        error_p99_us=round(max(r["error_p99_us"] for r in reports), 1),
+        error_max_us=round(max(r["error_max_us"] for r in reports), 1),
+        histogram=tuple(counts.tolist()), used=round(8.0 * total["bytes"] / could, 6) if could else None,
+    )  # fmt: skip
+
+
+def _capacity(schedule: LinkSchedule, satellites: dict[str, str], rate: float) -> dict[tuple[str, str], float]:
+    """Bits that each direction between two nodes could have carried in host time."""
+    nodes = {satellite: node for node, satellite in satellites.items()}
+    step_s = schedule.header.step_s
+    seen = schedule.sample(np.arange(0.0, schedule.duration_s, step_s))
+    bits = np.where(seen.up, seen.rate_bit_s, 0.0).sum(axis=0) * step_s / rate
+    return {
+        (nodes[a], nodes[b]): float(bits[i])
+        for i, (a, b) in enumerate(schedule.header.pairs)
+        if a in nodes and b in nodes
+    }
+
+
+def bin_labels() -> tuple[str, ...]:
+    """Of a histogram's counts, in microseconds or milliseconds."""
+    names = [f"{edge} us" if edge < 1000 else f"{edge // 1000} ms" for edge in ERROR_EDGES_US]
+    inner = [f"{a.removesuffix(' us') if b.endswith('us') else a} to {b}" for a, b in pairwise(names)]
+    return (f"below {names[0]}", *inner, f"over {names[-1]}")

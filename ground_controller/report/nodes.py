@@ -1,0 +1,92 @@
+"""What became of each node and its satellite: temperature and charge against their limits, wear, rows, joules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ground_controller.decision import Decision, history
+from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
+from ground_controller.report.energy import NodeEnergy
+
+
+class NodeResult(msgspec.Struct, frozen=True):
+    """One node over the run. Temperature, charge and wear are the twin's.
+
+    Margins are what was left to a limit at the worst moment: below 0 it was passed. `gross_uncertainty_j`: standard,
+    from sampling; `idle_w`, `idle_from`: what was subtracted for `net_j`.
+    """
+
+    node: str
+    satellite: str
+    ended: str
+    temperature_peak_c: float
+    temperature_mean_c: float
+    temperature_margin_soft_k: float
+    temperature_margin_hard_k: float
+    over_soft_limit_s: float
+    out_of_service_s: float
+    charge_start: float
+    charge_end: float
+    charge_least: float
+    charge_margin_soft: float
+    charge_margin_hard: float
+    wear: float
+    wear_rainflow: float
+    wear_xu: float
+    voltage_least_v: float
+    sunlit_share: float
+    expert_rows: int
+    gross_j: float | None
+    gross_uncertainty_j: float | None
+    net_j: float | None
+    idle_w: float | None
+    idle_from: str
+    energy_note: str
+
+
+def node_results(
+    decisions: list[Decision], campaign: dict[str, Any], rows: dict[int, int], energy: dict[str, NodeEnergy]
+) -> tuple[NodeResult, ...]:
+    """In the order of the plan. `rows`: expert rows by node index; `energy` by node name."""
+    fields = ("alive", "in_service", "temperature_c", "charge", "voltage_v", "sunlit", "wear", "over_limit_s")
+    seen = {field: history(decisions, field) for field in fields}
+    step_s = campaign["control"]["tick_s"] * campaign["orbit"]["rate"]
+    limits = campaign["twin"]["limits"]
+    results = []
+    for i, name in enumerate(decisions[0].plan.nodes):
+        warm, charge = seen["temperature_c"][:, i], seen["charge"][:, i]
+        peak_c, least = float(warm.max()), float(charge.min())
+        one = energy.get(name)
+        worn = _counted_wear(charge, warm, decisions[-1].scenario_s)
+        results.append(
+            NodeResult(
+                node=name, satellite=campaign["orbit"]["satellites"][i],
+                ended="alive" if seen["alive"][-1, i] else "lost",
+                temperature_peak_c=round(peak_c, 3), temperature_mean_c=round(float(warm.mean()), 3),
+                temperature_margin_soft_k=round(limits["temperature_soft_c"] - peak_c, 3),
+                temperature_margin_hard_k=round(limits["temperature_hard_c"] - peak_c, 3),
+                over_soft_limit_s=round(float(seen["over_limit_s"][-1, i]), 3),
+                out_of_service_s=round(int((~seen["in_service"][:, i]).sum()) * step_s, 3),
+                charge_start=round(float(charge[0]), 5), charge_end=round(float(charge[-1]), 5),
+                charge_least=round(least, 5), charge_margin_soft=round(least - limits["charge_soft"], 5),
+                charge_margin_hard=round(least - limits["charge_hard"], 5),
+                wear=float(seen["wear"][-1, i]), wear_rainflow=worn[0], wear_xu=worn[1],
+                voltage_least_v=round(float(seen["voltage_v"][:, i].min()), 4),
+                sunlit_share=round(float(seen["sunlit"][:, i].mean()), 4), expert_rows=rows.get(i, 0),
+                gross_j=one.gross_j if one else None,
+                gross_uncertainty_j=round(one.uncertainty_j, 5) if one and one.gross_j is not None else None,
+                net_j=one.net_j if one else None, idle_w=one.idle_w if one else None,
+                idle_from=one.idle_from if one else "", energy_note=one.note if one else "no samples",
+            )
+        )  # fmt: skip
+    return tuple(results)
+
+
+def _counted_wear(charge: NDArray[np.float64], warm: NDArray[np.float64], duration_s: float) -> tuple[float, float]:
+    """Share of life used by one satellite's history [T]: rainflow with Woehler's line, and Xu et al."""
+    cycles = count_cycles(charge, warm)
+    return woehler_wear(cycles), xu_wear(cycles, duration_s, float(charge.mean()), float(warm.mean()))
