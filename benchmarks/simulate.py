@@ -41,7 +41,8 @@ def constellation(planes: int, per_plane: int, duration_s: float, step_s: float,
 def _show(name: str, speed: Speed) -> None:
     print(
         f"{name}: {speed.scenario_s:g} s of orbit in {speed.wall_s:.2f} s: {speed.times_real_time:.0f} x the orbit's,"
-        f" {speed.host_s / speed.wall_s:.1f} x the modelled host's; {speed.tokens} tokens in detail", flush=True,
+        f" {speed.times_processor_time:.0f} x by processor time; {speed.host_s / speed.wall_s:.1f} x the modelled"
+        f" host's; {speed.tokens} tokens in detail", flush=True,
     )  # fmt: skip
 
 

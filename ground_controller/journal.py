@@ -29,6 +29,11 @@ CREATE INDEX kinds ON entry (kind, id);
 """
 _COLUMNS = "tick, scenario_s, host_ns, kind, node, boot_id, seq, body"
 
+_INSERT = (
+    "INSERT OR IGNORE INTO entry (tick, scenario_s, host_ns, kind, node, boot_id, seq, body)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
 
 class Entry(NamedTuple):
     """One row. `seq` above 0: evidence of (node, boot_id). `body` is JSON of the kind's type."""
@@ -66,8 +71,12 @@ class Journal:
         self._skips: dict[tuple[str, str], list[tuple[int, int]]] = {}
 
     @classmethod
-    def create(cls, folder: Path) -> Journal:
-        """A new journal in `folder`; EnvironmentFault if it cannot be written or exists."""
+    def create(cls, folder: Path, power_safe: bool = True) -> Journal:
+        """A new journal in `folder`; EnvironmentFault if it cannot be written or exists.
+
+        A process that dies never costs what was committed. Where the record can be calculated again, `power_safe`
+        False spares waiting for the disk at every commit: the tail may then be lost with the machine's power.
+        """
         path = folder / NAME
         if path.exists():
             raise EnvironmentFault(f"{path}: this run folder has a journal already", "choose another --out")
@@ -75,7 +84,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")
+            db.execute(f"PRAGMA synchronous={'FULL' if power_safe else 'NORMAL'}")
             db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise EnvironmentFault(f"{path}: {error}", "check free space and permissions") from error
@@ -134,17 +143,15 @@ class Journal:
 
     def commit(self, entries: list[Entry]) -> list[Entry]:
         """Write entries in one transaction; returns those that were new (duplicated evidence is left out)."""
-        fresh = []
+        fresh = entries
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for entry in entries:
-                cursor = self._db.execute(
-                    "INSERT OR IGNORE INTO entry (tick, scenario_s, host_ns, kind, node, boot_id, seq, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    entry,
-                )
-                if cursor.rowcount:
-                    fresh.append(entry)
+            before = self._db.total_changes
+            self._db.executemany(_INSERT, entries)
+            if self._db.total_changes - before < len(entries):  # rare: which were they?
+                self._db.execute("ROLLBACK")
+                self._db.execute("BEGIN IMMEDIATE")
+                fresh = [entry for entry in entries if self._db.execute(_INSERT, entry).rowcount]
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             raise EnvironmentFault(f"{self.path}: {error}", "the run stops here; free space and resume") from error
@@ -155,6 +162,9 @@ class Journal:
 
     def _advance(self, source: tuple[str, str], seq: int, shed: list[tuple[int, int]]) -> None:
         ahead = self._ahead.setdefault(source, set())
+        if seq == self._marks.get(source, 0) + 1 and not (ahead or shed or self._skips.get(source)):
+            self._marks[source] = seq  # in order, as nearly always
+            return
         ahead.add(seq)
         skips = self._skips.setdefault(source, [])
         skips += shed

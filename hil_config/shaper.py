@@ -60,6 +60,11 @@ class Shaper(Generic[T]):
         self.lost = 0
         self.cut = 0
 
+    @property
+    def waiting(self) -> bool:
+        """Does a frame wait for the line?"""
+        return bool(self._waiting)
+
     def admit(self, item: T, size: int, link: LinkState, now_s: float) -> bool:
         """Take a frame of `size` bytes; False if the link is down or its queue full."""
         if not link.up or link.rate_bit_s <= 0.0:

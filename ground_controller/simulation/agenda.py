@@ -20,7 +20,9 @@ class Agenda:
     def at(self, when_s: float, action: Action) -> None:
         """Do `action` at `when_s`; what lies in the past is done next."""
         self._asked += 1
-        heapq.heappush(self._waiting, (max(when_s, self.now_s), self._asked, action))
+        if when_s < self.now_s:
+            when_s = self.now_s
+        heapq.heappush(self._waiting, (when_s, self._asked, action))
 
     def run_until(self, end_s: float) -> None:
         """Everything before `end_s`, and what follows from it."""
@@ -53,7 +55,7 @@ class Window:
         return ticks * self.tick_s + (at_s - ticks * self.length_s)
 
     def scenario_s(self, at_s: float) -> float:
-        return self.host_s(at_s) * self.rate
+        return (at_s if self.stride == 1 else self.host_s(at_s)) * self.rate
 
     def of_scenario(self, scenario_s: float) -> float:
         """The data plane's second at an instant of the scenario; the next window's begin if it is in none."""

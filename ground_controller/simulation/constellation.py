@@ -74,10 +74,11 @@ class Constellation:
         names = dict.fromkeys(name for piece in prepared.placement.gateways for name in piece.nodes)
         self.gateways = {
             name: SimGateway(
-                self.nodes[name], self._terms, card, hosts, self._to_client, self._refuse, self._forward, CLIENT
+                self.nodes[name], self._terms, card, hosts, self._to_client, self._refuse, self._forward, CLIENT,
+                self._stride > 1,
             )
             for name in names
-        }
+        }  # fmt: skip
         self.token: Callable[[SimToken], None] = lambda _token: None
         self.refused: Callable[[int, int, str], None] = lambda _request, _attempt, _reason: None
         self._reported_s = 0.0

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 from ground_controller.simulation.agenda import Action, Agenda, Window
 from hil_config.shaper import Shaper
-from hil_config.wire.link_fault import LinkFault, faulted
 from hil_config.wire.messages import ERROR_EDGES_US, LinkReport
-from hil_config.wire.schedule_file import DOWN, LinkSchedule, LinkState
+from hil_config.wire.schedule_file import DOWN, LinkSchedule, LinkSpan, LinkState
 
-FRESH_S = 0.01
-"""A looked-up link state is used for so long, as on a board."""
+_NEVER = LinkSpan(math.inf, -math.inf, 0.0, 0.0, 0.0, 1.0, False)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Line:
-    """One direction of one link, and what went over it since the last report."""
+    """One direction of one link, and what went over it since the last report.
 
+    `span`: what the schedule says now. `armed_s`: when something is next to be done here, infinity if nothing is.
+    """
+
+    source: str
+    target: str
     shaper: Shaper[Action]
-    asked_s: float = -1.0
-    state: LinkState = DOWN
+    span: LinkSpan = _NEVER
+    armed_s: float = math.inf
     frames: int = 0
     bytes: int = 0
     refused: int = 0
@@ -55,40 +59,55 @@ class Fabric:
         self._seed = seed
         self._jitter_s = jitter_s
         self._lines: dict[tuple[str, str], _Line] = {}
-        self.faults: tuple[LinkFault, ...] = ()
         self.dead: set[str] = set()
 
     def _line(self, source: str, target: str) -> _Line:
         line = self._lines.get((source, target))
         if line is None:
             shaper: Shaper[Action] = Shaper(f"{self._seed} {source} {target}", self._jitter_s)
-            line = self._lines[source, target] = _Line(shaper)
+            line = self._lines[source, target] = _Line(source, target, shaper)
         return line
 
-    def state(self, source: str, target: str) -> LinkState:
-        """The directed link now, as the schedule and the faults have it."""
-        line, now_s = self._line(source, target), self._agenda.now_s
-        if line.asked_s < 0.0 or now_s - line.asked_s >= FRESH_S:
-            a, b = self._satellites[source], self._satellites[target]
-            at_s = self._window.scenario_s(now_s)
-            link = faulted(self._schedule.link(a, b, at_s), a, b, at_s, self.faults)
-            line.state = link._replace(
-                delay_s=link.delay_s * self._delay_scale, rate_bit_s=link.rate_bit_s * self._rate_scale
-            )
-            line.asked_s = now_s
-        return line.state
+    def _span(self, line: _Line, at_s: float) -> LinkSpan:
+        span = line.span
+        if not span.begin_s <= at_s < span.end_s:
+            a, b = self._satellites[line.source], self._satellites[line.target]
+            span = line.span = self._schedule.span(a, b, at_s)
+        return span
 
-    def reachable(self, source: str, target: str) -> bool:
-        """There is a way there and back now, and the peer is not known to be gone."""
-        if source == target:
-            return True
-        return target not in self.dead and self.state(source, target).up and self.state(target, source).up
+    def _state(self, line: _Line) -> LinkState:
+        at_s = self._window.scenario_s(self._agenda.now_s)
+        span = line.span
+        if not span.begin_s <= at_s < span.end_s:
+            span = self._span(line, at_s)
+        if not span.up:
+            return DOWN
+        return LinkState(span.delay_at(at_s) * self._delay_scale, span.rate_bit_s * self._rate_scale, span.loss, True)
+
+    @property
+    def scenario_s(self) -> float:
+        """Now, in the schedule."""
+        return self._window.scenario_s(self._agenda.now_s)
+
+    def reachable(self, source: str, targets: tuple[str, ...]) -> tuple[tuple[bool, ...], float]:
+        """Which of `targets` have a way there and back now and are not known to be gone, and until when in the
+        scenario that holds if none fails."""
+        at_s, found, until_s = self.scenario_s, [], math.inf
+        for target in targets:
+            if source == target or target in self.dead:
+                found.append(source == target)
+                continue
+            there = self._span(self._line(source, target), at_s)
+            back = self._span(self._line(target, source), at_s)
+            until_s = min(until_s, there.end_s, back.end_s)
+            found.append(there.up and back.up)
+        return tuple(found), until_s
 
     def round_trip_s(self, source: str, target: str) -> float:
         """Scheduled delay both ways now."""
         if source == target:
             return 0.0
-        return self.state(source, target).delay_s + self.state(target, source).delay_s
+        return self._state(self._line(source, target)).delay_s + self._state(self._line(target, source)).delay_s
 
     def send(self, source: str, target: str, size: int, deliver: Action) -> bool:
         """Hand a frame over; `deliver` happens when it arrives. False: the link is down or full, or the peer gone."""
@@ -96,31 +115,32 @@ class Fabric:
             self._agenda.at(self._agenda.now_s, partial(self._arrive, source, target, deliver))
             return True
         line, now_s = self._line(source, target), self._agenda.now_s
-        state = self.state(source, target)
+        state = self._state(line)
         if target in self.dead or not line.shaper.admit(deliver, size, state, now_s):
             line.refused += 1
             return False
         line.frames += 1
         line.bytes += size
         line.scheduled_s += 8.0 * size / state.rate_bit_s + state.delay_s
-        self._wait(source, target, line)
+        self._wait(line)
         return True
 
-    def _wait(self, source: str, target: str, line: _Line) -> None:
+    def _wait(self, line: _Line) -> None:
         next_s = line.shaper.next_s()
-        if next_s is not None:
-            self._agenda.at(next_s, partial(self._pump, source, target, line))
+        if next_s is not None and next_s < line.armed_s:
+            line.armed_s = next_s
+            self._agenda.at(next_s, partial(self._pump, line, next_s))
 
-    def _pump(self, source: str, target: str, line: _Line) -> None:
-        now_s = self._agenda.now_s
-        line.shaper.advance(self.state(source, target), now_s)
-        moved = False
-        while (flight := line.shaper.take_due(now_s)) is not None:
-            moved = True
-            self._arrive(source, target, flight.item)
-        next_s = line.shaper.next_s()
-        if next_s is not None and (moved or next_s > now_s):
-            self._wait(source, target, line)
+    def _pump(self, line: _Line, asked_s: float) -> None:
+        """Hand over what is due. An earlier moment may have been asked for meanwhile: then this one is void."""
+        if asked_s != line.armed_s:
+            return
+        line.armed_s, now_s, shaper = math.inf, self._agenda.now_s, line.shaper
+        if shaper.waiting:
+            shaper.advance(self._state(line), now_s)
+        while (flight := shaper.take_due(now_s)) is not None:
+            self._arrive(line.source, line.target, flight.item)
+        self._wait(line)
 
     def _arrive(self, source: str, target: str, deliver: Action) -> None:
         if source not in self.dead and target not in self.dead:

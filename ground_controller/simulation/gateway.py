@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ground_controller.simulation.choosing import Ahead
 from ground_controller.simulation.frame_size import handover_bytes, step_bytes
 from ground_controller.simulation.layer_call import CallTiming, SimLayerCall, Terms
 from ground_controller.simulation.node import ModelNode
@@ -17,7 +18,7 @@ from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import LayerEvidence, TokenEvidence, WorkSummary
 from hil_config.wire.plan import SelectionPlan
 from models.serving.dispatch import Outcome
-from models.serving.gate import LayerGate, Picks, compile_layer, row_fraction, select
+from models.serving.gate import LayerGate, Picks, compile_layer
 
 BATCH_ROWS = 256
 FAIR_S = 0.05
@@ -29,7 +30,7 @@ class SimGateway:
 
     hosts: nodes that may hold experts; only they are looked at for being reachable.
     token: takes a token for the client. refuse: takes (request, attempt, reason) for the client.
-    forward: hands a step to another gateway.
+    forward: hands a step to another gateway. estimates: windows stand for whole ticks, so count what is in them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SimGateway:
         refuse: Callable[[int, int, str], None],
         forward: Callable[[str, SimStep], None],
         client: str,
+        estimates: bool,
     ) -> None:
         self.node = node
         self._t = terms
@@ -51,6 +53,7 @@ class SimGateway:
         self._refuse = refuse
         self._forward = forward
         self._client = client
+        self._estimates = estimates
         self._plans: dict[int, SelectionPlan] = {}
         self._newest = -1
         self._gates: dict[tuple[int, int, bytes], tuple[LayerGate, list[list[int]]]] = {}
@@ -58,7 +61,8 @@ class SimGateway:
         self._ready: dict[tuple[int, int], list[SimWork]] = {}
         self._busy = False
         self._calls: set[SimLayerCall] = set()
-        self._alive: tuple[float, NDArray[np.bool_]] | None = None
+        self._ahead = Ahead()
+        self._live = (b"", -math.inf)
         self._tokens = 0
         self._rows = 0
         self._expert_rows: Counter[int] = Counter()
@@ -87,6 +91,7 @@ class SimGateway:
         if line is not None and line.attempt <= attempt:
             line.restart(attempt)
             del self._lines[request]
+            self._ahead.forget(request)
 
     def summarise(self, stride: int) -> None:
         """What the last window stands for, beyond itself."""
@@ -100,7 +105,7 @@ class SimGateway:
 
     def lost(self, node: str) -> None:
         """A peer is gone."""
-        self._alive = None
+        self._live = (b"", -math.inf)
         for call in list(self._calls):
             call.lost(node)
 
@@ -150,37 +155,27 @@ class SimGateway:
             works = self._take()
         self._busy = bool(works)
         if works and self.node.alive:
-            trunk = self.node.model.work("trunk")
+            trunk = self.node.work("trunk")
             rows = sum(work.step.rows for work in works)
             self.node.compute(trunk.us(rows), trunk.watts, partial(self._routed, works))
 
     def _routed(self, works: list[SimWork], queue_us: float, trunk_us: float) -> None:
         """Trunk done: the gate chooses; its own time and that of writing the calls passes."""
         layer, plan = works[0].layer, works[0].plan
-        alive = self._reachable(plan)
-        gate, holders = self._gate(plan, layer, alive)
+        live = self._reachable(plan)
+        gate, holders = self._gate(plan, layer, live)
         routing = self._card.routing
-        scores, mixing, fraction = [], [], []
-        for work in works:
-            s = work.step
-            rows = slice(s.start, s.start + s.rows)
-            scores.append(s.trace.scores[layer, rows])
-            if s.trace.mixing is not None:
-                mixing.append(s.trace.mixing[layer, rows])
-            fraction.append(row_fraction(s.request, s.start, s.rows, layer))
-        all_scores = np.concatenate(scores)
-        all_mixing = np.concatenate(mixing) if mixing else None
-        picks = select(gate, all_scores, routing, np.concatenate(fraction), all_mixing)
-        live = alive.astype(np.uint8).tobytes()
-        model = self.node.model
+        parts = [self._ahead.rows(work.step, layer, gate, routing) for work in works]
+        picks = parts[0] if len(parts) == 1 else Picks(*map(np.concatenate, zip(*parts, strict=True)))
+        rows = len(picks.experts)
 
         def done(outcome: Outcome, timing: CallTiming) -> None:
             self._calls.discard(call)
-            self._distribute(works, picks, all_scores, all_mixing, live, outcome, timing, times)
+            self._distribute(works, picks, live, outcome, timing, times)
 
         call = SimLayerCall(self._t, self.node, layer, picks, plan.nodes, holders, done)
-        choose, write = model.work("gate"), model.work("frame")
-        times = (trunk_us, write.us(len(all_scores)) * call.remote, choose.us(len(all_scores)))
+        choose, write = self.node.work("gate"), self.node.work("frame")
+        times = (trunk_us, write.us(rows) * call.remote, choose.us(rows))
 
         def chosen(_queue_us: float, _took_us: float) -> None:
             self._calls.add(call)
@@ -189,29 +184,31 @@ class SimGateway:
 
         self.node.compute(times[1] + times[2], choose.watts, chosen)
 
-    def _gate(self, plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> tuple[LayerGate, list[list[int]]]:
-        key = (plan.version, layer, alive.tobytes())
+    def _gate(self, plan: SelectionPlan, layer: int, live: bytes) -> tuple[LayerGate, list[list[int]]]:
+        key = (plan.version, layer, live)
         found = self._gates.get(key)
         if found is None:
+            alive = np.frombuffer(live, np.bool_)
             holders = [[s.node for s in hosts if alive[s.node]] for hosts in plan.layers[layer].hosts]
             found = self._gates[key] = (compile_layer(plan, layer, alive), holders)
         return found
 
-    def _reachable(self, plan: SelectionPlan) -> NDArray[np.bool_]:
-        now_s = self._t.agenda.now_s
-        if self._alive is None or now_s - self._alive[0] >= 0.01:
-            alive = np.zeros(len(plan.nodes), bool)
-            for index in self._hosts:
-                alive[index] = self._t.fabric.reachable(self.node.name, plan.nodes[index])
-            self._alive = (now_s, alive)
-        return self._alive[1]
+    def _reachable(self, plan: SelectionPlan) -> bytes:
+        """A byte for every node of the plan: can it be asked now?"""
+        at_s = self._t.fabric.scenario_s
+        if at_s >= self._live[1]:
+            names = tuple(plan.nodes[index] for index in self._hosts)
+            found, until_s = self._t.fabric.reachable(self.node.name, names)
+            live = bytearray(len(plan.nodes))
+            for index, up in zip(self._hosts, found, strict=True):
+                live[index] = up
+            self._live = (bytes(live), until_s)
+        return self._live[0]
 
     def _distribute(
         self,
         works: list[SimWork],
         picks: Picks,
-        scores: NDArray[np.float32],
-        mixing: NDArray[np.float32] | None,
         live: bytes,
         outcome: Outcome,
         timing: CallTiming,
@@ -219,26 +216,28 @@ class SimGateway:
     ) -> None:
         """Every step of the batch notes the layer and goes on."""
         leaving: list[SimWork] = []
+        others = (outcome.rerouted + picks.rerouted).tolist()
+        missing = outcome.lost.tolist()
         at = 0
         for work in works:
             rows = slice(at, at + work.step.rows)
             at += work.step.rows
             if work.stale:
                 continue
-            rerouted, lost = int(outcome.rerouted[rows].sum()), int(outcome.lost[rows].sum())
-            own = int(picks.rerouted[rows].sum())
-            work.degraded.update({"rerouted"} if own or rerouted else set(), {"lost"} if lost else set())
-            work.kept.append(float(picks.kept[rows].mean()))
+            rerouted, lost = sum(others[rows]), sum(missing[rows])
+            work.degraded.update({"rerouted"} if rerouted else (), {"lost"} if lost else ())
+            work.kept.append(float(picks.kept[rows].mean() if work.step.rows > 1 else picks.kept[rows.start]))
+            scores, mixing = work.step.gate_bytes(work.layer)
+            hosts = picks.hosts[rows]
             work.evidence.append(
                 LayerEvidence(
-                    work.layer, scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
-                    live, own + rerouted, lost, times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us,
-                    times[2], b"" if mixing is None else mixing[rows].tobytes(),
+                    work.layer, scores, picks.experts[rows].tobytes(), hosts.tobytes(), live, rerouted, lost,
+                    times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us, times[2], mixing,
                 )
             )  # fmt: skip
-            self._rows += work.step.rows
-            hosts = picks.hosts[rows]
-            self._expert_rows.update(hosts[hosts >= 0].tolist())
+            if self._estimates:
+                self._rows += work.step.rows
+                self._expert_rows.update(hosts[hosts >= 0].tolist())
             if work.layer < work.slice.last:
                 work.layer += 1
                 self._add(work)
@@ -255,7 +254,7 @@ class SimGateway:
             if work not in final:
                 self._pass_on(work, 0.0)
         if final:
-            head = self.node.model.work("head")
+            head = self.node.work("head")
 
             def headed(_queue_us: float, head_us: float) -> None:
                 for work in final:
@@ -294,7 +293,7 @@ class SimGateway:
             "token",
             TokenEvidence(
                 s.request, s.attempt, s.start, s.rows, work.plan.version, False, self.node.host_ns(),
-                (now_s - work.begun_s) * 1e6, head_us, token, float(np.mean(work.kept)), degraded,
+                (now_s - work.begun_s) * 1e6, head_us, token, sum(work.kept) / len(work.kept), degraded,
                 tuple(work.evidence),
             ),
         )  # fmt: skip

@@ -120,10 +120,10 @@ class SimLayerCall:
     def _compute(self, host: ModelNode, call: Call, sent_s: float) -> None:
         items = int((call.experts >= 0).sum())
         expert = next(e for e in call.experts.ravel().tolist() if e >= 0)
-        work = host.model.work("expert", self._t.precision(self._layer, expert))
+        work = host.work("expert", self._t.precision(self._layer, expert))
         work_us = work.us(items)
         if host is not self._gateway:
-            work_us += host.model.work("frame").us(len(call.rows))
+            work_us += host.work("frame").us(len(call.rows))
 
         def computed(queue_us: float, took_us: float) -> None:
             host.expert_rows += items

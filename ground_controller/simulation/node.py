@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ground_controller.inbox import Arrival
 from ground_controller.simulation.agenda import Action, Agenda, Window
-from ground_controller.simulation.board_model import BoardModel
+from ground_controller.simulation.board_model import BoardModel, Work, WorkKind
 from hil_config.wire import messages as m
 from hil_config.wire.orders import SetDuty
 from hil_config.wire.provenance import modelled
@@ -73,6 +73,7 @@ class ModelNode:
         self._joules: dict[int, float] = defaultdict(float)
         self._sampled = 0
         self._source = source
+        self._works: dict[tuple[str, str], Work] = {}
         self._hz = 1.0 / SAMPLE_S if window.stride == 1 else PER_WINDOW / window.tick_s
 
     def host_ns(self) -> int:
@@ -105,6 +106,13 @@ class ModelNode:
         at_ns = self.host_ns()
         record = m.Record(node=self.name, boot_id=self.boot_id, seq=self._seq, mono_ns=at_ns, wall_ns=0, body=body)
         self._put(Arrival(at_ns, kind, self.name, self.boot_id, self._seq, m.encode(record)))
+
+    def work(self, kind: WorkKind, precision: str = "any") -> Work:
+        """What the board's model says of such work."""
+        found = self._works.get((kind, precision))
+        if found is None:
+            found = self._works[kind, precision] = self.model.work(kind, precision)
+        return found
 
     def compute(self, work_us: float, watts: float, then: Callable[[float, float], None]) -> None:
         """Be busy for `work_us` as soon as a processor is free; `then(queue_us, work_us)` when it is over."""

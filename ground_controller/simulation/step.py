@@ -28,6 +28,12 @@ class SimStep:
     plan_version: int = -1
     degraded: frozenset[str] = frozenset()
 
+    def gate_bytes(self, layer: int) -> tuple[bytes, bytes]:
+        """The recorded scores of its rows as evidence has them, and the mixing weights where the model has those."""
+        rows = slice(self.start, self.start + self.rows)
+        mixing = self.trace.mixing
+        return self.trace.scores[layer, rows].tobytes(), b"" if mixing is None else mixing[layer, rows].tobytes()
+
 
 @dataclass(frozen=True)
 class SimToken:

@@ -10,6 +10,7 @@ array power move linearly from a record on (`value + drift * (t - time_s)`); all
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import struct
 from bisect import bisect_right
@@ -81,6 +82,22 @@ class LinkState(NamedTuple):
 
 
 DOWN = LinkState(0.0, 0.0, 1.0, False)
+
+
+class LinkSpan(NamedTuple):
+    """What holds for one directed link from `begin_s` until `end_s`: `delay_s` is that at `begin_s`, and drifts."""
+
+    begin_s: float
+    end_s: float
+    delay_s: float
+    delay_drift: float
+    rate_bit_s: float
+    loss: float
+    up: bool
+
+    def delay_at(self, t: float) -> float:
+        """At scenario second t of the span, while the link is up."""
+        return max(0.0, self.delay_s + (t - self.begin_s) * self.delay_drift)
 
 
 class LinkSamples(NamedTuple):
@@ -192,6 +209,22 @@ class LinkSchedule:
         since, row = found
         delay = max(0.0, float(row["delay_s"]) + since * float(row["delay_drift"]))
         return LinkState(delay, float(row["rate_bit_s"]), float(row["loss"]), True)
+
+    def span(self, source: str, target: str, t: float) -> LinkSpan:
+        """The record that holds for the directed link at t, for whoever asks often."""
+        pair = self._pair.get((source, target))
+        if pair is None:
+            return LinkSpan(-math.inf, math.inf, 0.0, 0.0, 0.0, 1.0, False)
+        times, rows = self._rows("links", pair)
+        at = bisect_right(times, min(max(t, 0.0), self.header.duration_s)) - 1
+        until = times[at + 1] if at + 1 < len(times) else math.inf
+        if at < 0:
+            return LinkSpan(-math.inf, until, 0.0, 0.0, 0.0, 1.0, False)
+        r = rows[at]
+        return LinkSpan(
+            times[at], until, float(r["delay_s"]), float(r["delay_drift"]), float(r["rate_bit_s"]), float(r["loss"]),
+            bool(r["up"]),
+        )  # fmt: skip
 
     def route(self, source: str, target: str, t: float) -> tuple[str, ...]:
         """The nodes of the path at t, both ends included; empty where there is none."""

@@ -120,7 +120,7 @@ class LayerDispatch:
         self._tried: dict[tuple[int, int], set[int]] = {}
         self._used: dict[int, set[int]] = {}
         self._dead: set[int] = set()
-        self._hedged = self._ignored = 0
+        self._hedged = self._ignored = self._noted = 0
         self._last_call = -1
         groups: dict[int, list[Item]] = {}
         columns = zip(picks.experts.tolist(), picks.weights.tolist(), picks.hosts.tolist(), strict=True)
@@ -134,16 +134,11 @@ class LayerDispatch:
         by_row: dict[int, list[Item]] = {}
         for item in items:
             by_row.setdefault(item.row, []).append(item)
-            self._tried.setdefault((item.row, item.expert), set()).add(host)
-            self._used.setdefault(item.row, set()).add(item.expert)
-        width = max(len(group) for group in by_row.values())
-        experts = np.full((len(by_row), width), -1, np.int16)
-        weights = np.zeros((len(by_row), width), np.float32)
-        for i, group in enumerate(by_row.values()):
-            for j, item in enumerate(group):
-                experts[i, j] = item.expert
-                weights[i, j] = item.weight
-        call = Call(self._next_id, host, np.fromiter(by_row, np.intp, len(by_row)), experts, weights)
+        width = max(map(len, by_row.values()))
+        experts = [[*(item.expert for item in group), *[-1] * (width - len(group))] for group in by_row.values()]
+        weights = [[*(item.weight for item in group), *[0.0] * (width - len(group))] for group in by_row.values()]
+        rows = np.fromiter(by_row, np.intp, len(by_row))
+        call = Call(self._next_id, host, rows, np.array(experts, np.int16), np.array(weights, np.float32))
         self._next_id += 1
         branch = _Branch(call, items, min(self._end_s, now_s + self._patience_s(host)), depth)
         self._branches[call.id] = branch
@@ -215,6 +210,7 @@ class LayerDispatch:
             self._reissue(branch, now_s)
 
     def _reissue(self, branch: _Branch, now_s: float) -> None:
+        self._note()
         groups: dict[int, list[Item]] = {}
         branch.reissues = []
         for item in branch.items:
@@ -225,6 +221,15 @@ class LayerDispatch:
                 groups.setdefault(host, []).append(again)
         for host, items in groups.items():
             branch.reissues.append(self._open(host, items, branch.depth + 1, now_s))
+
+    def _note(self) -> None:
+        """Which hosts were asked for what. Only who reissues has to know, and most layers never do."""
+        for number, branch in enumerate(self._branches.values()):
+            if number >= self._noted:
+                for item in branch.items:
+                    self._tried.setdefault((item.row, item.expert), set()).add(branch.call.host)
+                    self._used.setdefault(item.row, set()).add(item.expert)
+        self._noted = len(self._branches)
 
     def _alternative(self, item: Item) -> tuple[Item, int]:
         """The same expert on another host, else the row's next live expert; host -1 if there is none."""
