@@ -20,9 +20,7 @@ class Agenda:
     def at(self, when_s: float, action: Action) -> None:
         """Do `action` at `when_s`; what lies in the past is done next."""
         self._asked += 1
-        if when_s < self.now_s:
-            when_s = self.now_s
-        heapq.heappush(self._waiting, (when_s, self._asked, action))
+        heapq.heappush(self._waiting, (max(when_s, self.now_s), self._asked, action))
 
     def run_until(self, end_s: float) -> None:
         """Everything before `end_s`, and what follows from it."""

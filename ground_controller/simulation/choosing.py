@@ -43,7 +43,7 @@ class Ahead:
         if block is None or not 0 <= at < len(block.picks.kept):
             block = layers[layer] = _Block(gate, step.start, _choose(step, layer, gate, routing, AHEAD_ROWS))
             at = 0
-        return Picks(*[column[at : at + 1] for column in block.picks])
+        return block.picks.row(at)
 
 
 def _choose(step: SimStep, layer: int, gate: LayerGate, routing: Routing, rows: int) -> Picks:

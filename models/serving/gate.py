@@ -51,6 +51,14 @@ class Picks(NamedTuple):
     kept: F32
     rerouted: NDArray[np.intp]
 
+    def row(self, at: int) -> Picks:
+        """One of the rows."""
+        one = slice(at, at + 1)
+        return Picks(
+            self.experts[one], self.hosts[one], self.weights[one], self.reserves[one], self.reserve_weights[one],
+            self.kept[one], self.rerouted[one],
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LayerGate:

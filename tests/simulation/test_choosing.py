@@ -1,0 +1,58 @@
+"""Choosing some positions ahead is choosing one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ground_controller.preparation import prepare
+from ground_controller.simulation.choosing import Ahead
+from ground_controller.simulation.step import SimStep
+from ground_controller.simulation.traces import Trace
+from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.wire.manifest import Routing
+from hil_config.wire.schedule_file import LinkSchedule
+from models.serving.gate import LayerGate, row_fraction, select
+
+
+def _gate(seed: int) -> LayerGate:
+    """Eight experts with two hosts each, one of them dead; prices that skip some."""
+    chance = np.random.default_rng(seed)
+    hosts = chance.integers(0, 4, (8, 2)).astype(np.int16)
+    hosts[3] = -1
+    price = chance.uniform(0.0, 0.4, 8).astype(np.float32)
+    cumulative = np.column_stack([chance.uniform(0.2, 0.8, 8), np.ones(8)])
+    return LayerGate(1.0, 0.9, 1, 4, 0.0, price, hosts[:, 0] >= 0, np.arange(8, dtype=np.int16), hosts, cumulative)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_ahead_is_one_by_one(normalise: bool) -> None:
+    chance = np.random.default_rng(7)
+    scores = chance.dirichlet(np.ones(8), (2, 50)).astype(np.float32)
+    trace = Trace((1,) * 10, (2,) * 41, (0.0,) * 41, (1.0,) * 41, scores, None)
+    routing = Routing(top_k=4, normalise_top_k=normalise)
+    ahead, gates = Ahead(), [_gate(1), _gate(2)]
+    for position in range(10, 50):
+        step = SimStep(3, 1, position, 1, 5, ("a",), trace)
+        for layer in (0, 1):
+            gate = gates[position // 13 % 2]  # a new plan now and then, in the middle of what was chosen ahead
+            found = ahead.rows(step, layer, gate, routing)
+            alone = select(gate, scores[layer, position : position + 1], routing, row_fraction(3, position, 1, layer))
+            for one, other in zip(found, alone, strict=True):
+                assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_a_span_of_the_schedule_says_what_the_schedule_says() -> None:
+    prepared = prepare(load_bench(default_path("bench")), load_campaign(default_path("campaign")))
+    schedule: LinkSchedule = prepared.schedule
+    kinds = set()
+    for source, target in schedule.header.pairs:
+        for t in np.linspace(0.0, schedule.duration_s + 5.0, 97).tolist():
+            span, link = schedule.span(source, target, t), schedule.link(source, target, t)
+            assert span.begin_s <= t < span.end_s
+            assert span.up == link.up
+            kinds.add(span.up)
+            if span.up and t <= schedule.duration_s:
+                assert (span.delay_at(t), span.rate_bit_s, span.loss) == (link.delay_s, link.rate_bit_s, link.loss)
+    assert kinds == {True, False}
+    assert not schedule.span("nobody", "nowhere", 1.0).up
