@@ -91,6 +91,12 @@ class InvalidRunError(HilError):
     exit_code = 10
 
 
+class RequirementNotMet(HilError):
+    """A valid run that does not keep a bound that its campaign sets."""
+
+    exit_code = 12
+
+
 class SafetyRefusal(HilError):
     """Refused because carrying on could harm hardware or data."""
 

@@ -16,6 +16,7 @@ from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
 from ground_controller.replay import replay_run
 from ground_controller.report.page import Report, report_run
+from ground_controller.report.requirements import refuse_unmet
 from ground_controller.report.terminal import print_metrics
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
@@ -42,6 +43,7 @@ def _note(progress: runner.Progress) -> str:
 @click.option("--demo", is_flag=True, help="Use the embedded bench and campaign.")
 @click.option("--policy", help="Selection policy instead of the campaign's, with its default options.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
+@click.option("--require", is_flag=True, help="Exit code 12 if a requirement of the campaign is not met.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def run_command(
     bench_file: Path | None,
@@ -49,6 +51,7 @@ def run_command(
     demo: bool,
     policy: str | None,
     out: Path | None,
+    require: bool,
     as_json: bool,
 ) -> None:
     """Replay an orbit over a bench, generate text through it, and report."""
@@ -71,6 +74,8 @@ def run_command(
         raise InvalidRunError(
             f"{folder}: the run generated no token", "read the agents' logs and the events in the report"
         )
+    if require:
+        refuse_unmet(str(folder), report.metrics.requirements)
 
 
 def _tell(folder: Path, report: Report, files: list[Path], as_json: bool) -> None:

@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 
 from ground_controller.cli.starting import bar, new_folder, prepared_from
+from ground_controller.report.metrics import measure
 from ground_controller.report.page import report_run
+from ground_controller.report.requirements import refuse_unmet
 from ground_controller.report.terminal import print_metrics
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.run import Kill, Speed, simulate
@@ -46,6 +48,7 @@ def speed_line(speed: Speed) -> str:
 )
 @click.option("--kill", "kills", multiple=True, help="NODE@SECONDS: this board fails at that orbit second.")
 @click.option("--report/--no-report", "reports", default=True, help="Write report and tables, too.")
+@click.option("--require", is_flag=True, help="Exit code 12 if a requirement of the campaign is not met.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def simulate_command(
     bench_file: Path | None,
@@ -57,6 +60,7 @@ def simulate_command(
     stride: int,
     kills: tuple[str, ...],
     reports: bool,
+    require: bool,
     as_json: bool,
 ) -> None:
     """Run a campaign on model nodes: nothing of it is measured, and its report says so."""
@@ -82,6 +86,8 @@ def simulate_command(
             print_metrics(metrics, Console(file=sys.stdout))
     if as_json:
         click.echo(json.dumps(found))
-        return
-    click.echo(f"\n{speed_line(speed)}\nboards      {boards.source}\nrun folder  {folder}")
-    click.echo(f"check it    hil campaign replay {folder}")
+    else:
+        click.echo(f"\n{speed_line(speed)}\nboards      {boards.source}\nrun folder  {folder}")
+        click.echo(f"check it    hil campaign replay {folder}")
+    if require:
+        refuse_unmet(str(folder), measure(folder).requirements)

@@ -21,12 +21,14 @@ from ground_controller.report.further import further_figures, further_names
 from ground_controller.report.links import LinkResult, link_results
 from ground_controller.report.nodes import NodeResult, node_results
 from ground_controller.report.origins import first_line, not_measured, sources
+from ground_controller.report.requirements import RequirementResult, judge
 from ground_controller.report.served import served
 from ground_controller.report.waterfall import waterfall
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
+from hil_config.schema.campaign import Campaign
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.schedule_file import LinkSchedule, decode_schedule
 
@@ -95,6 +97,7 @@ class Metrics(msgspec.Struct, frozen=True):
     broker_restarts: int
     lost_nodes: tuple[str, ...]
     not_measured: tuple[str, ...]
+    requirements: tuple[RequirementResult, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -122,7 +125,9 @@ def measure(folder: Path) -> Metrics:
     """Everything the report says, or InvalidRunError when the run never came to a decision."""
     journal = Journal.read(folder)
     try:
-        return _Measurement(journal, _schedule(folder)).metrics()
+        metrics = _Measurement(journal, _schedule(folder)).metrics()
+        wanted = Campaign.model_validate_json(journal.meta("campaign")).requirements
+        return msgspec.structs.replace(metrics, requirements=judge(wanted, metrics, stride(journal)))
     finally:
         journal.close()
 

@@ -53,7 +53,7 @@ def _body(folder: Path, m: Metrics) -> str:
     parts = [
         f'<p class="provenance">{html.escape(m.provenance)}</p>',
         f"<h1>{html.escape(m.campaign)}: {html.escape(m.selection)}</h1>", paragraph(f"run {m.run}"),
-        "<h2>The answer</h2>", sections.answer(m),
+        "<h2>The answer</h2>", sections.answer(m), sections.requirements(m),
         "<h2>Where a token's time goes</h2>", sections.where_time_goes(m),
         plots.show(drawn["waterfall"], drawn["tpot"]),
         "<h2>Energy</h2>", sections.energy(m), plots.show(drawn["power"], drawn["rows"]),

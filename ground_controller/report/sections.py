@@ -33,6 +33,14 @@ def answer(m: Metrics) -> str:
     return first + table(rows, head, "answer") + paragraph(note) + table(summary_rows(m))
 
 
+def requirements(m: Metrics) -> str:
+    """What the campaign required, met or not; empty when it required nothing."""
+    if not m.requirements:
+        return ""
+    rows = [("met" if one.met else "NOT MET", one.text, one.source) for one in m.requirements]
+    return "<h2>Requirements</h2>" + table(rows, ("", "requirement", "source of the figure"))
+
+
 def where_time_goes(m: Metrics) -> str:
     """The waterfall as a table: parts, shares, meanings; they add up to the last line."""
     if not m.waterfall_tokens:

@@ -42,6 +42,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
         ("records", f"{m.records} committed, {sum(m.records_missing.values())} missing"),
     ]  # fmt: skip
+    rows += [("requirement met" if one.met else "REQUIREMENT NOT MET", one.text) for one in m.requirements]
     if not m.complete:
         rows.insert(0, ("INTERRUPTED", "the run did not come to its end; figures cover what was recorded"))
     if m.lost_nodes:

@@ -12,6 +12,7 @@ from hil_config.schema.bench import Bench
 from hil_config.schema.numbers import Count, NotNegative, Share, Text
 from hil_config.schema.orbit import Orbit
 from hil_config.schema.platforms import PlatformChoice
+from hil_config.schema.requirements import Requirement
 from hil_config.schema.strict import Name, Strict, Wanted, refuse
 from hil_config.schema.yaml_text import Key, dotted, read_yaml
 
@@ -195,6 +196,9 @@ class Campaign(Strict):
     links: Links = Field(default=Links(), description="The links between boards.")
     workload: Workload = Field(default=Workload(), description="The text that is generated.")
     control: Control = Field(default=Control(), description="Times of the control loop.")
+    requirements: tuple[Requirement, ...] = Field(
+        default=(), description="Bounds on the run's figures, each reported as met or not.", max_length=64
+    )
 
     def check_against(self, bench: Bench, path: Path | None = None) -> None:
         """What only both files together show.
