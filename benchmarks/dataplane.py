@@ -48,11 +48,10 @@ class StepTime(NamedTuple):
 def plan(
     card: ModelCard, nodes: tuple[str, ...], gateways: tuple[str, ...], hosts: tuple[str, ...], copies: int
 ) -> SelectionPlan:
-    """Plain top-k; experts dealt round robin over `hosts`, `copies` each, the first with all the weight."""
+    """Plain top-k; experts dealt round robin over `hosts`, `copies` each with equal shares of the rows."""
     index = [nodes.index(name) for name in hosts]
     shares = tuple(
-        tuple(Share(index[(e + c) % len(index)], 1.0 if c == 0 else 1e-9) for c in range(copies))
-        for e in range(card.experts)
+        tuple(Share(index[(e + c) % len(index)], 1.0 / copies) for c in range(copies)) for e in range(card.experts)
     )
     layer = LayerPlan((0.0,) * card.experts, shares, (-1,) * card.experts)
     k = card.routing.top_k

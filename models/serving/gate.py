@@ -14,6 +14,7 @@ weight does not count as covered mass.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -65,8 +66,8 @@ class LayerGate:
     """A plan's layer, compiled for the kernel against the set of live nodes.
 
     `gain` [E], or the scale where all are alike: what multiplies the scores. `price` [E]; `live` [E] bool;
-    `target` [E] int16, the expert really served for e (itself or its substitute); `hosts` int16 [E, R] padded
-    with -1; `cumulative` float64 [E, R] of host weights, 1 at the last real host.
+    `target` [E] int16, the expert really served for e (itself or its substitute); `hosts` int16 [E, R] in the
+    order of nodes, padded with -1; `cumulative` float64 [E, R] of host weights, 1 at the last real host.
     """
 
     gain: F32 | float
@@ -79,6 +80,11 @@ class LayerGate:
     target: I16
     hosts: I16
     cumulative: NDArray[np.float64]
+
+    @cached_property
+    def plain(self) -> bool:
+        """Utility is the score itself."""
+        return isinstance(self.gain, float) and self.gain == 1.0 and not self.price.any() and bool(self.live.all())
 
 
 def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
@@ -133,7 +139,7 @@ def compile_layer(plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> 
     hosts = np.full((experts, width), -1, np.int16)
     cumulative = np.ones((experts, width))
     for e in range(experts):
-        shares = [s for s in entry.hosts[target[e]] if alive[s.node]]
+        shares = sorted((s for s in entry.hosts[target[e]] if alive[s.node]), key=lambda s: s.node)
         if shares:
             weights = np.array([s.weight for s in shares])
             hosts[e, : len(shares)] = [s.node for s in shares]
@@ -159,6 +165,14 @@ def row_fraction(request: int, first_position: int, rows: int, layer: int) -> ND
     return ((x ^ (x >> _S31)) >> _S11).astype(np.float64) * 2.0**-53
 
 
+@lru_cache
+def pick_offsets(picks: int) -> NDArray[np.float64]:
+    """[picks] van der Corput's sequence in base 2: 0, 1/2, 1/4, 3/4 ... Taken off a row's fraction, modulo 1, spreads
+    the row's experts over their replicas in proportion to the replicas' weights, whichever prefix is kept."""
+    bits = max(1, (picks - 1).bit_length())
+    return np.array([int(f"{pick:0{bits}b}"[::-1], 2) / 2.0**bits for pick in range(picks)])
+
+
 def select(
     gate: LayerGate, scores: F32, routing: Routing, fraction: NDArray[np.float64], mixing: F32 | None = None
 ) -> Picks:
@@ -166,23 +180,30 @@ def select(
 
     Args:
         scores: float32 [T, E], the model's selection scores; also its mixing weights unless those are given.
-        fraction: float64 [T] in [0, 1), picks among replicas (see `row_fraction`).
+        fraction: float64 [T] in [0, 1), picks among replicas (see `row_fraction`): experts with the same replicas
+            are shared out within the row, so that its hosts work side by side.
         mixing: float32 [T, E], finished mixing weights, exactly where `routing.separate_weights`.
     """
-    own = np.argsort(-scores, axis=1, kind="stable")[:, : routing.top_k]
+    first = np.arange(0, scores.size, scores.shape[1])[:, None]  # of each row, in the flat array
+    wanted = gate.k_max + RESERVES
+    if gate.plain and not routing.always_on:
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(routing.top_k, wanted)]
+        own, order, utility = order[:, : routing.top_k], order[:, :wanted], scores
+    else:
+        own = np.argsort(-scores, axis=1, kind="stable")[:, : routing.top_k]
+        utility = np.where(gate.live, gate.gain * scores - gate.price, -np.inf).astype(np.float32)
+        if routing.always_on:
+            tail_utility = utility[:, -routing.always_on :]
+            np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))
+        order = np.argsort(-utility, axis=1, kind="stable")[:, :wanted]
     if mixing is None:
-        own_mass = np.take_along_axis(scores, own, 1).sum(axis=1, keepdims=True)
+        own_mass = scores.take(own + first).sum(axis=1, keepdims=True)
         mixing = scores / own_mass if routing.normalise_top_k else scores
         share = own_mass[:, 0] / own_mass[:, 0] if routing.normalise_top_k else own_mass[:, 0]
     else:
-        share = np.take_along_axis(mixing, own, 1).sum(axis=1)
-    utility = np.where(gate.live, gate.gain * scores - gate.price, -np.inf).astype(np.float32)
-    if routing.always_on:
-        tail_utility = utility[:, -routing.always_on :]
-        np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))
-    order = np.argsort(-utility, axis=1, kind="stable")[:, : gate.k_max + RESERVES]
-    u = np.take_along_axis(utility, order, 1)
-    w = np.take_along_axis(mixing, order, 1)
+        share = mixing.take(own + first).sum(axis=1)
+    flat = order + first
+    u, w = utility.take(flat), mixing.take(flat)
     finite = np.isfinite(u)
     head = slice(0, gate.k_max)
     keep = u[:, head] >= gate.threshold
@@ -193,15 +214,21 @@ def select(
     keep[:, : gate.k_min] = True
     keep &= finite[:, head]
     chosen = order[:, head]
-    weights = np.where(keep, w[:, head], 0.0).astype(np.float32)
-    experts = np.where(keep, gate.target[chosen], -1).astype(np.int16)
-    replica = (fraction[:, None, None] >= gate.cumulative[chosen]).sum(axis=2)
-    hosts = np.where(keep, gate.hosts[chosen, np.minimum(replica, gate.hosts.shape[1] - 1)], -1)
+    weights = np.where(keep, w[:, head], np.float32(0.0))
+    experts = np.where(keep, gate.target.take(chosen), np.int16(-1))
+    replicas = gate.hosts.shape[1]
+    if replicas == 1:
+        hosts = gate.hosts.take(chosen)
+    else:
+        fractions = fraction[:, None] - pick_offsets(keep.shape[1])
+        fractions += fractions < 0.0  # exact, as a remainder would not be
+        replica = (fractions[:, :, None] >= gate.cumulative.take(chosen, axis=0)).sum(axis=2)
+        hosts = gate.hosts.take(np.minimum(replica, replicas - 1) + chosen * replicas)
     tail = slice(gate.k_max, None)
     return Picks(
-        experts, hosts.astype(np.int16), weights,
-        np.where(finite[:, tail], gate.target[order[:, tail]], -1).astype(np.int16),
-        np.where(finite[:, tail], w[:, tail], 0.0).astype(np.float32),
+        experts, np.where(keep, hosts, np.int16(-1)), weights,
+        np.where(finite[:, tail], gate.target.take(order[:, tail]), np.int16(-1)),
+        np.where(finite[:, tail], w[:, tail], np.float32(0.0)),
         (weights.sum(axis=1) / share).astype(np.float32),
-        (~gate.live[own]).sum(axis=1),
+        (~gate.live.take(own)).sum(axis=1),
     )  # fmt: skip

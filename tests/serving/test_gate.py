@@ -114,6 +114,17 @@ def test_replicas_share_rows_by_weight_and_do_not_depend_on_batch_mates() -> Non
     assert alone.hosts[0].tolist() == picks.hosts[1234].tolist()
 
 
+@given(st.floats(0.0, 1.0, exclude_max=True), st.integers(1, 8), st.booleans())
+def test_the_experts_of_a_row_are_shared_out_over_their_hosts(fraction: float, kept: int, swapped: bool) -> None:
+    pair = (Share(0, 1.0), Share(1, 1.0))
+    hosts = (*(pair,) * (E - 1), pair[::-1] if swapped else pair)
+    whole = plan(hosts=hosts, k_min=kept, k_max=kept)
+    picks = select(compile_layer(whole, 0, np.ones(3, bool)), softmax(1, 3), Routing(2, True), np.array([fraction]))
+    on_each = [int((picks.hosts[0] == node).sum()) for node in (0, 1)]
+    assert sum(on_each) == kept
+    assert abs(on_each[0] - on_each[1]) <= 1
+
+
 @given(st.integers(0, 2**31), st.integers(0, 100), st.integers(0, 40))
 def test_row_fraction_depends_on_request_position_and_layer_only(request: int, start: int, layer: int) -> None:
     whole = row_fraction(request, 0, start + 5, layer)
