@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hil_config.epoch_file import EpochFile
 from hil_config.wire.messages import SampleBatch, Status, Watermark
 from node_agent.config import AgentConfig, PowerModel
 from node_agent.crew import Crew
@@ -35,7 +36,7 @@ class LightAgent:
         left = left_spools(folder, node, boot, 64 << 20)
         self.spool = open_spool(folder, node, boot, 64 << 20)
         status = Status(node=node, boot_id=boot, state="online")
-        self.link = MqttLink(config, boot, lambda: status, self._take)
+        self.link = MqttLink(config, boot, lambda: status, self._take, EpochFile(folder / f"{node}.epoch"))
         self.evidence = Evidence(node, boot, self.spool, self.link, left)
         self.link.start()
         crew.start(f"evidence-{node}", lambda: self.evidence.work(crew))

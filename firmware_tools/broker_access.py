@@ -48,7 +48,8 @@ def render_acl(bench: str) -> str:
     """The access list. `%u` is the user, which is the name in the certificate."""
     lines = ["# Written by hil from the table of topics.", f"user {GROUND}"]
     for row in TABLE:
-        lines.append(f"topic {'read' if row.writer == 'node' else 'write'} {address(bench, '+', row)}")
+        own = "readwrite" if row.retained else "write"  # what the ground retains is for the next controller
+        lines.append(f"topic {'read' if row.writer == 'node' else own} {address(bench, '+', row)}")
     lines += ["", f"user {MONITOR}", f"topic read {ROOT}/{bench}/#", ""]
     for row in TABLE:
         right = "write" if row.writer == "node" else "read"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +22,11 @@ from ground_controller.fleet.orders import prepare_orders
 from ground_controller.fleet.outlet import Outlet
 from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Inbox
-from ground_controller.journal import Journal
+from ground_controller.journal import Journal, check_new
 from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared
 from ground_controller.routes import choose_route
+from ground_controller.run_lock import RunLock
 from ground_controller.run_record import RunRecord, write_beginning
 from ground_controller.stage import Stage
 from ground_controller.steering import Request, Steering, answer_path, leave_request
@@ -48,15 +50,16 @@ class Progress(NamedTuple):
 class Run:
     """A run from start to close. Use `run_campaign`."""
 
-    def __init__(self, prepared: Prepared, folder: Path, show: Callable[[Progress], None]) -> None:
-        self._stage = Stage(prepared, folder)
+    def __init__(
+        self, prepared: Prepared, stage: Stage, journal: Journal, folder: Path, show: Callable[[Progress], None]
+    ) -> None:
+        self._stage = stage
+        self._journal = journal
         self._p = prepared
         self._folder = folder
         self._show = show
         self._nodes = prepared.setting.nodes
-        self._epoch = int(time.time())
         self._inbox = Inbox()
-        self._journal = Journal.create(folder)
         self._record = RunRecord(self._inbox)
         self._core = self._new_core()
         self._client: Client | None = None
@@ -64,12 +67,14 @@ class Run:
         self._gone: set[str] = set()
 
     def _new_core(self) -> Core:
-        return Core(self._p.setting, self._p.policy, self._epoch, self._p.campaign.control.plan_ttl_s)
+        return Core(self._p.setting, self._p.policy, self._stage.epoch, self._p.campaign.control.plan_ttl_s)
 
     def start(self) -> tuple[MqttFleet, Client, Loop]:
-        """Broker, agents, shards, links and clock."""
-        write_beginning(self._journal, self._folder, self._p, self._epoch)
-        fleet = self._stage.open(self._epoch, self._inbox)
+        """Agents, shards, links and clock."""
+        write_beginning(self._journal, self._folder, self._p, self._stage.epoch)
+        fleet = self._stage.open(self._inbox)
+        self._core.epoch = self._stage.epoch  # an agent may have reported a higher one
+        self._journal.set_meta("epoch", str(self._stage.epoch))
         client = self._prepare(fleet)
         self._stay_idle("before", lambda: time.sleep(0.1))
         return fleet, client, self._anchor(fleet)
@@ -111,7 +116,7 @@ class Run:
         clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
         outlet, campaign = Outlet(fleet, self._nodes), self._p.campaign
         keeper = self._keeper = ClockKeeper(
-            fleet, self._epoch, clock, offsets, self._record.clock_checked, campaign.control.clock_check_s
+            fleet, self._stage.epoch, clock, offsets, self._record.clock_checked, campaign.control.clock_check_s
         )
         keeper.announce("start", anchor_ns, 0.0, rate)
         keeper.start()
@@ -157,21 +162,32 @@ class Run:
         finish(self._stage, fleet, loop, self._journal, self._inbox, self._folder, alive)
 
     def close(self) -> None:
-        """End everything that was started, in reverse order."""
+        """Stop what talks to the nodes; the stage is closed by whoever opened it."""
         if self._keeper is not None:
             self._keeper.stop()
         if self._client is not None:
             self._client.close()
-        self._stage.close()
-        self._journal.close()
 
 
-def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], None]) -> None:
-    """Execute one run into `folder` (new). Whatever happens, every process that was started is ended."""
-    run = Run(prepared, folder, show)
-    try:
+def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], None], take_over: bool = False) -> None:
+    """Execute one run into `folder` (new). Whatever happens, every process that was started is ended.
+
+    Args:
+        take_over: the bench from a controller that is not heard any more.
+
+    Raises:
+        SafetyRefusal: another controller commands the bench. Nothing was written then.
+    """
+    check_new(folder)
+    with ExitStack() as opened:
+        stage = Stage(prepared, folder)
+        opened.callback(stage.close)
+        stage.take_command(0, take_over)
+        journal = Journal.create(folder)
+        opened.callback(journal.close)
+        opened.callback(RunLock(folder).release)
+        run = Run(prepared, stage, journal, folder, show)
+        opened.callback(run.close)
         fleet, client, loop = run.start()
         run.go(loop, client)
         run.finish(fleet, loop)
-    finally:
-        run.close()

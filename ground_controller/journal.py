@@ -60,6 +60,14 @@ def _gap_ranges(entry: Entry) -> list[tuple[int, int]]:
     return [(max(1, first), min(last, entry.seq - 1)) for first, last in pairs]
 
 
+def check_new(folder: Path) -> Path:
+    """Where the journal of a new run folder will be; EnvironmentFault if there is one."""
+    path = folder / NAME
+    if path.exists():
+        raise EnvironmentFault(f"{path}: this run folder has a journal already", "choose another --out")
+    return path
+
+
 class Journal:
     """Open for writing by one process (`create`) or for reading (`read`)."""
 
@@ -77,9 +85,7 @@ class Journal:
         A process that dies never costs what was committed. Where the record can be calculated again, `power_safe`
         False spares waiting for the disk at every commit: the tail may then be lost with the machine's power.
         """
-        path = folder / NAME
-        if path.exists():
-            raise EnvironmentFault(f"{path}: this run folder has a journal already", "choose another --out")
+        path = check_new(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ground_controller.fleet.identity import BenchIdentity
+from ground_controller.fleet.lease import BenchLease
 from ground_controller.fleet.local import Broker, LocalAgents
 from ground_controller.fleet.mqtt import MqttFleet, NotOnline
 from ground_controller.fleet.places import StandingBroker, check_places, open_broker
@@ -36,24 +37,44 @@ class Stage:
         identity = prepared.bench.identity
         self._identity = None if identity is None else BenchIdentity(Path(identity), self.local)
         self._broker: Broker | StandingBroker | None = None
+        self._lease: BenchLease | None = None
         self._fleet: MqttFleet | None = None
 
-    def open(self, epoch: int, inbox: Inbox) -> MqttFleet:
-        """Broker, agents and connection; returns when every node has said that it is there."""
-        identity = self._identity
-        folder = None if identity is None else identity.folder
+    def take_command(self, above: int, take_over: bool) -> int:
+        """Open the broker and take the bench's lease with an epoch higher than `above`; nothing else is touched yet.
+
+        Raises:
+            SafetyRefusal: another controller commands the bench.
+        """
+        folder = None if self._identity is None else self._identity.folder
         broker = self._broker = open_broker(self._p.bench, self._folder, folder, self._write_pids)
+        lease = self._lease = BenchLease(
+            self._p.bench.bench, (broker.host, broker.port), self._folder.name, self.tls, isinstance(broker, Broker)
+        )
+        return lease.take(above, take_over)
+
+    def open(self, inbox: Inbox) -> MqttFleet:
+        """Agents and the connection to them; returns when every node has said that it is there."""
+        identity, broker, lease = self._identity, self._broker, self._lease
+        assert broker is not None
+        assert lease is not None
         trust = ephemeral_trust(self._folder, self._p.shards)
         for index, node in enumerate(self.nodes):
             if node in self.local:
                 self._start_agent(index, broker, trust)
         self._write_pids()
-        fleet = self._fleet = MqttFleet(
-            self._p.bench.bench, epoch, inbox, self.tls, None if identity is None else identity.desk(epoch)
-        )
+        fleet = self._fleet = MqttFleet(self._p.bench.bench, lease.epoch, inbox, self.tls)
         fleet.start(broker.host, broker.port)
         self._wait_online(fleet)
+        epoch = lease.rise(max(fleet.statuses[node].epoch for node in self.nodes))
+        fleet.command(epoch, None if identity is None else identity.desk(epoch))
         return fleet
+
+    @property
+    def epoch(self) -> int:
+        """The number under which this controller commands; certain once the stage is open."""
+        assert self._lease is not None
+        return self._lease.epoch
 
     @property
     def tls(self) -> TlsFiles | None:
@@ -71,7 +92,9 @@ class Stage:
         return 0 if self._broker is None else self._broker.restarts
 
     def check(self) -> None:
-        """Raise what has made it impossible to go on: the broker did not come back."""
+        """Raise what has made it impossible to go on: another controller commands, the broker did not come back."""
+        if self._lease is not None:
+            self._lease.check()
         if self._broker is not None and self._broker.failure is not None:
             raise self._broker.failure
 
@@ -116,6 +139,8 @@ class Stage:
         if self._fleet is not None:
             self._fleet.stop()
         self._agents.stop()
+        if self._lease is not None:
+            self._lease.release()
         if self._broker is not None:
             self._broker.stop()
         if self._identity is not None:

@@ -19,8 +19,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from hil_config.durable_file import write_durably
-from hil_config.errors import ConfigError, EnvironmentFault, RemoteProtocolError
+from hil_config.epoch_file import EpochFile
+from hil_config.errors import ConfigError, RemoteProtocolError
 from hil_config.replay_window import ReplayWindow
 from hil_config.wire import messages as m
 from hil_config.wire.orders import Ping
@@ -72,9 +72,9 @@ class Signer:
 
 
 class OrderGate:
-    """The node's side: what may pass. Args: `state` is the file that remembers the highest epoch."""
+    """The node's side: what may pass. Args: `state` remembers the highest epoch."""
 
-    def __init__(self, key: Path, node: str, boot_id: str, state: Path) -> None:
+    def __init__(self, key: Path, node: str, boot_id: str, state: EpochFile) -> None:
         try:
             found = serialization.load_pem_public_key(key.read_bytes())
         except OSError as error:
@@ -87,14 +87,13 @@ class OrderGate:
         self._node = node
         self._boot_id = boot_id
         self._state = state
-        self._epoch = _read_epoch(state)
         self._window = ReplayWindow()
         self._lock = threading.Lock()
 
     @property
     def epoch(self) -> int:
         """The highest epoch that ever gave this board an order."""
-        return self._epoch
+        return self._state.epoch
 
     def admit(self, row: Topic, data: bytes, now_ns: int) -> msgspec.Struct:
         """The message in a signed order, or RemoteProtocolError: forged, replayed, ended, or of a past epoch."""
@@ -116,32 +115,7 @@ class OrderGate:
         return message
 
     def _fence(self, order: SignedOrder) -> None:
-        if order.epoch < self._epoch:
-            raise RemoteProtocolError(f"epoch {order.epoch} is over, {self._epoch} is in command")
-        if order.epoch > self._epoch:
-            _write_epoch(self._state, order.epoch)
-            self._epoch = order.epoch
+        if self._state.admit(order.epoch):
             self._window = ReplayWindow()
         if order.counter < 1 or not self._window.mark(order.counter):
             raise RemoteProtocolError(f"order {order.counter} came before, or is too old to tell")
-
-
-def _read_epoch(path: Path) -> int:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=int)
-    except FileNotFoundError:
-        return 0
-    except (OSError, ValueError) as error:
-        raise EnvironmentFault(
-            f"{path}: the highest epoch cannot be read: {error}",
-            "if no other controller is at work, remove the file",
-        ) from error
-
-
-def _write_epoch(path: Path, epoch: int) -> None:
-    """Whole or not at all, and on disk when this returns."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, msgspec.json.encode(epoch))
-    except OSError as error:
-        raise RemoteProtocolError(f"{path}: the epoch cannot be kept, so its orders are refused: {error}") from error

@@ -14,6 +14,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from hil_config.epoch_file import EpochFile
 from hil_config.errors import LinkError, RemoteProtocolError
 from hil_config.signing import OrderGate
 from hil_config.tls import BROKER, check_accepted, client_context, explain
@@ -30,15 +31,13 @@ def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _gate(config: AgentConfig, boot_id: str) -> OrderGate | None:
-    if not config.command_key:
-        return None
-    return OrderGate(Path(config.command_key), config.node, boot_id, Path(config.spool) / f"{config.node}.epoch")
+def _gate(config: AgentConfig, boot_id: str, fence: EpochFile) -> OrderGate | None:
+    return OrderGate(Path(config.command_key), config.node, boot_id, fence) if config.command_key else None
 
 
 class MqttLink:
     """Args: `order` takes (row of the topic table, decoded message), called in the network thread: be quick.
-    `status` builds the retained status to publish on every connection."""
+    `status` builds the retained status to publish on every connection. `fence` is raised by signed orders here."""
 
     def __init__(
         self,
@@ -46,12 +45,13 @@ class MqttLink:
         boot_id: str,
         status: Callable[[], Status],
         order: Callable[[Topic, msgspec.Struct], None],
+        fence: EpochFile,
     ) -> None:
         self._config = config
         self._status = status
         self._order = order
         self.connected = threading.Event()
-        self._gate = _gate(config, boot_id)
+        self._gate = _gate(config, boot_id, fence)
         self.bad_messages = 0
         self.last_bad = ""
         self.refusal = ""

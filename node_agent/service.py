@@ -13,7 +13,8 @@ from queue import Empty, Full, Queue
 
 import msgspec
 
-from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, SafetyRefusal, UsageError
+from hil_config.epoch_file import EpochFile
+from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError, SafetyRefusal, UsageError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.frames import Frame, Hello
@@ -70,7 +71,7 @@ class Agent:
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._run: RunContext | None = None
-        self._epoch = 0
+        self._fence = EpochFile(Path(config.spool) / f"{config.node}.epoch")
         self._starts = starts
         self._beat_s = time.monotonic()
         self._found = probe(config)
@@ -81,7 +82,7 @@ class Agent:
         home, most = Path(config.spool), config.max_spool_bytes
         left = left_spools(home, config.node, self.boot_id, most)
         self._spool = open_spool(home, config.node, self.boot_id, most)
-        self._mqtt = MqttLink(config, self.boot_id, self._status, self._take)
+        self._mqtt = MqttLink(config, self.boot_id, self._status, self._take, self._fence)
         self._revocations = RevocationWatch(config.tls, self._security, self._mqtt.tls, self._cut)
         self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt, left)
         self._samplers = [
@@ -159,7 +160,7 @@ class Agent:
             node=self._config.node, boot_id=self.boot_id, state="serving" if self._run else "online",
             agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
             manifest_sha256=self._store.sha256, quantities=self._found.quantities,
-            missing=tuple(self._found.missing), offer=self._security.offer,
+            missing=tuple(self._found.missing), offer=self._security.offer, epoch=self._fence.epoch,
         )  # fmt: skip
 
     def _summarise(self) -> None:
@@ -184,13 +185,14 @@ class Agent:
         """From the network thread: urgent things now, commands in order."""
         run = self._run
         self._care.heard()
-        if isinstance(message, m.Watermark):
-            if message.epoch >= self._epoch:
+        if isinstance(message, (m.Watermark, SelectionPlan, m.ClockAnchor)):
+            if message.epoch < self._fence.epoch:
+                return  # of a controller that is no longer in command
+            if isinstance(message, m.Watermark):
                 self._evidence.committed(message)
-        elif isinstance(message, SelectionPlan) and run is not None:
-            run.accept_plan(message)
-        elif isinstance(message, m.ClockAnchor) and run is not None and message.boot_id == self.boot_id:
-            if message.epoch >= self._epoch:
+            elif run is not None and isinstance(message, SelectionPlan):
+                run.accept_plan(message)
+            elif run is not None and isinstance(message, m.ClockAnchor) and message.boot_id == self.boot_id:
                 run.anchor(message)
         elif isinstance(message, m.Command):
             if isinstance(message.body, Ping):
@@ -205,10 +207,11 @@ class Agent:
                     )  # fmt: skip
 
     def _obey(self, command: m.Command) -> None:
-        if command.epoch < self._epoch:
-            self._answer(command, f"epoch {command.epoch} is over, {self._epoch} is in command", exit_code=10)
+        try:
+            self._fence.admit(command.epoch)
+        except RemoteProtocolError as error:
+            self._answer(command, error.message, "another controller is in command", SafetyRefusal.exit_code)
             return
-        self._epoch = command.epoch
         try:
             self._carry_out(command.body)
         except HilError as error:

@@ -44,6 +44,7 @@ def _note(progress: runner.Progress) -> str:
 @click.option("--policy", help="Selection policy instead of the campaign's, with its default options.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
 @click.option("--require", is_flag=True, help="Exit code 12 if a requirement of the campaign is not met.")
+@click.option("--take-over", is_flag=True, help="Take the bench from a controller that died without a word.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def run_command(
     bench_file: Path | None,
@@ -52,6 +53,7 @@ def run_command(
     policy: str | None,
     out: Path | None,
     require: bool,
+    take_over: bool,
     as_json: bool,
 ) -> None:
     """Replay an orbit over a bench, generate text through it, and report."""
@@ -63,7 +65,9 @@ def run_command(
     prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
     folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)
     with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
-        runner.run_campaign(prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, _note(p)))
+        runner.run_campaign(
+            prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, _note(p)), take_over
+        )
     with bar("exporting and reporting") as show:
         files = export_run(folder)
         show(1, 2, "report")

@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 import time
+import uuid
 from typing import Any
 
 import msgspec
@@ -72,7 +73,9 @@ class MqttFleet:
         self._ids = itertools.count(1)
         self.statuses: dict[str, m.Status] = {}
         self.bad_messages = 0
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"ground-{epoch}", protocol=mqtt.MQTTv5)
+        self._client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=f"ground-{uuid.uuid4().hex[:12]}", protocol=mqtt.MQTTv5
+        )
         self._client.max_inflight_messages_set(1024)
         self._client.reconnect_delay_set(1, 2)
         self._tls = None if tls is None else client_context(tls, BROKER)
@@ -94,6 +97,10 @@ class MqttFleet:
         except OSError as error:
             raise LinkError(f"broker {host}:{port}: {explain(error)}", hint) from error
         self._client.loop_start()
+
+    def command(self, epoch: int, desk: OrderDesk | None = None) -> None:
+        """Give orders under another epoch from now on."""
+        self._epoch, self._desk = epoch, desk
 
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
         if not reason.is_failure:

@@ -44,7 +44,8 @@ class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Status(_Message, frozen=True):
-    """Retained; `offline` is the last will. `offer` is what peers need to seal frames for this node."""
+    """Retained; `offline` is the last will. `offer` is what peers need to seal frames for this node; `epoch` is the
+    highest that ever commanded it."""
 
     node: str
     boot_id: str
@@ -56,6 +57,25 @@ class Status(_Message, frozen=True):
     quantities: tuple[Quantity, ...] = ()
     missing: tuple[Missing, ...] = ()
     offer: bytes = b""
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)] = 0
+
+
+class Lease(_Message, frozen=True):
+    """Who commands a bench, retained under the name `ground`; `lost` is the holder's last will.
+
+    `holder` is a new random name for each controller process. While it holds, it says so again every `beat_s` with
+    the next `beat`; only that tells the living from the dead. `since_utc` is a label for people.
+    """
+
+    holder: str
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
+    state: Literal["held", "released", "lost"]
+    run: str
+    host: str
+    pid: int
+    since_utc: str
+    beat_s: float
+    beat: int = 0
 
 
 class SampleBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="samples"):

@@ -1,6 +1,7 @@
 """The one table of MQTT topics: who writes, what type, retained or not, at which quality of service.
 
-All topics stand under `hil/v1/<bench>/<node>/`.
+All topics stand under `hil/v1/<bench>/<node>/`. The lease stands under the name `ground`: what the ground retains is
+for the next controller, and no node's business.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ COMMAND = Topic("cmd", "ground", m.Command, False, 1)
 PLAN = Topic("plan", "ground", SelectionPlan, False, 0)
 CLOCK = Topic("clock", "ground", m.ClockAnchor, False, 1)
 WATERMARK = Topic("watermark", "ground", m.Watermark, False, 0)
+LEASE = Topic("lease", "ground", m.Lease, True, 1)
 
 TABLE: tuple[Topic, ...] = (
-    STATUS, POWER, SUMMARY, EVENT, TOKEN, REPLY, COMMAND, PLAN, CLOCK, WATERMARK,
+    STATUS, POWER, SUMMARY, EVENT, TOKEN, REPLY, COMMAND, PLAN, CLOCK, WATERMARK, LEASE,
 )  # fmt: skip
 _BY_SUFFIX = {topic.suffix: topic for topic in TABLE}
 

@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from firmware_tools.broker import prepare_broker
 from firmware_tools.broker_access import Access, render_acl
 from firmware_tools.identity import Authority, make_command_key, read_certificate, write_identity
+from hil_config.epoch_file import EpochFile
 from hil_config.errors import ConfigError, EnvironmentFault, LinkError
 from hil_config.signing import Signer
 from hil_config.tls import BROKER, check_accepted, client_context, identity_files
@@ -192,7 +193,13 @@ def _config(folder: Path, at: Address, tmp_path: Path) -> AgentConfig:
 
 
 def _start(folder: Path, at: Address, tmp_path: Path) -> None:
-    link = MqttLink(_config(folder, at, tmp_path), "boot", lambda: pytest.fail("connected"), lambda row, message: None)
+    link = MqttLink(
+        _config(folder, at, tmp_path),
+        "boot",
+        lambda: pytest.fail("connected"),
+        lambda row, message: None,
+        EpochFile(tmp_path / "epoch"),
+    )
     link.start()
 
 
@@ -224,7 +231,9 @@ def test_an_agent_takes_signed_orders_only(secure_broker: Address, identities: P
     )
     taken: Queue[msgspec.Struct] = Queue()
     status = m.Status(node="sat-0", boot_id="boot-1", state="online")
-    link = MqttLink(config, "boot-1", lambda: status, lambda row, message: taken.put(message))
+    link = MqttLink(
+        config, "boot-1", lambda: status, lambda row, message: taken.put(message), EpochFile(tmp_path / "epoch")
+    )
     ground = Party("ground", identities, secure_broker)
     topic, signer = topics.address("lab", "sat-0", topics.COMMAND), Signer(tmp_path / "key", 3)
     shutdown = m.Command(id="1", epoch=3, body=Shutdown())

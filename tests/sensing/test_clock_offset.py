@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hil_config.clock_offset import Exchange, estimate
+from hil_config.epoch_file import EpochFile
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire.messages import NodeEvent, Record, decode
 from node_agent.config import AgentConfig, PowerModel
@@ -46,7 +47,7 @@ def test_a_wall_clock_that_jumps_reorders_nothing(tmp_path: Path, monkeypatch: p
     spool = open_spool(tmp_path, "alpha", "b", 1 << 20)
     power = PowerModel("none", 1.0, 1.0, 1, 1.0)
     config = AgentConfig("alpha", "bench", "127.0.0.1", 1, "127.0.0.1", 0, "", str(tmp_path), power)
-    link = MqttLink(config, "b", lambda: None, lambda *_: None)  # type: ignore[arg-type,return-value]  # never connected
+    link = MqttLink(config, "b", lambda: None, lambda *_: None, EpochFile(tmp_path / "epoch"))  # type: ignore[arg-type,return-value]  # never connected
     evidence = Evidence("alpha", "b", spool, link)
     for n in range(100):
         wall[0] = 0 if n == 50 else wall[0] + round(chance.uniform(-3, 3) * 86_400e9)

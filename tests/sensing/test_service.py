@@ -153,6 +153,17 @@ def test_a_controller_of_an_earlier_epoch_is_not_obeyed(
         while 1 not in {arrival.seq for arrival in inbox.drain() if arrival.boot_id == boot_id}:
             assert time.monotonic() < deadline, "the node's first record does not come again"
             pause.wait(0.05)
+        supervisor.heard.clear()
+        end(process, signal.SIGKILL)
+        process = start(path, supervisor)
+        supervisor.wait_for("READY=1")
+        deadline = time.monotonic() + WAIT_S
+        while fleet.statuses["alpha"].boot_id == boot_id or fleet.statuses["alpha"].state == "offline":
+            assert time.monotonic() < deadline, "the agent does not come back"
+            pause.wait(0.05)
+        assert fleet.statuses["alpha"].epoch == 5, "a restart does not forget who is in command"
+        refused = fleet.ask(("alpha",), {"alpha": SetLogLevel("debug")}, WAIT_S)["alpha"]
+        assert not refused.ok and refused.exit_code == 11
     finally:
         fleet.stop()
         end(process)

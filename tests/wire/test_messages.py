@@ -42,6 +42,7 @@ def every_message() -> list[msgspec.Struct]:
         m.Command(id="1", epoch=2, body=SetDuty(False, "hot")),
         m.CommandReply(id="1", node="alpha", boot_id="b", ok=True, mono_ns=5),
         m.ClockAnchor(epoch=1, boot_id="b", mono_ns=1, scenario_s=0.0, rate=10.0),
+        m.Lease(holder="h", epoch=3, state="held", run="r", host="g", pid=1, since_utc="t", beat_s=1.0, beat=4),
         plan(),
     ]
 

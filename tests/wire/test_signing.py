@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from firmware_tools.identity import make_command_key, make_key
+from hil_config.epoch_file import EpochFile
 from hil_config.errors import ConfigError, EnvironmentFault, RemoteProtocolError
 from hil_config.signing import OrderGate, SignedOrder, Signer
 from hil_config.wire import messages as m
@@ -34,7 +35,7 @@ class Keys:
         return Signer(self.private, epoch)
 
     def gate(self, node: str = "a", boot: str = "boot-1") -> OrderGate:
-        return OrderGate(self.public, node, boot, self.state)
+        return OrderGate(self.public, node, boot, EpochFile(self.state))
 
 
 @pytest.fixture
@@ -116,9 +117,10 @@ def test_an_epoch_that_cannot_be_kept_gives_no_orders(keys: Keys) -> None:
 _KILLED = """
 import os, sys
 from pathlib import Path
-from hil_config import durable_file, signing
+from hil_config import durable_file
+from hil_config.epoch_file import EpochFile
 durable_file.os.replace = lambda *paths: os._exit(9)
-signing._write_epoch(Path(sys.argv[1]), 7)
+EpochFile(Path(sys.argv[1])).admit(7)
 """
 
 
@@ -132,6 +134,7 @@ def test_broken_files_are_clear_errors(keys: Keys, tmp_path: Path) -> None:
     keys.state.write_text("many")
     with pytest.raises(EnvironmentFault, match="the highest epoch cannot be read"):
         keys.gate()
+    keys.state.unlink()
     other = tmp_path / "other.pem"
     with pytest.raises(ConfigError, match="cannot be read"):
         Signer(other, 1)
@@ -139,7 +142,7 @@ def test_broken_files_are_clear_errors(keys: Keys, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wanted Ed25519"):
         Signer(other, 1)
     with pytest.raises(ConfigError, match="not a public key in PEM"):
-        OrderGate(other, "a", "boot", keys.state)
+        OrderGate(other, "a", "boot", EpochFile(keys.state))
 
 
 def _forge(gate: OrderGate, orders: list[bytes], rogue: Signer, count: int, seed: int) -> int:
