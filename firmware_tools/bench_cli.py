@@ -96,22 +96,3 @@ def recovery(as_json: bool) -> None:
         click.echo(f"{one.port:10} 0955:{one.product} {one.name:18} {one.state}  {one.serial}")
     if not found and not as_json:
         click.echo("no NVIDIA module on USB")
-
-
-@click.command()
-@click.argument("board")
-@BENCH_OPTION
-@AS_JSON
-def identify(board: str, bench_file: Path, as_json: bool) -> None:
-    """Prove the cabling: cycle one board; its console and agent must fall silent and come back, no other's may."""
-    from firmware_tools.identify import identify as prove
-    from firmware_tools.state import State
-
-    bench, (found,) = boards_of(bench_file, (board,))
-    done = prove(found, bench, State(bench_file), lambda words: click.echo(f"{board}: {words}", err=True))
-    if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(done)))
-        return
-    boot = f", agent's boot {done.boot_before} -> {done.boot_after}" if done.boot_after else ""
-    others = f"; {', '.join(done.others_alive)} lived on" if done.others_alive else ""
-    click.echo(f"{board}: switch {done.switch} and console {done.console} are one board{boot}{others}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from hil_config.errors import LinkError, RemoteProtocolError
 from hil_config.tls import BROKER, check_accepted, client_context, explain, identity_files
 from hil_config.wire import topics
-from hil_config.wire.messages import Status, decode
+from hil_config.wire.messages import Status, Summary, decode
+
+_HEARD = (topics.STATUS, topics.SUMMARY)
+KEPT = 64
 
 
 class BrokerWatch:
@@ -30,6 +34,7 @@ class BrokerWatch:
         self._bench, self._host, self._port = bench, host, port
         self._changed = threading.Condition()
         self.statuses: dict[str, Status] = {}
+        self._summaries: defaultdict[str, deque[Summary]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._tls = None if identity is None else client_context(identity_files(identity / "monitor"), BROKER)
         if self._tls is not None:
@@ -58,15 +63,18 @@ class BrokerWatch:
 
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
         if not reason.is_failure:
-            client.subscribe(topics.address(self._bench, "+", topics.STATUS), qos=1)
+            client.subscribe([(topics.address(self._bench, "+", row), row.qos) for row in _HEARD])
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         try:
-            status = decode(bytes(message.payload), Status)
+            said: Any = decode(bytes(message.payload), topics.parse(message.topic)[2].payload)
         except RemoteProtocolError:
             return
         with self._changed:
-            self.statuses[status.node] = status
+            if isinstance(said, Status):
+                self.statuses[said.node] = said
+            elif not message.retain:  # one that is may be from long ago
+                self._summaries[said.node].append(said)
             self._changed.notify_all()
 
     def known(self, node: str, timeout_s: float = 3.0) -> Status | None:
@@ -74,6 +82,14 @@ class BrokerWatch:
         with self._changed:
             self._changed.wait_for(lambda: node in self.statuses, timeout_s)
             return self.statuses.get(node)
+
+    def summaries(self, node: str, count: int, timeout_s: float) -> tuple[Summary, ...]:
+        """The next `count` that an agent says, one a second; fewer if it has not said them within `timeout_s`."""
+        with self._changed:
+            heard = self._summaries[node]
+            heard.clear()
+            self._changed.wait_for(lambda: len(heard) >= count, timeout_s)
+            return tuple(heard)[:count]
 
     def wait(self, node: str, wanted: Callable[[Status | None], bool], timeout_s: float) -> Status | None:
         """The node's status once `wanted` accepts it; LinkError after `timeout_s` seconds, with what there was."""

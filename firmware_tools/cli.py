@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from firmware_tools.bench_cli import identify, imager_list, recovery, release, reserve, virtual
+from firmware_tools.bench_cli import imager_list, recovery, release, reserve, virtual
+from firmware_tools.cabling.cli import identify
 from firmware_tools.identity_cli import identity, init
 from firmware_tools.jetson.cli import jetson
 from hil_config.errors import EnvironmentFault, UsageError

@@ -7,13 +7,13 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from firmware_tools.power.spec import Switch
+from firmware_tools.power.spec import Place
 from hil_config.errors import HardwareError
 
 TIMEOUT_S = 10.0
 
 
-def get_json(spec: Switch, path: str) -> dict[str, Any]:
+def get_json(spec: Place, path: str) -> dict[str, Any]:
     """GET; with a password the server may ask for basic or digest authentication."""
     url = f"{spec.at.rstrip('/')}{path}"
     handlers: list[Any] = [urllib.request.ProxyHandler({})]

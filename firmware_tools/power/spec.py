@@ -30,6 +30,22 @@ class Switch(msgspec.Struct, frozen=True):
         return first_line(self.password_file)
 
 
+class Place(Protocol):
+    """Where an instrument of a board is, and how one logs in: a `Switch` or a `Meter`."""
+
+    @property
+    def board(self) -> str: ...
+
+    @property
+    def at(self) -> str: ...
+
+    @property
+    def user(self) -> str: ...
+
+    def password(self) -> str:
+        """Empty if there is none."""
+
+
 class Backend(Protocol):
     """A module of this package."""
 

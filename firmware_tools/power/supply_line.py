@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from firmware_tools.power.spec import Switch
+from firmware_tools.power.spec import Place
 from hil_config.errors import HardwareError
 
 TIMEOUT_S = 2.0
 
 
-def ask(spec: Switch, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0) -> bytes:
+def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0) -> bytes:
     """Send orders, then a question, and read its answer: `length` bytes, or a line if 0."""
     import serial
 

@@ -16,11 +16,9 @@ from firmware_tools.state import State
 from hil_config.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from firmware_tools.provision.board_shell import BoardShell, Unreadable
     from firmware_tools.provision.job import Found, Provisioned, Timeouts
     from firmware_tools.provision.upgrade import Upgraded
     from hil_config.schema.bench import Bench, Board
-    from hil_config.schema.hardware import ConsoleLine
 
 
 @click.command()
@@ -98,6 +96,7 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
     from firmware_tools.broker_watch import BrokerWatch
     from firmware_tools.identity_store import IdentityStore
     from firmware_tools.provision.job import look, provision
+    from firmware_tools.provision.reach import reach
     from firmware_tools.provision.upgrade import Upgrade
     from firmware_tools.reservation import check_free
 
@@ -106,7 +105,7 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
     check_free(board.name, state)
     store, limits = IdentityStore(Path(bench.identity)), order.limits
     with state.busy(board.name, "hil provision"), ExitStack() as stack:
-        shell = _reached(board, order.via, state, stack, limits.shell_s)
+        shell = reach(board, order.via, state, stack, limits.shell_s, _tell)
         if order.check:
             return look(shell, board.name, store, limits)
 
@@ -126,66 +125,8 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
         return done
 
 
-def _reached(board: Board, via: str, state: State, stack: ExitStack, timeout_s: float) -> BoardShell:
-    """Logged in; a console that speaks at another rate than the bench file says is found."""
-    if board.ssh is not None and via != "console":
-        from firmware_tools.provision.ssh_shell import SshShell
-
-        remote = SshShell(board.name, board.ssh)
-        stack.callback(remote.close)
-        remote.reach(timeout_s)
-        return remote
-    if board.console is None or via == "ssh":
-        wanted = {"ssh": "`ssh`", "console": "`console`"}.get(via, "`console` or `ssh`")
-        raise ConfigError(f"board {board.name}: wants {wanted}", "add it to the bench file")
-    from firmware_tools.provision.board_shell import Unreadable
-
-    try:
-        return _on_console(board, board.console, board.console.baud, state, stack, timeout_s)
-    except Unreadable as error:
-        rate = _other_rate(board.name, board.console, state, error)
-        click.echo(
-            f"{board.name}: its console answers at {rate} baud, not at {board.console.baud}: write `baud: {rate}`",
-            err=True,
-        )
-        return _on_console(board, board.console, rate, state, stack, timeout_s)
-
-
-def _on_console(
-    board: Board, line: ConsoleLine, baud: int, state: State, stack: ExitStack, timeout_s: float
-) -> BoardShell:
-    from firmware_tools.console.attach import open_console
-    from firmware_tools.provision.shell import Shell
-    from firmware_tools.secret_file import first_line
-
-    sock = stack.enter_context(open_console(board.name, line.port, baud, state))
-    shell = Shell(board.name, sock, line.user, first_line(line.password_file))
-    stack.callback(shell.close)
-    shell.reach(timeout_s)
-    return shell
-
-
-def _other_rate(name: str, line: ConsoleLine, state: State, cause: Unreadable) -> int:
-    """The rate at which the line answers; its owner is started anew for each.
-
-    Raises:
-        Unreadable: at none.
-    """
-    from firmware_tools.console.attach import close_console, open_console
-    from firmware_tools.provision import baud
-    from firmware_tools.provision.board_shell import Unreadable
-
-    if line.port.startswith("socket:"):
-        raise cause  # whatever is behind it has no rate of ours
-    tried = baud.others(line.baud)
-    for rate in tried:
-        close_console(name, state)
-        with open_console(name, line.port, rate, state) as sock:
-            if baud.answers(sock):
-                return rate
-    close_console(name, state)
-    rates = ", ".join(str(one) for one in tried)
-    raise Unreadable(f"{cause.message}; nor does it answer at {rates} baud", "see to cable and power") from cause
+def _tell(words: str) -> None:
+    click.echo(words, err=True)
 
 
 def _sentence(result: Found | Provisioned | Upgraded) -> str:

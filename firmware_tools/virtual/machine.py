@@ -46,6 +46,7 @@ class Machine(msgspec.Struct, frozen=True):
     data_port: int
     forwards: tuple[Forward, ...]
     folder: str
+    mac: str = ""
 
     @property
     def qmp_socket(self) -> Path:
@@ -94,6 +95,7 @@ def machine_of(bench: object, board: object, state: State) -> Machine:
     return Machine(
         name, disk.file, built.kernel, built.initrd, int(console.port.rpartition(":")[2]), getattr(board, "data_port"),  # noqa: B009
         tuple(one for one in forwards if one.port), str(state.path("virtual", name).parent),
+        getattr(board, "mac") or "",  # noqa: B009
     )  # fmt: skip
 
 
@@ -106,14 +108,15 @@ def command(machine: Machine) -> list[str]:
     net = ["user,id=n0,restrict=on", *(f"guestfwd=tcp:{one.guest}-cmd:{relay} {one.port}" for one in machine.forwards)]
     if machine.data_port:
         net.append(f"hostfwd=tcp:127.0.0.1:{machine.data_port}-{GUEST_ADDRESS}:{GUEST_DATA_PORT}")
-    serial = hashlib.sha256(machine.name.encode()).hexdigest()[:12].upper()
+    digest = hashlib.sha256(machine.name.encode()).hexdigest()
+    serial, mac = digest[:12].upper(), machine.mac or f"52:54:00:{digest[12:14]}:{digest[14:16]}:{digest[16:18]}"
     return [
         emulator, "-name", machine.name, "-M", "virt", "-cpu", "cortex-a76", "-smp", "1", "-m", str(recipe.MEMORY_MIB),
         "-nographic", "-nodefaults", "-no-user-config",
         "-kernel", machine.kernel, "-initrd", machine.initrd, "-append", "console=ttyAMA0 quiet panic=-1",
         "-drive", f"file={machine.disk},format=raw,if=none,id=d0,cache=writeback",
         "-device", f"nvme,drive=d0,serial=HIL{serial}",
-        "-netdev", ",".join(net), "-device", "virtio-net-pci,netdev=n0,romfile=",
+        "-netdev", ",".join(net), "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=",
         "-chardev", f"socket,id=con,host=127.0.0.1,port={machine.console_port},server=on,wait=off,"
                     f"logfile={machine.console_log},logappend=on",
         "-serial", "chardev:con", "-qmp", f"unix:{machine.qmp_socket},server=on,wait=off",

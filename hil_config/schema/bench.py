@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from hil_config.schema.hardware import ConsoleLine, Disk, PowerSwitch, Ssh
+from hil_config.schema.hardware import ConsoleLine, Disk, PowerMeter, PowerSwitch, Ssh
 from hil_config.schema.strict import LOOPBACK, Name, Strict, refuse
 
 GROUND_PEER = "ground"
@@ -41,6 +41,7 @@ class Board(Strict):
     disk: Disk | None = Field(default=None, description="What `hil flash` may overwrite.")
     console: ConsoleLine | None = Field(default=None, description="Serial line.")
     power: PowerSwitch | None = Field(default=None, description="Power switch.")
+    meter: PowerMeter | None = Field(default=None, description="What measures its power, in its supply line.")
     ssh: Ssh | None = Field(default=None, description="Shell over the management network.")
     mac: str | None = Field(
         default=None,
@@ -103,6 +104,24 @@ class Bench(Strict):
                 )
             if board.data_port and board.address in LOOPBACK:
                 ports[board.data_port] = f"board {board.name}"
+        return self
+
+    @model_validator(mode="after")
+    def _check_meters(self) -> Bench:
+        owners: dict[object, str] = {}
+        for index, board in enumerate(self.boards):
+            meter = board.meter
+            if meter is None:
+                continue
+            place = (meter.via, meter.at or (board.name if meter.via == "agent" else ""), meter.channel,
+                     meter.watts_command)  # fmt: skip
+            if place in owners:
+                raise refuse(
+                    ("boards", index, "meter"),
+                    f"found the channel that measures board {owners[place]} already",
+                    "give every board its own channel",
+                )
+            owners[place] = board.name
         return self
 
     @model_validator(mode="after")

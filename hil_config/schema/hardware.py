@@ -13,6 +13,7 @@ PATH_FIELDS: tuple[tuple[str, str], ...] = (
     ("disk", "loop_file"),
     ("console", "password_file"),
     ("power", "password_file"),
+    ("meter", "password_file"),
     ("ssh", "key_file"),
     ("ssh", "host_key_file"),
 )
@@ -92,6 +93,27 @@ class PowerSwitch(Strict):
             raise refuse((), f"via {self.via} wants `at`", "write the URL, port or location of the switch")
         if self.via in ("uhubctl", "gpio") and self.channel is None:
             raise refuse((), f"via {self.via} wants `channel`", "write the number of the port or line")
+        return self
+
+
+class PowerMeter(Strict):
+    """What measures the power of the whole board, in its supply line: one channel of an instrument."""
+
+    via: Literal["agent", "command", "korad", "scpi", "shelly", "tasmota"] = Field(
+        description="Kind of instrument; agent: what the meter that an agent reads says, its `power_w`."
+    )
+    at: str = Field(default="", description="Where: URL or serial port; agent: the node that reads it, else its own.")
+    channel: int | None = Field(default=None, description="Outlet or output.", ge=0, le=1023)
+    watts_command: tuple[str, ...] = Field(default=(), description="Program and arguments that print watts.")
+    user: str = Field(default="admin", description="shelly, tasmota: who logs in, if a password is set.")
+    password_file: str | None = Field(default=None, description="File whose first line is the password.")
+
+    @model_validator(mode="after")
+    def _check_complete(self) -> PowerMeter:
+        if self.via == "command" and not self.watts_command:
+            raise refuse((), "via command wants watts_command", "write it as a list of words")
+        if self.via not in ("agent", "command") and not self.at:
+            raise refuse((), f"via {self.via} wants `at`", "write the URL or port of the instrument")
         return self
 
 

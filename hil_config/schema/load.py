@@ -112,10 +112,10 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
     """SHA-256 (hex) of both as canonical JSON.
 
     Files count by their names alone: a run has its own hashes of what is in them, and a campaign stays the
-    same campaign in another folder. How a board is flashed, switched and reached does not count, nor what is
+    same campaign in another folder. How a board is flashed, switched, metered and reached does not count, nor what is
     required of the figures: the run is the same.
     """
-    reached = {"disk", "console", "power", "ssh", "mac"}
+    reached = {"disk", "console", "power", "meter", "ssh", "mac"}
     plain: dict[str, Any] = {
         "bench": bench.model_dump(mode="json", exclude={"identity": True, "boards": {"__all__": reached}}),
         "campaign": campaign.model_dump(mode="json", exclude={"requirements"}),

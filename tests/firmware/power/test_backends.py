@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import pty
@@ -17,6 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from firmware_tools.meter.readings import READERS
+from firmware_tools.meter.spec import Meter
 from firmware_tools.power.registry import BACKENDS, backend
 from firmware_tools.power.spec import Switch
 from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
@@ -69,6 +72,8 @@ class Plug:
         if self.password and query.get("password") != [self.password]:
             return {"WARNING": "Need user=<username>&password=<password>"}
         words = query["cmnd"][0].split()
+        if words == ["Status", "8"]:
+            return {"StatusSNS": {"Time": "2026-01-01T00:00:00", "ENERGY": {"Power": [1, 5.5 if self.on else 0]}}}
         assert words[0] == "Power2"
         if len(words) == 2:
             self._set(words[1] == "On")
@@ -143,6 +148,10 @@ class Supply:
             self._work()
 
     def korad(self) -> None:
+        for question, answer in ((b"VOUT1?", b"05.10"), (b"IOUT1?", b"0.500")):
+            if question in self.heard:
+                self.heard = self.heard.replace(question, b"")
+                os.write(self._near, answer)
         for word, on in ((b"OUT1", True), (b"OUT0", False)):
             if word in self.heard:
                 self.on = on
@@ -156,6 +165,8 @@ class Supply:
         for line in lines:
             if line in (b"OUTP ON", b"OUTP OFF"):
                 self.on = line == b"OUTP ON"
+            elif line in (b"MEAS:VOLT?", b"MEAS:CURR?"):
+                os.write(self._near, b"5.1000E+00\n" if line.endswith(b"VOLT?") else b"5.0000E-01\n")
             elif line == b"OUTP?" and not self.silent:
                 os.write(self._near, b"1\n" if self.on else b"0\n")
 
@@ -240,6 +251,37 @@ def test_gpio_sets_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert backend(spec).status(spec) is on
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == [f"--daemonize --chip gpiochip0 17={level}" for level in ("inactive", "active")]
+
+
+@pytest.mark.parametrize("plug", ["shelly", "tasmota"], indirect=True)
+def test_plugs_say_watts(plug: Plug, request: pytest.FixtureRequest) -> None:
+    plug.on = True
+    via, channel, wanted = (
+        ("tasmota", 2, 5.5) if request.node.callspec.params["plug"] == "tasmota" else ("shelly", 0, 4.2)
+    )
+    read = importlib.import_module(READERS[via]).watts
+    assert read(Meter("alpha", via, plug.url, channel)) == wanted
+    with pytest.raises(HardwareError, match=r"board alpha: plug at http://127\.0\.0\.1:9"):
+        read(Meter("alpha", via, "http://127.0.0.1:9", channel))
+    if via == "tasmota":
+        with pytest.raises(HardwareError, match="wanted StatusSNS"):
+            read(Meter("alpha", via, plug.url, 7))
+
+
+@pytest.mark.parametrize("language", ["korad", "scpi"])
+def test_supplies_say_watts(language: str) -> None:
+    supply = Supply(language)
+    try:
+        assert importlib.import_module(READERS[language]).watts(Meter("alpha", language, supply.port)) == 5.1 * 0.5
+    finally:
+        supply.close()
+
+
+def test_any_program_says_watts(tmp_path: Path) -> None:
+    read = importlib.import_module(READERS["command"]).watts
+    assert read(Meter("alpha", "command", watts_command=(str(program(tmp_path, "ask", "echo 3.25\n")),))) == 3.25
+    with pytest.raises(HardwareError, match="printed 'a lot', wanted a number"):
+        read(Meter("alpha", "command", watts_command=(str(program(tmp_path, "ask", "echo a lot\n")),)))
 
 
 def test_every_name_has_its_two_functions() -> None:

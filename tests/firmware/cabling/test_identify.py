@@ -44,7 +44,7 @@ class Board:
 @pytest.fixture
 def outlets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setattr(proof, "SILENT_S", 0.4)
-    monkeypatch.setattr("firmware_tools.identify.OFF_S", 0.0)
+    monkeypatch.setattr("firmware_tools.cabling.identify.OFF_S", 0.0)
     found = tmp_path / "one", tmp_path / "two"
     for path in found:
         path.write_text("on\n")

@@ -1,0 +1,1 @@
+"""Instruments in a board's supply line: a small file each that reads watts."""
