@@ -11,6 +11,7 @@ from ground_controller.clock_keeper import ClockChecked
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared, profiles_hash
+from ground_controller.software import software
 from hil_config.wire.schedule_file import schedule_hash
 
 _CLIENT_KINDS = {"TokenArrived": "client_token", "AttemptBegan": "attempt", "RequestBegan": "request_begin",
@@ -51,7 +52,7 @@ def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: i
         "evaluation": p.evaluation.path if p.evaluation else "",
         "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
         "profiles_sha256": profiles_hash(p.profiles),
-        "began_utc": utc_now(),
+        "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(),
     }.items():  # fmt: skip
         journal.set_meta(key, value)
     (folder / "schedule.hsched").write_bytes(p.schedule_bytes)

@@ -34,6 +34,7 @@ from hil_config.wire.orders import (
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 from node_agent import VERSION
+from node_agent.board_facts import board_facts
 from node_agent.care import SILENT_THREAD_S, Care
 from node_agent.config import AgentConfig
 from node_agent.crew import Crew
@@ -161,6 +162,7 @@ class Agent:
             agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
             manifest_sha256=self._store.sha256, quantities=self._found.quantities,
             missing=tuple(self._found.missing), offer=self._security.offer, epoch=self._fence.epoch,
+            facts=board_facts(Path(self._config.sysfs_root), self._care.settings.actuators),
         )  # fmt: skip
 
     def _summarise(self) -> None:

@@ -14,6 +14,7 @@ from ground_controller.report.metrics import measure
 from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
 from ground_controller.report.terminal import print_metrics
+from ground_controller.run_folder import write_manifest
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.run import Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
@@ -84,6 +85,8 @@ def simulate_command(
         found |= {"report": str(page), "metrics": metrics.as_json()}
         if not as_json:
             print_metrics(metrics, Console(file=sys.stdout))
+    else:
+        write_manifest(folder)
     if as_json:
         click.echo(json.dumps(found))
     else:

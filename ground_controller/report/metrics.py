@@ -24,6 +24,7 @@ from ground_controller.report.origins import first_line, not_measured, sources
 from ground_controller.report.requirements import RequirementResult, judge
 from ground_controller.report.served import served
 from ground_controller.report.waterfall import waterfall
+from ground_controller.run_folder import open_run
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
@@ -123,7 +124,7 @@ def columns(table: Table) -> dict[str, list[Any]]:
 
 def measure(folder: Path) -> Metrics:
     """Everything the report says, or InvalidRunError when the run never came to a decision."""
-    journal = Journal.read(folder)
+    journal = open_run(folder)
     try:
         metrics = _Measurement(journal, _schedule(folder)).metrics()
         wanted = Campaign.model_validate_json(journal.meta("campaign")).requirements

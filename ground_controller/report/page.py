@@ -14,6 +14,7 @@ from ground_controller.report import sections
 from ground_controller.report.figures import figures
 from ground_controller.report.html_parts import Plots, document, paragraph, table
 from ground_controller.report.metrics import Metrics, columns, measure
+from ground_controller.run_folder import write_manifest
 from ground_controller.telemetry import tables
 from hil_config.durable_file import write_durably
 
@@ -29,7 +30,9 @@ class Report(NamedTuple):
 
 
 def report_run(folder: Path) -> Report:
-    """Measure a run and write `report.html` and `report.json` into its folder; each appears whole or not at all.
+    """Measure a run and write `report.html`, `report.json` and `manifest.json` into its folder.
+
+    Each appears whole or not at all.
 
     Raises:
         InvalidRunError: there is no run, or it never came to a decision.
@@ -38,6 +41,7 @@ def report_run(folder: Path) -> Report:
     write_durably(folder / "report.json", (json.dumps(metrics.as_json(), indent=1) + "\n").encode())
     page = folder / "report.html"
     write_durably(page, document(f"{metrics.campaign}: {metrics.selection}", _body(folder, metrics)))
+    write_manifest(folder)
     return Report(metrics, page)
 
 

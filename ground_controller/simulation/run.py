@@ -23,6 +23,7 @@ from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.client import SimClient
 from ground_controller.simulation.constellation import Constellation
 from ground_controller.simulation.traces import Trace, record_traces
+from ground_controller.software import software
 from hil_config.clock import SteppedClock
 from hil_config.errors import InvalidRunError, UsageError
 from hil_config.wire.schedule_file import schedule_hash
@@ -151,8 +152,9 @@ class Simulation:
             ).decode(),
             "calibration": msgspec.json.encode(self._calibration).decode(),
             "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "software": msgspec.json.encode(software()).decode(),
         }.items():  # fmt: skip
-            if key != "began_utc" or not self._journal.meta(key, ""):
+            if key not in {"began_utc", "software"} or not self._journal.meta(key, ""):
                 self._journal.set_meta(key, value)
         (self._folder / "schedule.hsched").write_bytes(p.schedule_bytes)
 

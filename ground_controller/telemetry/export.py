@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ground_controller.journal import Journal
+from ground_controller.run_folder import open_run, write_manifest
 from ground_controller.telemetry.tables import Table, all_tables
 from hil_config.errors import EnvironmentFault, UsageError
 
@@ -40,7 +40,7 @@ def export_run(folder: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     """Write every table of the run to `folder/export/`; returns the files. Each appears whole or not at all."""
     if unknown := set(formats) - set(FORMATS):
         raise UsageError(f"unknown export format {', '.join(sorted(unknown))}", f"choose from {', '.join(FORMATS)}")
-    journal = Journal.read(folder)
+    journal = open_run(folder)
     out = folder / "export"
     written = []
     try:
@@ -60,4 +60,5 @@ def export_run(folder: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:
         raise EnvironmentFault(f"{out}: {error.strerror or error}", "check free space and permissions") from error
     finally:
         journal.close()
+    write_manifest(folder)
     return written

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared
+from ground_controller.run_folder import MANIFEST, RECORD, changed_files, read_manifest
 from ground_controller.verification.check import Check, judged, listed, not_applicable
 from hil_config.errors import HilError
 from hil_config.schema.bench import Bench
@@ -35,6 +36,18 @@ def schedule(journal: Journal, folder: Path) -> Check:
     except HilError as error:
         return Check("schedule", "fail", error.message, str(path), CHANGED)
     return judged("schedule", now == then, f"SHA-256 {now[:12]}, recorded {then[:12]}", str(path), CHANGED)
+
+
+def record_files(folder: Path) -> Check:
+    """Journal and schedule are byte for byte those of the first manifest after the run's end."""
+    if not (folder / MANIFEST).exists():
+        return not_applicable("record files", f"the folder has no {MANIFEST} (it is written with report and export)")
+    manifest = read_manifest(folder)
+    if not manifest.complete:
+        return not_applicable("record files", "the run had not ended when its manifest was written")
+    wrong = sorted({*changed_files(folder, manifest, roles=("record",)), *manifest.changed})
+    figure = f"{len(RECORD) - len(wrong)} of {len(RECORD)} files as in the manifest"
+    return judged("record files", not wrong, figure, listed(wrong), CHANGED)
 
 
 def shards(prepared: Prepared) -> Check:

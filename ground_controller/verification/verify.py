@@ -23,7 +23,8 @@ def verify_run(folder: Path) -> tuple[Check, ...]:
             return (sound, not_applicable("everything else", "the journal cannot be read through"))
         checks = [
             sound, record.ended(journal), hashes.configuration(journal), hashes.schedule(journal, folder),
-            *hashes.boards(journal), record.records(journal), record.ticks(journal), record.tokens(journal),
+            hashes.record_files(folder), *hashes.boards(journal),
+            record.records(journal), record.ticks(journal), record.tokens(journal),
         ]  # fmt: skip
         if not journal.meta("anchor_host_ns", ""):
             return (*checks, not_applicable("everything else", "the run ended before its clock was started"))

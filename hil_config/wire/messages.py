@@ -45,7 +45,7 @@ class Missing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Status(_Message, frozen=True):
     """Retained; `offline` is the last will. `offer` is what peers need to seal frames for this node; `epoch` is the
-    highest that ever commanded it."""
+    highest that ever commanded it; `facts` is what the board is (model, serial number, kernel, power settings)."""
 
     node: str
     boot_id: str
@@ -56,6 +56,7 @@ class Status(_Message, frozen=True):
     manifest_sha256: str = ""
     quantities: tuple[Quantity, ...] = ()
     missing: tuple[Missing, ...] = ()
+    facts: dict[str, str] = {}
     offer: bytes = b""
     epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)] = 0
 
