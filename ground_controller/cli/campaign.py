@@ -12,8 +12,10 @@ import click
 from rich.console import Console
 
 from ground_controller import campaign as runner
+from ground_controller.cli import matrix
 from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
+from ground_controller.matrix.plan import Simulated, is_matrix
 from ground_controller.replay import replay_run
 from ground_controller.report.page import Report, report_run
 from ground_controller.report.requirements import refuse_unmet
@@ -62,6 +64,11 @@ def run_command(
     if not demo and campaign_file is None:
         raise click.UsageError("CAMPAIGN_FILE is missing")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end: nothing stays behind
+    if bench_file and campaign_file and matrix.asks_for_matrix(campaign_file):
+        if policy is not None:
+            raise click.UsageError("--policy: the campaign has a matrix, whose axes say which policies run")
+        matrix.run_new(bench_file, campaign_file, out, "boards", Simulated(), require, as_json)
+        return
     prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
     folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)
     with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
@@ -96,7 +103,14 @@ def _tell(folder: Path, report: Report, files: list[Path], as_json: bool) -> Non
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def resume_command(folder: Path, as_json: bool) -> None:
-    """Bring a simulated run whose process died to its end; the result is that of an unbroken run."""
+    """Bring a simulated run whose process died to its end; the result is that of an unbroken run.
+
+    In the folder of a campaign with a matrix: go on with the runs that are missing.
+    """
+    if is_matrix(folder):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        matrix.resume(folder, as_json)
+        return
     from ground_controller.simulation.continuation import content_hash, continue_simulation
 
     with bar("simulating") as show:

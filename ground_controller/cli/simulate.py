@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from ground_controller.cli import matrix
 from ground_controller.cli.starting import bar, new_folder, prepared_from
+from ground_controller.matrix.plan import Simulated
 from ground_controller.report.metrics import measure
 from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
@@ -69,6 +71,12 @@ def simulate_command(
         raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
     if not demo and campaign_file is None:
         raise click.UsageError("CAMPAIGN_FILE is missing")
+    if bench_file and campaign_file and matrix.asks_for_matrix(campaign_file):
+        if policy is not None or kills:
+            raise click.UsageError("--policy, --kill: the campaign has a matrix, whose axes say what differs")
+        simulated = Simulated("" if calibration is None else str(calibration.resolve()), stride)
+        matrix.run_new(bench_file, campaign_file, out, "model nodes", simulated, require, as_json)
+        return
     failing = tuple(_kill(text) for text in kills)
     boards = DEFAULT if calibration is None else read_calibration(calibration)
     prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)

@@ -49,37 +49,39 @@ def judge(requirements: Sequence[Requirement], metrics: Metrics, stride: int = 1
 
 
 def _judged(one: Requirement, metrics: Metrics, stride: int) -> RequirementResult:
-    found = _figure(one, metrics, stride)
+    found = figure(one.metric, one.statistic, metrics, stride)
     if one.at_most is not None:
         bound, met = f"at most {one.at_most:g}", found is not None and found <= one.at_most
     else:
         assert one.at_least is not None  # the schema wants one of them
         bound, met = f"at least {one.at_least:g}", found is not None and found >= one.at_least
-    return RequirementResult(one.metric, one.statistic, bound, found, met, _source(one.metric, metrics))
+    return RequirementResult(one.metric, one.statistic, bound, found, met, source(one.metric, metrics))
 
 
-def _figure(one: Requirement, metrics: Metrics, stride: int) -> float | None:
-    if one.metric in get_args(Spread):
-        return getattr(metrics, one.metric).get(one.statistic)  # type: ignore[no-any-return]
-    if one.metric in get_args(PerNode):
-        field = "net_j" if one.metric == "node_net_j" else one.metric
+def figure(metric: str, statistic: str, metrics: Metrics, stride: int = 1) -> float | None:
+    """A figure of a run that can be required; None if the run does not give it."""
+    if metric in get_args(Spread):
+        return getattr(metrics, metric).get(statistic)  # type: ignore[no-any-return]
+    if metric in get_args(PerNode):
+        field = "net_j" if metric == "node_net_j" else metric
         values = [getattr(node, field) for node in metrics.nodes]
         if not values or None in values:
             return None
-        return float({"max": max(values), "min": min(values), "mean": np.mean(values)}[one.statistic])
-    if one.metric == "finished_share":
+        return float({"max": max(values), "min": min(values), "mean": np.mean(values)}[statistic])
+    if metric == "finished_share":
         return metrics.finished / metrics.requests if metrics.requests else None
-    if one.metric == "degraded_share":
+    if metric == "degraded_share":
         return metrics.degraded_tokens * stride / metrics.tokens if metrics.tokens else None
-    if one.metric == "restarts":
+    if metric == "restarts":
         return float(sum(metrics.restarts.values()))
-    if one.metric == "lost_nodes":
+    if metric == "lost_nodes":
         return float(len(metrics.lost_nodes))
-    value = getattr(metrics, one.metric)
+    value = getattr(metrics, metric)
     return None if value is None else float(value)
 
 
-def _source(metric: str, metrics: Metrics) -> str:
+def source(metric: str, metrics: Metrics) -> str:
+    """Where a figure came from, as the report says it."""
     key = _SOURCE.get(metric)
     if key is None:
         return "counted in the journal"

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from hil_config.errors import ConfigError
 from hil_config.schema.bench import Bench
+from hil_config.schema.matrix import Matrix
 from hil_config.schema.numbers import Count, NotNegative, Share, Text
 from hil_config.schema.orbit import Orbit
 from hil_config.schema.platforms import PlatformChoice
@@ -199,6 +200,7 @@ class Campaign(Strict):
     requirements: tuple[Requirement, ...] = Field(
         default=(), description="Bounds on the run's figures, each reported as met or not.", max_length=64
     )
+    matrix: Matrix | None = Field(default=None, description="Many runs instead of one: variants, seeds, repeats.")
 
     def check_against(self, bench: Bench, path: Path | None = None) -> None:
         """What only both files together show.

@@ -13,6 +13,7 @@ from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.json_schema import json_schema, schema_text
 from hil_config.schema.load import bench_of, campaign_of, config_hash, default_path
+from hil_config.schema.variants import variants_of
 from hil_config.schema.yaml_text import read_yaml
 
 KIND = click.Choice(["bench", "campaign"])
@@ -57,6 +58,7 @@ def _read(path: Path) -> Bench | Campaign:
     document = read_yaml(path)
     keys = document.data if isinstance(document.data, dict) else {}
     if "campaign" in keys or "orbit" in keys:
+        variants_of(document)  # what a matrix changes must be right, too
         return campaign_of(document)
     if "bench" in keys or "boards" in keys:
         return bench_of(document)

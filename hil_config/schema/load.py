@@ -118,7 +118,7 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
     reached = {"disk", "console", "power", "meter", "ssh", "mac"}
     plain: dict[str, Any] = {
         "bench": bench.model_dump(mode="json", exclude={"identity": True, "boards": {"__all__": reached}}),
-        "campaign": campaign.model_dump(mode="json", exclude={"requirements"}),
+        "campaign": campaign.model_dump(mode="json", exclude={"requirements", "matrix"}),
     }
     for section, key, _ in FILE_KEYS:
         if plain["campaign"][section][key] is not None:

@@ -87,6 +87,14 @@ class Launched:
             self._pause.wait(POLL_S)
         return found
 
+    def wait_for(self, path: Path, timeout_s: float = 90.0) -> None:
+        """Until a file is there."""
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors()}"
+            assert time.monotonic() < deadline, f"no {path} after {timeout_s:.0f} s"
+            self._pause.wait(POLL_S)
+
     def pid(self, name: str) -> int:
         """Of an agent, or of `broker` as it was at the start."""
         return int(json.loads((self.folder / "pids.json").read_text())[name])

@@ -1,0 +1,1 @@
+"""Many runs of one campaign: order, state on disk, stop rule, table."""
