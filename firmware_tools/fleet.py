@@ -53,9 +53,10 @@ def on_all(
 
 
 def on_all_rolling(
-    boards: Sequence[str], work: Callable[[str], _T], batch: int | None
+    boards: Sequence[str], work: Callable[[str], _T], batch: int | None, keep_going: bool = False
 ) -> tuple[tuple[Outcome[_T], ...], tuple[str, ...]]:
-    """As `on_all`, `batch` boards at a time (None: all at once); a failure lets its batch end and begins no other.
+    """As `on_all`, `batch` boards at a time (None: all at once); a failure lets its batch end and begins no other,
+    unless `keep_going`.
 
     Returns:
         (outcomes of the boards that were begun, boards that were not)
@@ -65,7 +66,7 @@ def on_all_rolling(
     for at in range(0, len(boards), size):
         outcomes = on_all(boards[at : at + size], work)
         done.extend(outcomes)
-        if any(one.error for one in outcomes):
+        if any(one.error for one in outcomes) and not keep_going:
             return tuple(done), tuple(boards[at + size :])
     return tuple(done), ()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,16 +39,18 @@ if TYPE_CHECKING:
 @click.option("--rollback", is_flag=True, help="Return to the agent that ran before.")
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True,
               help="With --upgrade or --rollback: so many boards at once; the first failure ends it.")  # fmt: skip
+@click.option("--keep-going", is_flag=True, help="With --upgrade or --rollback: go on after a failure.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def provision(
     boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float, join_s: float, upgrade: bool,
-    agent_file: Path | None, rollback: bool, batch: int, as_json: bool, bench_file: Path,
+    agent_file: Path | None, rollback: bool, batch: int, keep_going: bool, as_json: bool, bench_file: Path,
 ) -> None:  # fmt: skip
     """Log in over SSH or on the serial console, set the clock, enrol the board and see its agent at the broker.
 
     May be repeated: what is in order is left alone. With --upgrade a new agent goes into a slot of its own, tests
-    itself there, and is switched to; if it does not come to the broker the one before is put back.
+    itself there, and is switched to; if it does not come to the broker the one before is put back. `all` stands for
+    every board but processes of this machine.
     """
     if check + upgrade + rollback > 1 or (no_wait and (upgrade or rollback)) or (agent_file and not upgrade):
         raise UsageError(
@@ -57,22 +61,38 @@ def provision(
     from firmware_tools.provision.job import Timeouts
 
     bench, chosen = boards_of(bench_file, boards)
+    if boards == ("all",):
+        chosen = tuple(board for board in chosen if board.kind != "local")
     state, by_name = State(bench_file), {board.name: board for board in chosen}
     agent = _archive(agent_file) if upgrade else b""
     order = Order(via, check, not no_wait, Timeouts(shell_s=timeout_s, online_s=join_s), agent, rollback)
     outcomes, left = on_all_rolling(
-        list(by_name), lambda name: _one(by_name[name], bench, order, state), batch if upgrade or rollback else None
-    )
+        list(by_name), lambda name: _one(by_name[name], bench, order, state), batch if upgrade or rollback else None,
+        keep_going,
+    )  # fmt: skip
+    error = worst(outcomes)
+    back = _way_back([one.result for one in outcomes], via, bench_file) if upgrade and error is not None else ""
     if as_json:
-        click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes), "not_begun": left}))
+        click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes), "not_begun": left, "back": back}))
     for one in outcomes if not as_json else ():
         if one.result is not None:
             click.echo(_sentence(one.result))
     if left:
         click.echo(f"not begun after the first failure: {' '.join(left)}", err=True)
-    error = worst(outcomes)
+    if back:
+        click.echo(f"back to the agent before, on the boards that were switched: {back}", err=True)
     if error is not None:
         raise error
+
+
+def _way_back(results: Sequence[Found | Provisioned | Upgraded | None], via: str, bench_file: Path) -> str:
+    """The command that takes an upgrade back where it was made; empty if it was made nowhere."""
+    from firmware_tools.provision.upgrade import Upgraded
+
+    switched = [one.board for one in results if isinstance(one, Upgraded) and one.outcome == "switched" and one.before]
+    ways = [] if via == "auto" else ["--via", via]
+    command = ["hil", "provision", *switched, "--rollback", *ways, "--bench", str(bench_file)]
+    return shlex.join(command) if switched else ""
 
 
 class Order(NamedTuple):

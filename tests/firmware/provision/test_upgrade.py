@@ -97,3 +97,7 @@ def test_a_rolling_upgrade_stops_at_the_first_failure() -> None:
     done, left = on_all_rolling(["b1", "b2", "b3", "b4", "b5"], work, 3)
     assert ([one.board for one in done], left) == (["b1", "b2", "b3"], ("b4", "b5"))
     assert on_all_rolling(["b1", "b2"], work, None)[1] == ()
+    done, left = on_all_rolling(["b1", "b2", "b3"], work, 1, keep_going=True)
+    assert ([one.board for one in done], [bool(one.error) for one in done], left) == (
+        ["b1", "b2", "b3"], [False, True, False], (),
+    )  # fmt: skip
