@@ -16,7 +16,6 @@ from ground_controller.simulation.gateway import SimGateway, frame_bytes
 from ground_controller.simulation.layer_call import Terms
 from ground_controller.simulation.node import Machine, ModelNode
 from ground_controller.simulation.step import SimStep, SimToken
-from hil_config.errors import UsageError
 from hil_config.wire import messages as m
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.orders import DropShards, LoadShards, SetDuty
@@ -48,6 +47,8 @@ class Constellation:
         self.fabric = Fabric(
             agenda, window, prepared.schedule, dict(zip(nodes, prepared.setting.satellites, strict=True)),
             campaign.orbit.delay_scale / boost, boost, campaign.seed, campaign.links.jitter_s,
+            campaign.policies.routing != "direct", campaign.links.relay,
+            lambda node, action: self.nodes[node].later(action),
         )  # fmt: skip
         machine = Machine(calibration.shared_cores) if calibration.shared_cores else None
         self.nodes = {
@@ -57,9 +58,8 @@ class Constellation:
             )
             for board, profile in zip(prepared.bench.boards, prepared.profiles, strict=True)
         }  # fmt: skip
-        precision = {
-            (h.layer, h.expert): h.precision for index in range(len(nodes)) for h in held_experts(prepared, index)
-        }
+        for index, name in enumerate(nodes):
+            self.nodes[name].hold(held_experts(prepared, index))
         codecs = {node: link_codecs(prepared, node) for node in nodes} if campaign.links.codecs else {}
 
         def codec(source: str, target: str) -> Codec:
@@ -68,7 +68,7 @@ class Constellation:
         card = prepared.manifest.model
         self._terms = Terms(
             agenda, self.fabric, self.nodes, card.hidden, campaign.control.expert_timeout_s,
-            lambda layer, expert: precision[layer, expert], codec,
+            codec,
         )  # fmt: skip
         hosts = tuple(sorted({n for row in prepared.placement.holders for held in row for n in held}))
         names = dict.fromkeys(name for piece in prepared.placement.gateways for name in piece.nodes)
@@ -84,6 +84,7 @@ class Constellation:
         self._reported_s = 0.0
 
     def plan(self, plan: SelectionPlan) -> None:
+        self.fabric.ways.take(plan)
         for gateway in self.gateways.values():
             gateway.accept_plan(plan)
 
@@ -91,7 +92,7 @@ class Constellation:
         self.nodes[node].obey(order)
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None:
-        raise UsageError(f"{node}: model nodes do not load shards", "leave policies.replacement at stay")
+        self.nodes[node].change(order)
 
     def watermark(self, mark: m.Watermark) -> None:
         """Model nodes keep no spool: their evidence is in the inbox as soon as it exists."""
@@ -134,12 +135,12 @@ class Constellation:
     def _refuse(self, request: int, attempt: int, reason: str) -> None:
         self.agenda.at(self.agenda.now_s, partial(self.refused, request, attempt, reason))
 
-    def _forward(self, source: str, step: SimStep) -> None:
+    def _forward(self, source: str, step: SimStep, codec: Codec | None) -> None:
         target = self.gateways[step.route[step.stage]]
         if target.node.name == source:
             self.agenda.at(self.agenda.now_s, partial(target.accept, step))
             return
-        size = frame_bytes(self._terms, CLIENT, source, target.node.name, step)
+        size = frame_bytes(self._terms, CLIENT, source, target.node.name, step, codec)
         arrive = partial(target.node.later, partial(target.accept, step))
         if not self.fabric.send(source, target.node.name, size, arrive):
             self._refuse(step.request, step.attempt, f"{source}: no link to gateway {target.node.name}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 from ground_controller.simulation.agenda import Action, Agenda, Window
+from ground_controller.simulation.frame_size import relayed_bytes
+from ground_controller.simulation.ways import PATH_FRESH_S, Ways
 from hil_config.shaper import Shaper
 from hil_config.wire.messages import ERROR_EDGES_US, LinkReport
 from hil_config.wire.schedule_file import DOWN, LinkSchedule, LinkSpan, LinkState
@@ -37,6 +41,8 @@ class Fabric:
 
     satellites: by node; a peer without one (the client) has a link without delay.
     delay_scale, rate_scale: what the campaign makes of delays and rates.
+    routed, relay: frames may go over other nodes, by plans or where a link is down (`ways`).
+    hand: (node, action): after the time a frame takes from that node's socket to being looked at.
     """
 
     def __init__(
@@ -49,6 +55,9 @@ class Fabric:
         rate_scale: float,
         seed: int,
         jitter_s: float,
+        routed: bool = False,
+        relay: bool = False,
+        hand: Callable[[str, Action], None] | None = None,
     ) -> None:
         self._agenda = agenda
         self._window = window
@@ -60,6 +69,9 @@ class Fabric:
         self._jitter_s = jitter_s
         self._lines: dict[tuple[str, str], _Line] = {}
         self.dead: set[str] = set()
+        self.ways = Ways(tuple(satellites), routed, relay, lambda a, b: self._state(self._line(a, b)))
+        self._hand = hand or (lambda _node, action: action())
+        self._again_s = PATH_FRESH_S * window.rate
 
     def _line(self, source: str, target: str) -> _Line:
         line = self._lines.get((source, target))
@@ -82,7 +94,10 @@ class Fabric:
             span = self._span(line, at_s)
         if not span.up:
             return DOWN
-        return LinkState(span.delay_at(at_s) * self._delay_scale, span.rate_bit_s * self._rate_scale, span.loss, True)
+        rate_bit_s = span.rate_bit_s * self._rate_scale
+        if self.ways.loads:
+            rate_bit_s *= self.ways.rate_left((line.source, line.target), at_s)
+        return LinkState(span.delay_at(at_s) * self._delay_scale, rate_bit_s, span.loss, True)
 
     @property
     def scenario_s(self) -> float:
@@ -100,23 +115,53 @@ class Fabric:
             there = self._span(self._line(source, target), at_s)
             back = self._span(self._line(target, source), at_s)
             until_s = min(until_s, there.end_s, back.end_s)
-            found.append(there.up and back.up)
+            up = there.up and back.up
+            if not (up or self.ways.direct):
+                now_s, until_s = self._agenda.now_s, min(until_s, at_s + self._again_s)
+                up = all(
+                    span.up or self.ways.over(a, b, now_s, self.dead) is not None
+                    for span, a, b in ((there, source, target), (back, target, source))
+                )
+            found.append(up)
         return tuple(found), until_s
 
     def round_trip_s(self, source: str, target: str) -> float:
         """Scheduled delay both ways now."""
         if source == target:
             return 0.0
-        return self._state(self._line(source, target)).delay_s + self._state(self._line(target, source)).delay_s
+        return self._delay_s(source, target) + self._delay_s(target, source)
+
+    def _delay_s(self, source: str, target: str) -> float:
+        way = None if self.ways.direct else self.ways.over(source, target, self._agenda.now_s, self.dead)
+        hops = pairwise((source, *(way or (target,))))
+        return sum(self._state(self._line(a, b)).delay_s for a, b in hops)
 
     def send(self, source: str, target: str, size: int, deliver: Action) -> bool:
         """Hand a frame over; `deliver` happens when it arrives. False: the link is down or full, or the peer gone."""
         if source not in self._satellites or target not in self._satellites:
             self._agenda.at(self._agenda.now_s, partial(self._arrive, source, target, deliver))
             return True
-        line, now_s = self._line(source, target), self._agenda.now_s
+        if not self.ways.direct:
+            way = self.ways.over(source, target, self._agenda.now_s, self.dead)
+            if way is not None:
+                return self._pass(source, source, way, size, deliver)
+        return self._put(self._line(source, target), size, deliver)
+
+    def _pass(self, origin: str, here: str, path: tuple[str, ...], size: int, deliver: Action) -> bool:
+        """A whole frame of `size` bytes in another one, to the first node of `path`, which passes it on."""
+        arrive = deliver
+        if len(path) > 1:
+            arrive = partial(self._hand, path[0], partial(self._pass_on, origin, path, size, deliver))
+        return self._put(self._line(here, path[0]), relayed_bytes(origin, path, size), arrive)
+
+    def _pass_on(self, origin: str, path: tuple[str, ...], size: int, deliver: Action) -> None:
+        """At a node on the way: a frame that cannot go on is lost there, as on a board."""
+        self._pass(origin, path[0], path[1:], size, deliver)
+
+    def _put(self, line: _Line, size: int, deliver: Action) -> bool:
+        now_s = self._agenda.now_s
         state = self._state(line)
-        if target in self.dead or not line.shaper.admit(deliver, size, state, now_s):
+        if line.target in self.dead or not line.shaper.admit(deliver, size, state, now_s):
             line.refused += 1
             return False
         line.frames += 1
@@ -149,6 +194,7 @@ class Fabric:
     def fail(self, node: str) -> None:
         """A node is gone: nothing comes from it or goes to it any more."""
         self.dead.add(node)
+        self.ways.forget()
 
     def reports(self, host_ns: int) -> list[tuple[str, LinkReport]]:
         """(sender, what it sent to a peer since the last call). A modelled shaper is never late: its errors are 0."""

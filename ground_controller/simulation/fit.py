@@ -8,21 +8,23 @@ board: its mean power above idle over its mean share of time that the fitted wor
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.simulation.board_model import BoardModel, Calibration, Work, WorkKind, default_board
 from ground_controller.telemetry.sources import by_provenance, combined, quantities
 from hil_config.errors import InvalidRunError
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
+from hil_config.wire.messages import NodeEvent, Record, SampleBatch, TokenEvidence, decode
+from hil_config.wire.plan import SelectionPlan
 
 _NS = 1_000_000_000
 LEAST = 50
@@ -68,7 +70,8 @@ class _Seen:
         self.rows: dict[str, list[float]] = defaultdict(list)
         self.us: dict[str, list[float]] = defaultdict(list)
         self.hop_us: list[float] = []
-        self.done: list[tuple[str, int, WorkKind, int]] = []
+        self.load_us: list[float] = []
+        self.done: list[tuple[str, int, str, int]] = []
 
     def add(self, kind: str, rows: float, us: float) -> None:
         self.rows[kind].append(rows)
@@ -99,6 +102,7 @@ class _Fit:
         self._local = {board["name"] for board in bench["boards"] if board.get("kind", "local") == "local"}
         self._precision: Precision = msgspec.json.decode(journal.meta("campaign"))["model"]["precision"]
         self._scheduled = self._scheduled_us()
+        self._plans: dict[int, SelectionPlan] = {}
         self._seen: dict[str, _Seen] = defaultdict(_Seen)
 
     def _scheduled_us(self) -> dict[tuple[str, str], float]:
@@ -111,6 +115,7 @@ class _Fit:
 
     def calibration(self) -> Calibration:
         nodes = tuple(self._profile)
+        self._orders()
         batches: dict[tuple[str, int, float], list[tuple[TokenEvidence, int, int]]] = defaultdict(list)
         heads: set[tuple[str, float]] = set()
         for entry in self._journal.entries("token"):
@@ -126,7 +131,7 @@ class _Fit:
                 batches[entry.node, layer.layer, layer.trunk_us].append((body, i, entry.host_ns))
                 named += layer.trunk_us + layer.serialise_us + layer.link_us + layer.queue_us + layer.expert_us
             if body.rows == 1 and body.layers:
-                seen.add("other", 1, max(0.0, body.total_us - named) / len(body.layers))
+                seen.add("gate", 1, max(0.0, body.total_us - named) / len(body.layers))
         for (node, _, trunk_us), members in batches.items():
             self._batch(node, trunk_us, members, nodes)
         if sum(len(seen.us["trunk"]) for seen in self._seen.values()) < LEAST:
@@ -137,6 +142,31 @@ class _Fit:
         run = self._journal.meta("run")
         # Waiting for each other's cores is in the times already where several local boards were measured at once.
         return Calibration(f"fitted to run {run} ({self._journal.meta('began_utc')}); power {by}", boards)
+
+    def _orders(self) -> None:
+        """Plans that ask for precisions, and how long orders to load and drop took."""
+        given: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for entry in self._journal.entries("decision", "event"):
+            if entry.kind == "decision":
+                decision = msgspec.json.decode(entry.body, type=Decision)
+                if any(layer.precision for layer in decision.plan.layers):
+                    self._plans[decision.plan.version] = decision.plan
+                for node, order in decision.orders:
+                    given[node, msgspec.json.encode(order.experts).decode()].append(entry.host_ns)
+                continue
+            event = decode(entry.body, Record).body
+            if isinstance(event, NodeEvent) and event.name == "ShardsChanged":
+                began = given.get((entry.node, str(event.details.get("held"))))
+                if began and event.mono_ns > began[-1]:
+                    self._seen[self._profile[entry.node]].load_us.append((event.mono_ns - began.pop()) / 1e3)
+
+    def _rows(self, version: int, layer: int, host: int, experts: list[int]) -> Counter[str]:
+        """Expert rows by precision that a host served."""
+        plan = self._plans.get(version)
+        if plan is None:
+            return Counter({self._precision: len(experts)})
+        wanted = plan.layers[layer].precisions()
+        return Counter(wanted.get((expert, host), self._precision) for expert in experts)
 
     def _batch(
         self, node: str, trunk_us: float, members: list[tuple[TokenEvidence, int, int]], nodes: tuple[str, ...]
@@ -153,42 +183,37 @@ class _Fit:
         # What the model would have been busy with, so that its energy is the measured one over the same work.
         second = int(first.mono_ns // _NS)
         seen.done += [(node, second, "trunk", rows), (node, second, "gate", rows)]
+        picks = np.concatenate([np.frombuffer(body.layers[i].picks, "<i2") for body, i, _ in members])
+        did: dict[int, Counter[str]] = {}
         for host in sorted({int(h) for h in hosts if h >= 0}):
             there = self._seen[self._profile[nodes[host]]]
-            there.done.append((nodes[host], second, "expert", int((hosts == host).sum())))
+            did[host] = self._rows(first.plan_version, layer.layer, host, picks[hosts == host].tolist())
+            there.done += [(nodes[host], second, f"expert {p}", n) for p, n in did[host].items()]
             if host in remote:
                 seen.done.append((node, second, "frame", rows))
                 there.done.append((nodes[host], second, "frame", rows))
         if len(remote) == 1 and layer.expert_us > 0.0:
-            self._seen[self._profile[nodes[remote[0]]]].add("expert", int((hosts == remote[0]).sum()), layer.expert_us)
+            there = self._seen[self._profile[nodes[remote[0]]]]
+            if len(did[remote[0]]) == 1:  # a call at two precisions says nothing of either
+                ((precision, count),) = did[remote[0]].items()
+                there.add(f"expert {precision}", count, layer.expert_us)
             peer = nodes[remote[0]]
             out, back = self._scheduled.get((node, peer)), self._scheduled.get((peer, node))
             if out is not None and back is not None:
                 seen.hop_us.append((layer.link_us - out - back) / 2)
 
     def _board(self, profile: BoardProfile, seen: _Seen) -> BoardModel:
-        works: list[Work] = []
-        table: tuple[tuple[WorkKind, str], ...] = (
-            ("trunk", "trunk"), ("expert", "expert"), ("head", "head"), ("gate", "other"), ("frame", "frame"),
-        )  # fmt: skip
-        for kind, name in table:
-            if len(seen.us[name]) < LEAST:  # such a board was never asked for it: the default, without samples
-                works.append(default_board(profile).work(kind))
-                continue
-            line = fit_line(seen.rows[name], seen.us[name])
-            precision: Precision | Literal["any"] = self._precision if kind == "expert" else "any"
-            works.append(
-                Work(
-                    kind, round(line.base_us, 2), round(line.row_us, 3), 0.0, precision,
-                    residual=round(line.residual, 4), samples=line.samples,
-                )
-            )  # fmt: skip
-        by_kind = {work.kind: work for work in works}
+        own = f"expert {self._precision}"
+        asked = sorted(name for name in seen.us if name.startswith("expert ") and len(seen.us[name]) >= LEAST)
+        by_name = {
+            name: self._work(profile, seen, name)
+            for name in ("trunk", *dict.fromkeys((own, *asked)), "head", "gate", "frame")
+        }
         busy: dict[tuple[str, int], float] = defaultdict(float)
-        for node, second, did, rows in seen.done:
-            busy[node, second] += by_kind[did].us(rows) * 1e-6
+        for node, second, name, rows in seen.done:
+            busy[node, second] += (by_name.get(name) or by_name[own]).us(rows) * 1e-6
         watts, error = self._watts(profile, busy)
-        works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in works]
+        works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in by_name.values()]
         hop_us = max(0.0, float(np.median(seen.hop_us))) if seen.hop_us else 0.0
         return BoardModel(
             profile.name,
@@ -197,7 +222,20 @@ class _Fit:
             tuple(works),
             profile.cores,
             power_residual_w=round(error, 4),
+            load_us=round(float(np.median(seen.load_us)), 1) if seen.load_us else default_board(profile).load_us,
         )
+
+    def _work(self, profile: BoardProfile, seen: _Seen, name: str) -> Work:
+        """One kind of work, experts by precision; what such a board was never asked for is the default, 0 samples."""
+        kind = cast("WorkKind", name.split(maxsplit=1)[0])
+        precision = cast("Precision | Literal['any']", name.rsplit(maxsplit=1)[-1] if kind == "expert" else "any")
+        if len(seen.us[name]) < LEAST:
+            return default_board(profile).work(kind)
+        line = fit_line(seen.rows[name], seen.us[name])
+        return Work(
+            kind, round(line.base_us, 2), round(line.row_us, 3), 0.0, precision,
+            residual=round(line.residual, 4), samples=line.samples,
+        )  # fmt: skip
 
     def _watts(self, profile: BoardProfile, busy_s: dict[tuple[str, int], float]) -> tuple[float, float]:
         """Watts above idle while busy with fitted work, and what remains of a second (root mean square, W)."""

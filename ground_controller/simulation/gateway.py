@@ -9,16 +9,18 @@ from functools import partial
 
 import numpy as np
 
-from ground_controller.simulation.choosing import Ahead
+from ground_controller.simulation.choosing import Ahead, Compiled, compile_for
 from ground_controller.simulation.frame_size import handover_bytes, step_bytes
 from ground_controller.simulation.layer_call import CallTiming, SimLayerCall, Terms
 from ground_controller.simulation.node import ModelNode
 from ground_controller.simulation.step import SimLine, SimStep, SimToken, SimWork, chunks
+from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.manifest import ModelCard
-from hil_config.wire.messages import LayerEvidence, TokenEvidence, WorkSummary
+from hil_config.wire.messages import LayerEvidence, Sent, TokenEvidence, WorkSummary
 from hil_config.wire.plan import SelectionPlan
 from models.serving.dispatch import Outcome
-from models.serving.gate import LayerGate, Picks, compile_layer
+from models.serving.gate import Picks
+from models.serving.transmission import Sending, compile_sending
 
 BATCH_ROWS = 256
 FAIR_S = 0.05
@@ -30,7 +32,8 @@ class SimGateway:
 
     hosts: nodes that may hold experts; only they are looked at for being reachable.
     token: takes a token for the client. refuse: takes (request, attempt, reason) for the client.
-    forward: hands a step to another gateway. estimates: windows stand for whole ticks, so count what is in them.
+    forward: hands a step to another gateway, in a codec if it is another than the link's.
+    estimates: windows stand for whole ticks, so count what is in them.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class SimGateway:
         hosts: tuple[int, ...],
         token: Callable[[str, SimToken], None],
         refuse: Callable[[int, int, str], None],
-        forward: Callable[[str, SimStep], None],
+        forward: Callable[[str, SimStep, Codec | None], None],
         client: str,
         estimates: bool,
     ) -> None:
@@ -55,13 +58,14 @@ class SimGateway:
         self._client = client
         self._estimates = estimates
         self._plans: dict[int, SelectionPlan] = {}
+        self._rules: dict[int, Sending | None] = {}
         self._newest = -1
-        self._gates: dict[tuple[int, int, bytes], tuple[LayerGate, list[list[int]]]] = {}
+        self._gates: dict[tuple[int, int, bytes], Compiled] = {}
         self._lines: dict[int, SimLine] = {}
         self._ready: dict[tuple[int, int], list[SimWork]] = {}
         self._busy = False
         self._calls: set[SimLayerCall] = set()
-        self._ahead = Ahead()
+        self._ahead = Ahead(card.routing, card.hidden)
         self._live = (b"", -math.inf)
         self._tokens = 0
         self._rows = 0
@@ -69,9 +73,12 @@ class SimGateway:
 
     def accept_plan(self, plan: SelectionPlan) -> None:
         self._plans[plan.version] = plan
+        self._rules[plan.version] = compile_sending(plan.transmission)
         self._newest = plan.version
+        self._live = (b"", -math.inf)
         if len(self._plans) > KEPT_PLANS:
-            del self._plans[min(self._plans)]
+            oldest = min(self._plans)
+            del self._plans[oldest], self._rules[oldest]
         self._gates = {key: gate for key, gate in self._gates.items() if key[0] in self._plans}
 
     def accept(self, step: SimStep) -> None:
@@ -163,17 +170,16 @@ class SimGateway:
         """Trunk done: the gate chooses; its own time and that of writing the calls passes."""
         layer, plan = works[0].layer, works[0].plan
         live = self._reachable(plan)
-        gate, holders = self._gate(plan, layer, live)
-        routing = self._card.routing
-        parts = [self._ahead.rows(work.step, layer, gate, routing) for work in works]
+        compiled = self._compiled(plan, layer, live)
+        parts = [self._ahead.rows(work.step, layer, compiled) for work in works]
         picks = parts[0] if len(parts) == 1 else Picks(*map(np.concatenate, zip(*parts, strict=True)))
         rows = len(picks.experts)
 
         def done(outcome: Outcome, timing: CallTiming) -> None:
             self._calls.discard(call)
-            self._distribute(works, picks, live, outcome, timing, times)
+            self._distribute(works, picks, live, outcome, timing, times, tuple(call.sent))
 
-        call = SimLayerCall(self._t, self.node, layer, picks, plan.nodes, holders, done)
+        call = SimLayerCall(self._t, self.node, layer, picks, plan.nodes, compiled, done)
         choose, write = self.node.work("gate"), self.node.work("frame")
         times = (trunk_us, write.us(rows) * call.remote, choose.us(rows))
 
@@ -184,13 +190,12 @@ class SimGateway:
 
         self.node.compute(times[1] + times[2], choose.watts, chosen)
 
-    def _gate(self, plan: SelectionPlan, layer: int, live: bytes) -> tuple[LayerGate, list[list[int]]]:
+    def _compiled(self, plan: SelectionPlan, layer: int, live: bytes) -> Compiled:
         key = (plan.version, layer, live)
         found = self._gates.get(key)
         if found is None:
-            alive = np.frombuffer(live, np.bool_)
-            holders = [[s.node for s in hosts if alive[s.node]] for hosts in plan.layers[layer].hosts]
-            found = self._gates[key] = (compile_layer(plan, layer, alive), holders)
+            own = plan.nodes.index(self.node.name)
+            found = self._gates[key] = compile_for(plan, layer, live, own, self._rules[plan.version])
         return found
 
     def _reachable(self, plan: SelectionPlan) -> bytes:
@@ -213,6 +218,7 @@ class SimGateway:
         outcome: Outcome,
         timing: CallTiming,
         times: tuple[float, float, float],
+        sent: tuple[Sent, ...],
     ) -> None:
         """Every step of the batch notes the layer and goes on."""
         leaving: list[SimWork] = []
@@ -232,7 +238,7 @@ class SimGateway:
             work.evidence.append(
                 LayerEvidence(
                     work.layer, scores, picks.experts[rows].tobytes(), hosts.tobytes(), live, rerouted, lost,
-                    times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us, times[2], mixing,
+                    times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us, times[2], mixing, sent,
                 )
             )  # fmt: skip
             if self._estimates:
@@ -271,7 +277,7 @@ class SimGateway:
                 s.request, s.attempt, s.start, s.rows, s.remaining, s.route, s.trace, s.stage + 1,
                 work.plan.version, frozenset(work.degraded),
             )  # fmt: skip
-            self._forward(self.node.name, onward)
+            self._forward(self.node.name, onward, self._handover_codec(work))
         elif s.remaining > 0:
             position = s.start + s.rows
             token = s.trace.tokens[position - len(s.trace.prompt)]
@@ -280,12 +286,22 @@ class SimGateway:
             more = position - len(s.trace.prompt) + 1 < len(s.trace.tokens)
             if s.remaining > 1 and more and token != self._card.end_of_text and position < self._card.context:
                 self._forward(
-                    self.node.name, SimStep(s.request, s.attempt, position, 1, s.remaining - 1, s.route, s.trace)
+                    self.node.name, SimStep(s.request, s.attempt, position, 1, s.remaining - 1, s.route, s.trace), None
                 )
         self._tell(work, token, head_us, degraded)
         work.line.length += s.rows
         work.line.active = None
         self._begin_next(work.line)
+
+    def _handover_codec(self, work: SimWork) -> Codec | None:
+        """By the plan's rules, into the evidence; None where the link's own is used."""
+        rules, nodes, target = self._rules.get(work.plan.version), work.plan.nodes, work.step.route[work.step.stage + 1]
+        if rules is None or target == self.node.name or target not in nodes:
+            return None
+        pair = nodes.index(self.node.name), nodes.index(target)
+        codec: Codec = rules.codec(*pair, -1, work.step.rows, self._t.width, 1.0)
+        work.handover = codec
+        return codec
 
     def _tell(self, work: SimWork, token: int, head_us: float, degraded: tuple[str, ...]) -> None:
         s, now_s = work.step, self._t.agenda.now_s
@@ -294,13 +310,13 @@ class SimGateway:
             TokenEvidence(
                 s.request, s.attempt, s.start, s.rows, work.plan.version, False, self.node.host_ns(),
                 (now_s - work.begun_s) * 1e6, head_us, token, sum(work.kept) / len(work.kept), degraded,
-                tuple(work.evidence),
+                tuple(work.evidence), work.handover,
             ),
         )  # fmt: skip
 
 
-def frame_bytes(terms: Terms, client: str, source: str, target: str, step: SimStep) -> int:
+def frame_bytes(terms: Terms, client: str, source: str, target: str, step: SimStep, codec: Codec | None) -> int:
     """Bytes of the frame that carries a step between gateways."""
     if step.stage == 0:
         return step_bytes(step.rows, step.route, client)
-    return handover_bytes(step.rows, terms.width, step.route, client, terms.codec(source, target))
+    return handover_bytes(step.rows, terms.width, step.route, client, codec or terms.codec(source, target))

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ground_controller.simulation.agenda import Agenda
+from ground_controller.simulation.choosing import Compiled
 from ground_controller.simulation.fabric import Fabric
 from ground_controller.simulation.frame_size import call_bytes, reply_bytes
 from ground_controller.simulation.node import ModelNode
 from hil_config.wire.hidden_codec import Codec
+from hil_config.wire.manifest import Precision
+from hil_config.wire.messages import Sent
 from models.serving.dispatch import Call, LayerDispatch, Outcome
 from models.serving.gate import Picks
+from models.serving.transmission import mean_square_mass
 
 _SLACK_S = 0.05
 
 
 class Terms(NamedTuple):
-    """What calls are made under. `precision` of an expert (layer, expert); `codec` of a link (source, target)."""
+    """What calls are made under. `codec` of a link (source, target), where a plan has no rules."""
 
     agenda: Agenda
     fabric: Fabric
     nodes: dict[str, ModelNode]
     width: int
     timeout_s: float
-    precision: Callable[[int, int], str]
     codec: Callable[[str, str], Codec]
 
 
@@ -49,7 +53,7 @@ class SimLayerCall:
         layer: int,
         picks: Picks,
         names: tuple[str, ...],
-        holders: list[list[int]],
+        compiled: Compiled,
         done: Callable[[Outcome, CallTiming], None],
     ) -> None:
         self._t = terms
@@ -58,8 +62,14 @@ class SimLayerCall:
         self._names = names
         self._done: Callable[[Outcome, CallTiming], None] | None = done
         self._timing = CallTiming()
+        self._compiled = compiled
+        self._answer: dict[int, Codec] = {}
+        self.sent: list[Sent] = []
+        """Calls of the first round, where the plan has rules of transmission."""
         # The sums themselves are not calculated: one column of zeros stands for the hidden state.
-        self._dispatch = LayerDispatch(picks, 1, holders, self._patience_s, terms.timeout_s, terms.agenda.now_s, 1)
+        self._dispatch = LayerDispatch(
+            picks, 1, compiled.holders, self._patience_s, terms.timeout_s, terms.agenda.now_s, 1
+        )  # fmt: skip
         self.first = self._dispatch.take_calls()
 
     @property
@@ -99,29 +109,70 @@ class SimLayerCall:
     def _send_one(self, call: Call) -> None:
         host = self._t.nodes[self._names[call.host]]
         sent_s = self._t.agenda.now_s
+        works = self._works(host, call)
         if host is self._gateway:
-            self._compute(host, call, sent_s)
+            if works is None:
+                self._dispatch.refused(call.id, sent_s)
+            else:
+                self._compute(host, call, sent_s, works)
             return
         rows, picks = call.experts.shape
-        codec = self._t.codec(self._gateway.name, host.name)
-        size = call_bytes(rows, self._t.width, picks, codec)
+        codec, answer = self._codecs(host, call)
+        size = call_bytes(rows, self._t.width, picks, codec, self._variants(call), answer)
         serve = partial(host.later, partial(self._serve, host, call, sent_s))
         if not self._t.fabric.send(self._gateway.name, host.name, size, serve):
             self._dispatch.refused(call.id, sent_s)
 
+    def _codecs(self, host: ModelNode, call: Call) -> tuple[Codec, Codec | Literal[""]]:
+        """Of a call, and what it asks the reply to be in: by the plan's rules, else the link's own."""
+        rules = self._compiled.sending
+        if rules is None:
+            return self._t.codec(self._gateway.name, host.name), ""
+        own, rows, importance = self._compiled.own, len(call.rows), mean_square_mass(call.weights)
+        codec, answer = (
+            rules.codec(*pair, self._layer, rows, self._t.width, importance)
+            for pair in ((own, call.host), (call.host, own))
+        )
+        self._answer[call.id] = answer
+        if call.id <= self.first[-1].id:
+            self.sent.append(Sent(call.host, rows, importance, codec, answer))
+        return codec, answer
+
+    def _variants(self, call: Call) -> tuple[tuple[int, Precision], ...]:
+        """As in the frame, but for the numbers of experts, of which only the length counts."""
+        wanted = self._compiled.precision
+        if not wanted:
+            return ()
+        asked = sorted(set(call.experts.ravel().tolist()) - {-1})
+        return tuple((0 if e < 128 else 1000, p) for e in asked if (p := wanted.get((e, call.host))) is not None)
+
+    def _works(self, host: ModelNode, call: Call) -> Counter[Precision] | None:
+        """How many expert rows at each precision; None where the host does not hold one of them."""
+        wanted, layer, found = self._compiled.precision, self._layer, Counter[Precision]()
+        for expert in call.experts.ravel().tolist():
+            if expert >= 0:
+                precision = host.serves(layer, expert, wanted.get((expert, call.host)) if wanted else None)
+                if precision is None:
+                    return None
+                found[precision] += 1
+        return found
+
     def _serve(self, host: ModelNode, call: Call, sent_s: float) -> None:
         if not host.alive:
             return
-        if host.out_of_service():
+        works = self._works(host, call)
+        if host.out_of_service() or works is None:
             self._return(host, call, partial(self._refused, call))
         else:
-            self._compute(host, call, sent_s)
+            self._compute(host, call, sent_s, works)
 
-    def _compute(self, host: ModelNode, call: Call, sent_s: float) -> None:
-        items = int((call.experts >= 0).sum())
-        expert = next(e for e in call.experts.ravel().tolist() if e >= 0)
-        work = host.work("expert", self._t.precision(self._layer, expert))
-        work_us = work.us(items)
+    def _compute(self, host: ModelNode, call: Call, sent_s: float, works: Counter[Precision]) -> None:
+        items, work_us, joules_e6 = works.total(), 0.0, 0.0
+        for precision, rows in works.items():
+            work = host.work("expert", precision)
+            work_us += work.us(rows)
+            joules_e6 += work.us(rows) * work.watts
+        watts = joules_e6 / work_us if work_us > 0.0 else 0.0
         if host is not self._gateway:
             work_us += host.work("frame").us(len(call.rows))
 
@@ -133,10 +184,11 @@ class SimLayerCall:
             else:
                 self._return(host, call, answer)
 
-        host.compute(work_us, work.watts, computed)
+        host.compute(work_us, watts, computed)
 
     def _return(self, host: ModelNode, call: Call, action: Callable[[], None]) -> None:
-        size = reply_bytes(len(call.rows), self._t.width, self._t.codec(host.name, self._gateway.name))
+        codec = self._answer.get(call.id) or self._t.codec(host.name, self._gateway.name)
+        size = reply_bytes(len(call.rows), self._t.width, codec)
         self._t.fabric.send(host.name, self._gateway.name, size, partial(self._gateway.later, action))
 
     def _refused(self, call: Call) -> None:

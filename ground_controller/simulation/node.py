@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import msgspec
 
 from ground_controller.inbox import Arrival
 from ground_controller.simulation.agenda import Action, Agenda, Window
 from ground_controller.simulation.board_model import BoardModel, Work, WorkKind
 from hil_config.wire import messages as m
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.manifest import Precision
+from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards, SetDuty
 from hil_config.wire.provenance import modelled
 
 SAMPLE_S = 0.1
@@ -74,6 +78,7 @@ class ModelNode:
         self._sampled = 0
         self._source = source
         self._works: dict[tuple[str, str], Work] = {}
+        self._held: dict[tuple[int, int], tuple[Precision, ...]] = {}
         self._hz = 1.0 / SAMPLE_S if window.stride == 1 else PER_WINDOW / window.tick_s
 
     def host_ns(self) -> int:
@@ -99,6 +104,44 @@ class ModelNode:
 
     def out_of_service(self) -> str:
         return "" if self.duty.in_service else f"{self.name} is out of service: {self.duty.reason}"
+
+    def hold(self, experts: Iterable[ExpertHolding]) -> None:
+        """Serve these too; of several precisions of an expert the first, unless asked otherwise."""
+        for one in experts:
+            key, there = (one.layer, one.expert), self._held.get((one.layer, one.expert), ())
+            if one.precision not in there:
+                self._held[key] = (*there, one.precision)
+
+    def serves(self, layer: int, expert: int, wanted: Precision | None) -> Precision | None:
+        """At which precision it would serve an expert; None if it does not hold it so."""
+        held = self._held.get((layer, expert), ())
+        if wanted is None:
+            return held[0] if held else None
+        return wanted if wanted in held else None
+
+    def change(self, order: LoadShards | DropShards) -> None:
+        """Hold more or less, after the time that takes, and say so. The files lie there, as on a board."""
+        kind = "load" if isinstance(order, LoadShards) else "drop"
+        self._agenda.at(self._agenda.now_s + self.model.load_us * 1e-6, partial(self._changed, kind, order))
+
+    def _changed(self, kind: str, order: LoadShards | DropShards) -> None:
+        if not self.alive:
+            return
+        held, missing = msgspec.json.encode(order.experts).decode(), list[tuple[int, int]]()
+        if isinstance(order, LoadShards):
+            if not order.beside:
+                for one in order.experts:
+                    self._held.pop((one.layer, one.expert), None)
+            self.hold(order.experts)
+        else:
+            missing = [key for key in order.experts if key not in self._held]
+            for key in () if missing else order.experts:
+                del self._held[key]
+        name = "ShardsRefused" if missing else "ShardsChanged"
+        details: dict[str, str | int | float | bool] = {"order": kind, "held": held}
+        if missing:
+            details["reason"] = f"layer {missing[0][0]} expert {missing[0][1]} is not held here"
+        self.record("event", m.NodeEvent(name, self.host_ns(), details))
 
     def record(self, kind: str, body: Evidence) -> None:
         """One piece of evidence, numbered, on its way to the ground at once."""

@@ -92,11 +92,6 @@ class Simulation:
     ) -> None:
         if stride < 1:
             raise UsageError(f"stride {stride}: wanted 1 (everything in detail) or more", "hil simulate --stride 1")
-        if not prepared.setting.further.idle:
-            raise UsageError(
-                "model nodes serve one precision, in the links' codecs, over direct links, and load no shards",
-                "leave policies.precision, transmission, replacement and routing at fixed, full, stay and direct",
-            )
         for kill in kills:
             if kill.node not in prepared.setting.nodes:
                 raise UsageError(

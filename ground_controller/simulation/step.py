@@ -58,6 +58,7 @@ class SimWork:
     degraded: set[str]
     ready_s: float
     stale: bool = False
+    handover: str = ""
     kept: list[float] = field(default_factory=list)
     evidence: list[LayerEvidence] = field(default_factory=list)
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from hil_config.clock import Clock
 from hil_config.errors import ConfigError
+from hil_config.path import quickest_path
 from hil_config.seal import KeyRing
 from hil_config.wire.frames import Frame, Hello, Relayed, encode_frame
 from hil_config.wire.hidden_codec import Codec
@@ -22,7 +23,6 @@ from node_agent.crew import Crew
 from node_agent.link.frame_log import open_frame_log
 from node_agent.link.netem import Netem, Target
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink
-from node_agent.link.path import quickest_path
 from node_agent.link.security import CLEAR, Security
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 
+from hil_config.path import quickest_path
 from hil_config.wire.plan import MAX_HOPS
 from hil_config.wire.schedule_file import DOWN, LinkState
-from node_agent.link.path import quickest_path
 
 Delays = dict[tuple[str, str], float]
 

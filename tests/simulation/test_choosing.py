@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from ground_controller.preparation import prepare
-from ground_controller.simulation.choosing import Ahead
+from ground_controller.simulation.choosing import Ahead, Compiled
 from ground_controller.simulation.step import SimStep
 from ground_controller.simulation.traces import Trace
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire.manifest import Routing
+from hil_config.wire.plan import LinkRule
 from hil_config.wire.schedule_file import LinkSchedule
 from models.serving.gate import LayerGate, row_fraction, select
+from models.serving.transmission import Sending
+
+DROPPING = Sending("fp16", {(0, n): LinkRule(0, n, 0, 0.2) for n in range(1, 4)}, (1.0, 0.5), True)
 
 
 def _gate(seed: int) -> LayerGate:
@@ -31,15 +35,22 @@ def test_ahead_is_one_by_one(normalise: bool) -> None:
     scores = chance.dirichlet(np.ones(8), (2, 50)).astype(np.float32)
     trace = Trace((1,) * 10, (2,) * 41, (0.0,) * 41, (1.0,) * 41, scores, None)
     routing = Routing(top_k=4, normalise_top_k=normalise)
-    ahead, gates = Ahead(), [_gate(1), _gate(2)]
+    ahead = Ahead(routing, 64)
+    plans = [Compiled(_gate(seed), [], 0, {}, rules) for seed, rules in ((1, None), (2, DROPPING))]
+    dropped = 0
     for position in range(10, 50):
         step = SimStep(3, 1, position, 1, 5, ("a",), trace)
         for layer in (0, 1):
-            gate = gates[position // 13 % 2]  # a new plan now and then, in the middle of what was chosen ahead
-            found = ahead.rows(step, layer, gate, routing)
-            alone = select(gate, scores[layer, position : position + 1], routing, row_fraction(3, position, 1, layer))
+            plan = plans[position // 13 % 2]  # a new one now and then, in the middle of what was chosen ahead
+            found = ahead.rows(step, layer, plan)
+            row, fraction = scores[layer, position : position + 1], row_fraction(3, position, 1, layer)
+            alone = select(plan.gate, row, routing, fraction)
+            if plan.sending is not None:
+                whole, alone = alone, plan.sending.keep(alone, 0, layer, 64)
+                dropped += int((whole.hosts != alone.hosts).sum())
             for one, other in zip(found, alone, strict=True):
                 assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    assert dropped
 
 
 def test_a_span_of_the_schedule_says_what_the_schedule_says() -> None:
