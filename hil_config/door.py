@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "Tell runs apart, with intervals, or say that one cannot.",
     ),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
-    "export": ("ground_controller.cli.export:export", "Write the tables of a run as Parquet and CSV."),
+    "export": ("ground_controller.cli.export:export", "Write the tables of a run for other programs."),
 }
 
 
