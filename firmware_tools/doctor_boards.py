@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firmware_tools.doctor import Check
+from firmware_tools.doctor_network import check_network
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
 from firmware_tools.identity import WARN_DAYS
@@ -33,6 +34,7 @@ def examine_boards(bench: Bench, state: State) -> tuple[Check, ...]:
             checks.append(Check("identity", True, f"bench {store.bench} in {bench.identity}"))
         except HilError as error:
             checks.append(Check("identity", False, error.message, error.hint))
+    checks += check_network(bench)
     for board in bench.boards:
         if board.kind != "local":
             checks += _board(board, bench, store, state)

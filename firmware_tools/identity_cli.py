@@ -31,16 +31,36 @@ def init(bench: str, folder: Path, address: tuple[str, ...], port: int, listen: 
     from firmware_tools.broker_access import Access
     from firmware_tools.identity import BROKER
     from firmware_tools.identity_store import IdentityStore
+    from firmware_tools.time_server import how_to_install
 
     store = IdentityStore.create(folder, bench, (*address, listen))
+    times = _time_server(folder, listen)
     recipe = prepare_broker(port, folder / BROKER, access=Access(bench, folder / BROKER, listen))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "certificates": msgspec.to_builtins(store.rows()),
-                               "broker": msgspec.to_builtins(recipe)}))  # fmt: skip
+                               "broker": msgspec.to_builtins(recipe), "time_server": times}))  # fmt: skip
         return
     click.echo(f"authority of bench {bench} in {folder}: keep this folder, and never copy it to a board")
     click.echo(f"write into the bench file: identity: {folder}")
     click.echo(f"start the broker: {recipe.program} {' '.join(recipe.arguments)}")
+    if times:
+        click.echo(f"keep the boards' time with chrony: {how_to_install(times)}")
+
+
+def _time_server(folder: Path, listen: str) -> str:
+    """Path of what chrony has to be told; empty for boards of this machine, or where the broker has a name only."""
+    from firmware_tools.time_server import FILE, server_config
+    from hil_config.errors import UsageError
+    from hil_config.schema.strict import LOOPBACK
+
+    if listen in LOOPBACK:
+        return ""
+    try:
+        text = server_config(listen)
+    except UsageError:
+        return ""
+    (folder / FILE).write_text(text, encoding="utf-8")
+    return str(folder / FILE)
 
 
 @click.group()

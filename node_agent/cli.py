@@ -60,6 +60,13 @@ def _unit(args: argparse.Namespace) -> int:
     return 0
 
 
+def _install(args: argparse.Namespace) -> int:
+    from node_agent.install import report
+
+    print(report(args.root, args.jetson, args.check))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hil-agent", description="Serves expert shards and reports telemetry.")
     parser.add_argument("--version", action="version", version=VERSION)
@@ -80,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     unit.add_argument("--jetson", action="store_true", help="the one for Jetson boards")
     unit.add_argument("--tmpfiles", action="store_true", help="the rules that let it set power modes without root")
     unit.set_defaults(work=_unit)
+    install = commands.add_parser("install", help="write systemd's files for an agent in /opt/hil, where they differ")
+    install.add_argument("--jetson", action="store_true", help="for a Jetson board")
+    install.add_argument("--check", action="store_true", help="only say what differs")
+    install.add_argument("--root", type=Path, default=Path("/"), help="root of the system to install into")
+    install.set_defaults(work=_install)
     return parser
 
 

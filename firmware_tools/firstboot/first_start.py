@@ -15,6 +15,7 @@ import msgspec
 
 from firmware_tools.firstboot.network import Network
 from firmware_tools.firstboot.payload import FOLDER
+from firmware_tools.provision.time_keeper import keeper_file
 from hil_config.errors import ConfigError, UsageError
 
 START = Path(__file__).with_name("hil-start.sh")
@@ -49,6 +50,8 @@ def start_files(start: Start) -> dict[str, bytes]:
         raise UsageError(f"time server {start.ntp!r} is not a name or address", "such as --ntp 192.168.50.1")
     values = {"NTP": start.ntp, "JETSON": "yes" if start.jetson else ""}
     files = {START.name: START.read_bytes(), "start.env": "".join(f"{k}={v}\n" for k, v in values.items()).encode()}
+    if start.ntp:
+        files["chrony.conf"] = keeper_file("chrony", start.ntp)
     keyfile = start.network.network_manager()
     return files | ({"hil.nmconnection": keyfile.encode()} if keyfile else {})
 

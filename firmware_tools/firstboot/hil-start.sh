@@ -51,6 +51,7 @@ if [ -f "$IN/hil.nmconnection" ] && [ -d "$ROOT/etc/NetworkManager" ]; then
 fi
 if [ -n "$NTP" ]; then
   (umask 022 && mkdir -p "$ROOT/etc/systemd/timesyncd.conf.d" &&
+    { [ ! -d "$ROOT/etc/chrony/conf.d" ] || cat "$IN/chrony.conf" >"$ROOT/etc/chrony/conf.d/hil.conf"; } &&
     printf '[Time]\nNTP=%s\n' "$NTP" >"$ROOT/etc/systemd/timesyncd.conf.d/hil.conf")
 fi
 
@@ -75,48 +76,12 @@ fi
 
 sh "$IN/hil-firstboot.sh" "$BOOT" >>"$LOG" 2>&1 || die "in hil-firstboot.sh: $(tail -n 1 "$LOG")"
 
-# Units. The agent's own text, unchanged, and beside it what is different on a board that was set up this way.
+# Units, as the agent itself brings them.
 if [ -e "$ROOT/opt/hil/current" ]; then
   chmod -R a+rX "$ROOT/opt/hil"
   agent() { PYTHONPATH="$ROOT/opt/hil/current" PYTHONDONTWRITEBYTECODE=1 python3 -m node_agent.cli "$@"; }
-  RUNS=hil-agent
-  [ -z "$JETSON" ] || RUNS=root
-  UNITS="$ROOT/etc/systemd/system"
-  (
-    umask 022
-    mkdir -p "$UNITS/hil-agent.service.d" "$UNITS/multi-user.target.wants" "$ROOT/etc/tmpfiles.d"
-    agent unit ${JETSON:+--jetson} >"$UNITS/hil-agent.service" || exit 1 # under `||` below, -e does not count
-    agent unit --tmpfiles >"$ROOT/etc/tmpfiles.d/hil-agent.conf" || exit 1
-    cat >"$UNITS/hil-agent.service.d/firstboot.conf" <<EOF
-[Unit]
-ConditionPathExists=/etc/hil/identity/certificate.pem
-
-[Service]
-ExecStartPre=+/bin/chown -R $RUNS:$RUNS /etc/hil /var/lib/hil
-ExecStart=
-ExecStart=/usr/bin/python3 -m node_agent.cli run --config /etc/hil/agent.json
-Environment=PYTHONPATH=/opt/hil/current:/opt/hil/site
-StateDirectory=hil
-EOF
-    # PathChanged, not PathExists: that one would start an agent again that somebody has stopped.
-    cat >"$UNITS/hil-agent.path" <<EOF
-[Unit]
-Description=Starts the node agent when the board gets its certificate
-
-[Path]
-PathChanged=/etc/hil/identity/certificate.pem
-
-[Install]
-WantedBy=multi-user.target
-EOF
-    for UNIT in hil-agent.path hil-agent.service; do
-      ln -sfn "../$UNIT" "$UNITS/multi-user.target.wants/$UNIT"
-    done
-  ) || die "at units"
+  agent install ${JETSON:+--jetson} --root "$ROOT/" >>"$LOG" 2>&1 || die "at units: $(tail -n 2 "$LOG" | tr '\n' ' ')"
   if [ -z "$ROOT" ]; then
-    getent passwd hil-agent >/dev/null ||
-      useradd --system --home-dir /var/lib/hil --no-create-home --shell /usr/sbin/nologin hil-agent || die "at hil-agent"
-    systemctl daemon-reload
     systemctl enable ssh 2>/dev/null || true
     systemctl --no-block start ssh hil-agent.path hil-agent.service 2>/dev/null || true # early in a boot, the next one does it
   fi

@@ -18,7 +18,7 @@ from firmware_tools.state import State
 from hil_config.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from firmware_tools.provision.job import Found, Provisioned, Timeouts
+    from firmware_tools.provision.job import Found, Provisioned, Timeouts, Wanted
     from firmware_tools.provision.upgrade import Upgraded
     from hil_config.schema.bench import Bench, Board
 
@@ -40,11 +40,14 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(1, 64), default=1, show_default=True,
               help="With --upgrade or --rollback: so many boards at once; the first failure ends it.")  # fmt: skip
 @click.option("--keep-going", is_flag=True, help="With --upgrade or --rollback: go on after a failure.")
+@click.option("--ntp", default=None, metavar="HOST", help="The boards' time server; the broker's host if left out, "
+              "'' leaves their time alone.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def provision(
     boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float, join_s: float, upgrade: bool,
-    agent_file: Path | None, rollback: bool, batch: int, keep_going: bool, as_json: bool, bench_file: Path,
+    agent_file: Path | None, rollback: bool, batch: int, keep_going: bool, ntp: str | None, as_json: bool,
+    bench_file: Path,
 ) -> None:  # fmt: skip
     """Log in over SSH or on the serial console, set the clock, enrol the board and see its agent at the broker.
 
@@ -65,7 +68,7 @@ def provision(
         chosen = tuple(board for board in chosen if board.kind != "local")
     state, by_name = State(bench_file), {board.name: board for board in chosen}
     agent = _archive(agent_file) if upgrade else b""
-    order = Order(via, check, not no_wait, Timeouts(shell_s=timeout_s, online_s=join_s), agent, rollback)
+    order = Order(via, check, not no_wait, Timeouts(shell_s=timeout_s, online_s=join_s), agent, rollback, ntp)
     outcomes, left = on_all_rolling(
         list(by_name), lambda name: _one(by_name[name], bench, order, state), batch if upgrade or rollback else None,
         keep_going,
@@ -104,6 +107,17 @@ class Order(NamedTuple):
     limits: Timeouts
     agent: bytes
     rollback: bool
+    ntp: str | None
+
+
+def _wanted(board: Board, bench: Bench, ntp: str | None) -> Wanted:
+    """A loopback address of ours says nothing to a board."""
+    from firmware_tools.firstboot.job import place_of
+    from firmware_tools.provision.job import Wanted
+    from hil_config.schema.strict import LOOPBACK
+
+    host = place_of(board, bench).broker_host if ntp is None else ntp
+    return Wanted(board.kind == "jetson", "" if host in LOOPBACK and ntp is None else host)
 
 
 def _archive(path: Path | None) -> bytes:
@@ -124,10 +138,11 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
         raise ConfigError(f"board {board.name}: the bench wants `identity`", "hil bench init, and name its folder")
     check_free(board.name, state)
     store, limits = IdentityStore(Path(bench.identity)), order.limits
+    wanted = _wanted(board, bench, order.ntp)
     with state.busy(board.name, "hil provision"), ExitStack() as stack:
         shell = reach(board, order.via, state, stack, limits.shell_s, _tell)
         if order.check:
-            return look(shell, board.name, store, limits)
+            return look(shell, board.name, store, limits, wanted)
 
         def tell(words: str) -> None:
             click.echo(f"{board.name}: {words}", err=True)
@@ -139,7 +154,7 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
         if watch is not None and order.rollback:
             return Upgrade(shell, watch, state, limits, tell).back()
         # An agent that does not come is no reason not to bring a better one.
-        done = provision(board.name, shell, store, None if order.agent else watch, state, limits, tell)[0]
+        done = provision(board.name, shell, store, None if order.agent else watch, state, limits, tell, wanted)[0]
         if watch is not None and order.agent:
             return Upgrade(shell, watch, state, limits, tell).to(order.agent)
         return done
@@ -164,7 +179,7 @@ def _sentence(result: Found | Provisioned | Upgraded) -> str:
         return (
             f"{result.name}: first boot {result.first_boot or 'never'}, agent {result.slot or 'none'} "
             f"(this machine has {slot_name(agent_tar())}), {days}, "
-            f"revocation list {result.revocations}, clock {result.clock}"
+            f"revocation list {result.revocations}, clock {result.clock}, time {result.time}, service {result.service}"
         )
     done = ", ".join(result.changed) or "everything was in order"
     return f"{result.board}: {done}" + (f"; agent at the broker, boot {result.boot_id}" if result.boot_id else "")

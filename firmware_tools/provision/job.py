@@ -13,10 +13,12 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
+from firmware_tools.provision.agent_service import BoardService, mend_service, read_service
 from firmware_tools.provision.agent_slots import restart
 from firmware_tools.provision.board_clock import BoardClock, read_clock, set_clock
 from firmware_tools.provision.board_shell import BoardShell
 from firmware_tools.provision.revocation import BoardRevocations, bring_revocations, read_revocations
+from firmware_tools.provision.time_keeper import BoardTime, read_time, set_up_time
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, HardwareError
 
@@ -33,6 +35,18 @@ class Found(msgspec.Struct, frozen=True):
     days_left: float | None
     has_request: bool
     revocations: BoardRevocations
+    service: BoardService
+    time: BoardTime
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What the bench wants of a board. `ntp`: its time server as the board sees it; empty leaves the time alone."""
+
+    jetson: bool = False
+    ntp: str = ""
+
+
+AS_IT_IS = Wanted()
 
 
 class Provisioned(msgspec.Struct, frozen=True):
@@ -57,7 +71,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     steady_s: float = 5.0
 
 
-def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -> Found:
+def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts, wanted: Wanted = AS_IT_IS) -> Found:
     """Read only."""
     read = "cat /etc/hil/firstboot.done 2>/dev/null; echo =; readlink /opt/hil/current; echo =; "
     _, out = shell.run(
@@ -70,7 +84,8 @@ def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts) -
     return Found(
         name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], read_clock(shell, limits.command_s),
         _days_left(parts[2], name, store), "request.pem" in parts[3],
-        read_revocations(shell, store, limits.command_s),
+        read_revocations(shell, store, limits.command_s), read_service(shell, wanted.jetson, limits.command_s),
+        read_time(shell, wanted.ntp, limits.command_s),
     )  # fmt: skip
 
 
@@ -94,7 +109,7 @@ def _days_left(text: str, name: str, store: IdentityStore) -> float | None:
 
 def provision(
     name: str, shell: BoardShell, store: IdentityStore, watch: BrokerWatch | None, state: State, limits: Timeouts,
-    tell: Callable[[str], None],
+    tell: Callable[[str], None], wanted: Wanted = AS_IT_IS,
 ) -> tuple[Provisioned, Path]:  # fmt: skip
     """Bring a board that has had its first boot into service.
 
@@ -104,7 +119,7 @@ def provision(
     Raises:
         HardwareError: the board does not do its part; says at which step. SafetyRefusal: its token is not ours.
     """
-    found = look(shell, name, store, limits)
+    found = look(shell, name, store, limits, wanted)
     if not found.first_boot:
         raise HardwareError(
             f"board {name}: has had no first boot of ours", f"write it onto its card: hil firstboot {name}"
@@ -113,25 +128,38 @@ def provision(
     if found.clock.wrong:
         after = set_clock(shell, found.clock, limits.command_s)
         changed.append(f"clock set, it was {found.clock}, is {after}")
-        tell("clock set")
     # Before the certificate, whose arrival starts the agent.
     changed += bring_revocations(shell, store, found.revocations, limits.command_s)
+    changed += _bring_services(shell, found, wanted, limits)
     not_boot = ""
     if found.days_left is None or found.days_left < WARN_DAYS:
         _enrol(name, shell, store, limits, found.days_left is None)
         changed.append("enrolled" if found.days_left is None else "certificate renewed")
-        tell(changed[-1])
-    elif not found.revocations.named:  # it runs, and reads its configuration when it starts
+    elif found.service.to_start or not found.revocations.named:  # one that runs goes by the old files until it starts
+        changed.append("agent started again")
         last = watch.known(name) if watch is not None else None
         not_boot = last.boot_id if last is not None else ""
         restart(shell, limits.command_s)
     boot_id = ""
+    for one in changed:
+        tell(one)
     if watch is not None:
         tell("waiting for the agent at the broker")
         boot_id = watch.wait_online(name, limits.online_s, not_boot).boot_id
     now = store.valid(name)
     receipt = Provisioned("provision", name, found, tuple(changed), boot_id, now.serial if now else "", utc_now())
     return receipt, state.receipt(name, "provision", receipt)
+
+
+def _bring_services(shell: BoardShell, found: Found, wanted: Wanted, limits: Timeouts) -> list[str]:
+    """The agent's units and the keeper of the board's time; what was changed."""
+    changed = []
+    if found.time.set_up == "no":
+        changed.append(set_up_time(shell, found.time.keeper, wanted.ntp, limits.command_s))
+    if found.service.to_mend:
+        mend_service(shell, wanted.jetson, limits.command_s)
+        changed.append(f"service written: {', '.join(found.service.differs)}")
+    return changed
 
 
 def _enrol(name: str, shell: BoardShell, store: IdentityStore, limits: Timeouts, first: bool) -> None:

@@ -231,12 +231,14 @@ class Board:
 def test_the_board_sets_itself_up_and_its_unit_starts_the_agent(tmp_path: Path, wheels: Path) -> None:
     network = Network("10.0.0.7/24", "10.0.0.1")
     board = Board(tmp_path, wheels, Start("alpha", "x", network, ntp="10.0.0.1"))
+    (board.root / "etc/chrony/conf.d").mkdir(parents=True)
     said = board.start()
     assert "hil-start: done" in said, said + board.read("var/log/hil-firstboot.log")
     assert not (board.boot / FOLDER).exists() and not (board.boot / "firstrun.sh").exists()
     assert (board.boot / "cmdline.txt").read_bytes() == CMDLINE
     assert "hil:$6$" in board.read("etc/shadow")
     assert board.read("etc/systemd/timesyncd.conf.d/hil.conf") == "[Time]\nNTP=10.0.0.1\n"
+    assert "server 10.0.0.1 iburst" in board.read("etc/chrony/conf.d/hil.conf")
     keyfile = board.root / "etc/NetworkManager/system-connections/hil.nmconnection"
     assert keyfile.stat().st_mode & 0o777 == 0o600 and "address1=10.0.0.7/24" in keyfile.read_text()
     assert (board.root / "etc/hostname").stat().st_mode & 0o777 == 0o644

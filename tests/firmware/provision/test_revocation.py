@@ -86,6 +86,8 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     assert "the agent does not read it" in capsys.readouterr().out
     assert desk.hil("provision", "alpha") == 0
     last = desk.receipts()[-1]
-    assert last["changed"] == ["revocation list brought", "agent told to go by the revocation list"]
+    assert last["changed"] == [
+        "revocation list brought", "agent told to go by the revocation list", "agent started again"
+    ]  # fmt: skip
     assert last["boot_id"] != after["boot_id"] and config.stat().st_mode & 0o777 == 0o600
     assert second.until_refused() == "it refused our certificate: revoked"
