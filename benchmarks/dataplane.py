@@ -61,7 +61,7 @@ def plan(
     )  # fmt: skip
 
 
-def _no_orbit(nodes: tuple[str, ...]) -> bytes:
+def no_orbit(nodes: tuple[str, ...]) -> bytes:
     """A schedule that names no link: peers without a satellite are not shaped."""
     header = ScheduleHeader(
         epoch_utc="2024-10-21T08:20:00Z", duration_s=1e9, step_s=1e9, satellites=nodes, pairs=(), source="benchmark"
@@ -155,7 +155,7 @@ class Fleet:
         self.addresses: dict[str, tuple[str, int]] = {n: ("127.0.0.1", pipe.recv()) for n, pipe in self._pipes.items()}
         known = {**self.addresses, CLIENT: self._listener.address, **(clients or {})}
         peers = tuple(Peer(name, f"{host}:{port}") for name, (host, port) in known.items())
-        schedule = _no_orbit(nodes)
+        schedule = no_orbit(nodes)
         self._orders: dict[str, bytes] = {}
         for name, pipe in self._pipes.items():
             held = tuple(
