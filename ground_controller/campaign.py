@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
+from ground_controller.asking import asking
 from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client
 from ground_controller.clock_keeper import ClockKeeper
 from ground_controller.core import Core
 from ground_controller.decision import Decision
-from ground_controller.feed import Feed, closed_loop
+from ground_controller.feed import Feed
 from ground_controller.finish import finish
 from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.fleet.orders import prepare_orders
@@ -137,17 +138,20 @@ class Run:
 
     def go(self, loop: Loop, client: Client) -> None:
         """Ticks until the orbit is replayed or nothing more is asked."""
-        feed = Feed(self._p, client, self._record, (closed_loop(self._p),))
-        while True:
-            decision = loop.run_tick()
-            self._stage.check()
-            client.watch()
-            feed.collect()
-            if decision.scenario_s >= self._p.campaign.orbit.duration_s:
-                break
-            feed.begin_due(decision.scenario_s)
-            if feed.over:
-                break
+        feed = Feed(self._p, client, self._record, (asking(self._p),))
+        try:
+            while True:
+                decision = loop.run_tick()
+                self._stage.check()
+                client.watch()
+                feed.collect()
+                if decision.scenario_s >= self._p.campaign.orbit.duration_s:
+                    break
+                feed.begin_due(decision.scenario_s)
+                if feed.over:
+                    break
+        finally:
+            feed.stop()
         client.stop_all("the replayed orbit ended")
         feed.collect()
 

@@ -292,6 +292,13 @@ class Client:
         for node in set(entry.route):
             self._send(node, Cancel(entry.id, entry.attempt))
 
+    def stop(self, request: int, reason: str) -> None:
+        """End a generation now with what it has; one that has ended already is left alone."""
+        with self._lock:
+            entry = self._requests.get(request)
+            if entry is not None:
+                self._end(entry, reason)
+
     def stop_all(self, reason: str) -> None:
         """End every generation now with what it has."""
         with self._lock:

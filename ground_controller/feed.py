@@ -1,11 +1,14 @@
 """The feed: what asks a run's client for work, and what becomes of it.
 
-A source says what it wants begun now; the feed numbers it, records it and begins it at the client. Evaluation items
-are scored beside the generations and share their slots.
+A source says at each tick what it wants begun; or it has a thread of its own and calls `begin` when it is time. The
+feed numbers it, records it and begins it at the client. Evaluation items are scored beside the generations and share
+their slots.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ground_controller.client import Client
@@ -13,7 +16,7 @@ from ground_controller.client_events import RequestBegan, RequestEnded
 from ground_controller.evaluation import FIRST_REQUEST, EvaluationSet
 from ground_controller.preparation import Prepared
 from ground_controller.run_record import RunRecord
-from ground_controller.workload import Workload
+from ground_controller.workload import Ready, Workload
 
 
 class Generation(NamedTuple):
@@ -33,38 +36,67 @@ class Source(Protocol):
         """Nothing will be asked any more: the run may end when nothing is under way."""
         ...
 
+    def start(self, feed: Feed) -> None:
+        """The run's clock has begun: a source with a thread of its own may call `feed.begin` from now on."""
+        ...
+
+    def stop(self) -> None:
+        """Nothing more may be begun."""
+        ...
+
     def take(self, scenario_s: float, under_way: int) -> Generation | None:
         """The next generation to begin at `scenario_s`, with so many requests (items too) under way; None: not now."""
         ...
 
 
 class ClosedLoop:
-    """Keeps a fixed number of requests under way, prompt after prompt."""
+    """Keeps a fixed number of requests under way, prompt after prompt, `batch` at a time."""
 
-    def __init__(self, workload: Workload, concurrency: int, want: int) -> None:
+    def __init__(self, workload: Workload, concurrency: int, want: int, batch: int = 1) -> None:
         self._workload = workload
         self._concurrency = concurrency
         self._want = want
+        self._batch = batch
+        self._owed = 0
         self.exhausted = False
 
+    def start(self, feed: Feed) -> None:
+        """Nothing: ticks are enough."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
     def take(self, scenario_s: float, under_way: int) -> Generation | None:
-        if self.exhausted or under_way >= self._concurrency:
+        if not self._owed and under_way + self._batch <= self._concurrency:
+            self._owed = self._batch
+        if self.exhausted or not self._owed or under_way >= self._concurrency:
             return None
         ready = self._workload.next()
         if ready is None:
             self.exhausted = True
             return None
-        return Generation(ready.prompt.domain, ready.prompt.text, ready.tokens, self._want)
+        self._owed -= 1
+        return generation(ready, self._want)
+
+
+def generation(ready: Ready, want: int) -> Generation:
+    """A prompt as what is asked."""
+    return Generation(ready.prompt.domain, ready.prompt.text, ready.tokens, want)
+
+
+def prompts_of(prepared: Prepared) -> Workload:
+    """The campaign's prompts, from the first."""
+    card, workload = prepared.manifest.model, prepared.campaign.workload
+    return Workload(
+        prepared.prompts, prepared.tokenizer, card.end_of_text, prepared.campaign.seed, workload.requests,
+        card.context - workload.max_new_tokens, workload.prompt_tokens,
+    )  # fmt: skip
 
 
 def closed_loop(prepared: Prepared) -> ClosedLoop:
     """The campaign's own source."""
-    card, workload = prepared.manifest.model, prepared.campaign.workload
-    prompts = Workload(
-        prepared.prompts, prepared.tokenizer, card.end_of_text, prepared.campaign.seed, workload.requests,
-        card.context - workload.max_new_tokens,
-    )  # fmt: skip
-    return ClosedLoop(prompts, workload.concurrency, workload.max_new_tokens)
+    workload = prepared.campaign.workload
+    return ClosedLoop(prompts_of(prepared), workload.concurrency, workload.max_new_tokens, workload.batch)
 
 
 class _Items:
@@ -103,6 +135,13 @@ class Feed:
         self._tokenizer = prepared.tokenizer
         self._end_of_text = prepared.manifest.model.end_of_text
         self._next_request = 1
+        self._lock = threading.Lock()
+        self._started = False
+        self._listeners: list[Callable[[int, str], None]] = []
+
+    def hear_ends(self, listener: Callable[[int, str], None]) -> None:
+        """Have `listener` told the number of every generation that has ended, and why."""
+        self._listeners.append(listener)
 
     @property
     def over(self) -> bool:
@@ -113,8 +152,17 @@ class Feed:
     def _dry(self) -> bool:
         return all(source.exhausted for source in self._sources)
 
+    def stop(self) -> None:
+        """Nothing is begun after this."""
+        for source in self._sources:
+            source.stop()
+
     def begin_due(self, scenario_s: float) -> None:
-        """Begin what is to begin at this tick."""
+        """Begin what is to begin at this tick; the first one starts sources with threads of their own."""
+        if not self._started:
+            self._started = True
+            for source in self._sources:
+                source.start(self)
         while self._begin_item() or self._begin_generation(scenario_s):
             pass
 
@@ -130,11 +178,24 @@ class Feed:
         for source in self._sources:
             asked = source.take(scenario_s, self._client.running)
             if asked is not None:
-                number, self._next_request = self._next_request, self._next_request + 1
-                self._record.client_event(RequestBegan(number, asked.domain, asked.prompt, tuple(asked.tokens)))
-                self._client.begin(number, asked.tokens, asked.want)
+                self.begin(asked)
                 return True
         return self._dry and not was_dry
+
+    def begin(self, asked: Generation, most: int | None = None) -> int:
+        """Begin a generation now, from any thread; returns its number.
+
+        Args:
+            most: with so many requests under way already it is recorded as turned away instead.
+        """
+        with self._lock:
+            number, self._next_request = self._next_request, self._next_request + 1
+            self._record.client_event(RequestBegan(number, asked.domain, asked.prompt, tuple(asked.tokens)))
+            if most is not None and self._client.running >= most:
+                self._record.client_event(RequestEnded(number, (), "", f"turned away: {most} requests were under way"))
+            else:
+                self._client.begin(number, asked.tokens, asked.want)
+        return number
 
     def collect(self) -> None:
         """Record what has ended since the last call."""
@@ -143,3 +204,5 @@ class Feed:
                 continue  # its scores are its record
             text = str(self._tokenizer.decode([t for t in request.tokens if t != self._end_of_text]))
             self._record.client_event(RequestEnded(request.id, tuple(request.tokens), text, reason))
+            for listener in self._listeners:
+                listener(request.id, reason)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ground_controller.arrival_times import read_trace
 from ground_controller.evaluation import EvaluationSet, evaluation_path, load_evaluation
 from ground_controller.further_setup import further_of, further_policies
 from ground_controller.orbit.instant import julian_date, parse_instant
@@ -179,6 +180,8 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     prompts = read_prompts(
         checkpoint / "prompts.json" if campaign.workload.prompts == "reference" else Path(campaign.workload.prompts)
     )
+    if campaign.workload.trace != "none":
+        read_trace(Path(campaign.workload.trace))
     tokenizer = read_tokenizer(checkpoint)
     asked = evaluation_path(campaign.workload.evaluation)
     evaluation = load_evaluation(asked, tokenizer, manifest.model, campaign.seed) if asked else None

@@ -1,4 +1,4 @@
-"""The workload: prompts from a file, a fixed number of generations at the same time (closed loop)."""
+"""The prompts of a workload: from a file, in a seeded order, cut or joined to the length that is asked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Workload:
 
     def __init__(
         self, prompts: tuple[Prompt, ...], tokenizer: Tokenizer, end_of_text: int, seed: int, limit: int | None,
-        room: int,
+        room: int, prompt_tokens: int | None = None,
     ) -> None:  # fmt: skip
         self._tokenizer = tokenizer
         self._end_of_text = end_of_text
@@ -54,12 +54,31 @@ class Workload:
         endless = itertools.cycle(ordered)
         self._source = iter(endless if limit is None else itertools.islice(endless, limit))
         self._room = room
+        self._prompts = ordered
+        self._prompt_tokens = prompt_tokens
+        self._taken = 0
 
-    def next(self) -> Ready | None:
-        """The next prompt, its last `room` tokens if it is longer; None when there are no more."""
+    def next(self, prompt_tokens: int | None = None) -> Ready | None:
+        """The next prompt, its last `room` tokens if it is longer; None when there are no more.
+
+        Args:
+            prompt_tokens: exactly so many (at most `room`), the end-of-text token before them included: a longer
+                prompt is cut, a shorter one goes on with the prompts after it. None: the workload's own length.
+        """
         prompt = next(self._source, None)
         if prompt is None:
             return None
-        tokens = self._tokenizer.encode(prompt.text, add_special_tokens=False).ids
-        # The model was trained on texts that follow an end-of-text token.
-        return Ready(prompt, [self._end_of_text, *tokens[-self._room + 1 :]])
+        self._taken += 1
+        wanted = prompt_tokens or self._prompt_tokens
+        tokens = self._encoded(prompt.text)
+        if wanted is None:
+            # The model was trained on texts that follow an end-of-text token.
+            return Ready(prompt, [self._end_of_text, *tokens[-self._room + 1 :]])
+        further = itertools.cycle(self._prompts[self._taken % len(self._prompts) :] + self._prompts)
+        while len(tokens) < min(wanted, self._room) - 1:
+            tokens += self._encoded(next(further).text)
+        tokens = tokens[: min(wanted, self._room) - 1]
+        return Ready(Prompt(prompt.domain, str(self._tokenizer.decode(tokens))), [self._end_of_text, *tokens])
+
+    def _encoded(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)

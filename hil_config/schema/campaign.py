@@ -15,6 +15,7 @@ from hil_config.schema.orbit import Orbit
 from hil_config.schema.platforms import PlatformChoice
 from hil_config.schema.requirements import Requirement
 from hil_config.schema.strict import Name, Strict, Wanted, refuse
+from hil_config.schema.workload import Workload
 from hil_config.schema.yaml_text import Key, dotted, read_yaml
 
 Option = Annotated[bool | int | float | str, Wanted("a number, a text, true or false")]
@@ -123,19 +124,6 @@ class Policies(Strict):
     routing: Literal["direct", "snapshot_dijkstra", "time_expanded", "cgr"] = Field(
         default="direct", description="The way of frames: the direct link, or over other boards where that is quicker."
     )
-
-
-class Workload(Strict):
-    """The text that is generated."""
-
-    prompts: Text = Field(default="reference", description="`reference`, or a JSON file of prompts.")
-    evaluation: Text = Field(
-        default="none",
-        description="`none`, `reference`, or a JSON evaluation set: scored through the nodes beside the prompts.",
-    )
-    concurrency: int = Field(default=6, description="Requests in flight.", ge=1, le=256)
-    max_new_tokens: int = Field(default=48, description="Tokens generated for each request at most.", ge=1, le=4_096)
-    requests: int | None = Field(default=None, description="Requests in all; null: as many as fit.", ge=1, le=1_000_000)
 
 
 class Control(Strict):

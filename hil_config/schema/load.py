@@ -29,6 +29,7 @@ FILE_KEYS: tuple[tuple[str, str, str], ...] = (
     ("orbit", "plan_factual", ""),
     ("workload", "prompts", "reference"),
     ("workload", "evaluation", "reference or none"),
+    ("workload", "trace", "none"),
 )
 """(section, key, words that stand for what ships with the package, or for nothing); any other value is a path."""
 

@@ -1,0 +1,27 @@
+"""Who asks a run for generations: what `workload.arrivals` of its campaign names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ground_controller.arrival_times import poisson, read_trace
+from ground_controller.arrivals import Arrivals
+from ground_controller.feed import Source, closed_loop, prompts_of
+from ground_controller.preparation import Prepared
+
+
+def asking(prepared: Prepared) -> Source:
+    """The campaign's own source.
+
+    Raises:
+        DataFileError: the trace is malformed.
+    """
+    workload = prepared.campaign.workload
+    if workload.arrivals == "closed":
+        return closed_loop(prepared)
+    if workload.rate_per_s is not None:
+        due = poisson(workload.rate_per_s, prepared.campaign.seed)
+    else:
+        due = iter(read_trace(Path(workload.trace)))
+    room = prepared.manifest.model.context
+    return Arrivals(due, prompts_of(prepared), workload.batch, workload.max_new_tokens, room)
