@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -18,6 +20,10 @@ from firmware_tools.flash.job import disk_of
 from firmware_tools.fleet import on_all, worst
 from firmware_tools.reservation import check_free
 from firmware_tools.state import State
+from hil_config.errors import UsageError
+
+if TYPE_CHECKING:
+    from firmware_tools.firstboot.wifi import Wifi
 
 FILE = click.Path(path_type=Path, exists=True)
 
@@ -34,13 +40,20 @@ FILE = click.Path(path_type=Path, exists=True)
 @click.option("--gateway", default="", help="With --network.")
 @click.option("--dns", multiple=True, help="With --network.")
 @click.option("--ntp", default="", help="Time server for systemd-timesyncd.")
+@click.option("--wifi", default="", metavar="NAME", help="Wi-Fi network (WPA2), for management.")
+@click.option("--wifi-country", default="", metavar="XX", help="With --wifi: where the board is, two letters.")
+@click.option(
+    "--wifi-passphrase-file",
+    type=FILE,
+    help="With --wifi: its first line is the passphrase; asked for if left out.",
+)
 @click.option("--wheels", type=FILE, help="Folder of Python wheels for a board without internet.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def firstboot(
     boards: tuple[str, ...], shards: Path | None, trust: tuple[Path, ...], ssh_key: Path | None,
-    flavour: str | None, network: str, gateway: str, dns: tuple[str, ...], ntp: str, wheels: Path | None, as_json: bool,
-    bench_file: Path,
+    flavour: str | None, network: str, gateway: str, dns: tuple[str, ...], ntp: str, wifi: str, wifi_country: str,
+    wifi_passphrase_file: Path | None, wheels: Path | None, as_json: bool, bench_file: Path,
 ) -> None:  # fmt: skip
     """Write name, user, authority, one-time token and agent onto the boot partition of flashed cards."""
     bench, chosen = boards_of(bench_file, boards)
@@ -49,6 +62,7 @@ def firstboot(
     extra = Extra(
         str(shards or ""), keys, ssh_key.read_text(encoding="utf-8") if ssh_key else "", flavour or "",
         network, gateway, dns, ntp, str(wheels or ""),
+        _wifi(wifi, wifi_country, wifi_passphrase_file),
     )  # fmt: skip
 
     def work(name: str) -> object:
@@ -73,3 +87,22 @@ def firstboot(
     error = worst(outcomes)
     if error is not None:
         raise error
+
+
+def _wifi(name: str, country: str, file: Path | None) -> Wifi | None:
+    """The passphrase comes out of a file or from a person, never from the command line."""
+    from firmware_tools.firstboot.wifi import wifi_of
+    from firmware_tools.secret_file import first_line
+
+    if not name:
+        if country or file is not None:
+            raise UsageError("--wifi-country and --wifi-passphrase-file belong to a network", "add --wifi NAME")
+        return None
+    if file is None and not sys.stdin.isatty():
+        raise UsageError(
+            f"Wi-Fi {name!r}: nobody is here to be asked for its passphrase", "--wifi-passphrase-file FILE"
+        )
+    said = (
+        first_line(str(file)) if file is not None else click.prompt(f"passphrase of {name}", hide_input=True, err=True)
+    )
+    return wifi_of(name, country, said)

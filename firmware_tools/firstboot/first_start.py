@@ -15,6 +15,7 @@ import msgspec
 
 from firmware_tools.firstboot.network import Network
 from firmware_tools.firstboot.payload import FOLDER
+from firmware_tools.firstboot.wifi import Wifi, wifi_files
 from firmware_tools.provision.time_keeper import keeper_file
 from hil_config.errors import ConfigError, UsageError
 
@@ -25,6 +26,9 @@ SEED_MOUNT = "/run/hil-seed"
 RUN = (
     f"systemd.run={MOUNT}/firstrun.sh", "systemd.run_success_action=reboot", "systemd.unit=kernel-command-line.target",
 )  # fmt: skip
+
+
+REGDOM = "cfg80211.ieee80211_regdom="
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -38,6 +42,7 @@ class Start(msgspec.Struct, frozen=True):
     password: bool = False
     ntp: str = ""
     jetson: bool = False
+    wifi: Wifi | None = None
 
 
 def start_files(start: Start) -> dict[str, bytes]:
@@ -48,8 +53,11 @@ def start_files(start: Start) -> dict[str, bytes]:
     """
     if not re.fullmatch(r"[A-Za-z0-9.:-]*", start.ntp):
         raise UsageError(f"time server {start.ntp!r} is not a name or address", "such as --ntp 192.168.50.1")
-    values = {"NTP": start.ntp, "JETSON": "yes" if start.jetson else ""}
+    values = {"NTP": start.ntp, "JETSON": "yes" if start.jetson else "",
+              "COUNTRY": start.wifi.country if start.wifi else ""}  # fmt: skip
     files = {START.name: START.read_bytes(), "start.env": "".join(f"{k}={v}\n" for k, v in values.items()).encode()}
+    if start.wifi is not None:
+        files |= wifi_files(start.wifi)
     if start.ntp:
         files["chrony.conf"] = keeper_file("chrony", start.ntp)
     keyfile = start.network.network_manager()
@@ -96,6 +104,8 @@ def files_for(flavour: str, start: Start, cmdline: bytes, where: str, label: str
     if flavour == "nocloud":
         return seed(start, label)
     words = cmdline.decode(errors="replace").split()
+    if start.wifi is not None and cmdline:  # without a country Raspberry Pi OS leaves the radio off
+        words = [word for word in words if not word.startswith(REGDOM)] + [f"{REGDOM}{start.wifi.country}"]
     if flavour in ("rpi-cloud-init", "ubuntu"):
         # An instance named on the command line, as the Imager does, hides the one in meta-data.
         words = [word for word in words if not re.match(r"ds=nocloud\b", word, re.IGNORECASE)]

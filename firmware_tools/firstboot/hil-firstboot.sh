@@ -107,7 +107,7 @@ chmod 0644 "$ETC/identity/request.pem"
 sync
 
 # FAT keeps the old bytes of a removed file: overwrite first.
-for SECRET in token password.hash; do
+for SECRET in token password.hash wifi.nmconnection wifi.yaml; do
   if [ -f "$IN/$SECRET" ]; then
     SIZE="$(wc -c <"$IN/$SECRET")"
     dd if=/dev/zero of="$IN/$SECRET" bs=1 count="$SIZE" conv=notrunc 2>/dev/null

@@ -12,7 +12,7 @@ LOG="$ROOT/var/log/hil-firstboot.log"
 say() { echo "hil-start: $*" | tee -a "$LOG"; }
 die() { say "FAILED $*"; exit 1; }
 scrub() {
-  for SECRET in token password.hash; do
+  for SECRET in token password.hash wifi.nmconnection wifi.yaml; do
     if [ -f "$IN/$SECRET" ]; then
       dd if=/dev/zero of="$IN/$SECRET" bs=1 count="$(wc -c <"$IN/$SECRET")" conv=notrunc 2>/dev/null
       sync
@@ -27,6 +27,7 @@ trap scrub EXIT
 value() { sed -n "s/^$1=//p" "$IN/firstboot.env" "$IN/start.env" | head -n 1; }
 JETSON="$(value JETSON)"
 NTP="$(value NTP)"
+COUNTRY="$(value COUNTRY)"
 
 # The user. A hash is never an argument: hil-firstboot.sh writes it into /etc/shadow.
 USER_NAME="$(value USER)"
@@ -48,6 +49,31 @@ chmod 0440 "$ROOT/etc/sudoers.d/010_hil"
 if [ -f "$IN/hil.nmconnection" ] && [ -d "$ROOT/etc/NetworkManager" ]; then
   mkdir -p "$ROOT/etc/NetworkManager/system-connections"
   cat "$IN/hil.nmconnection" >"$ROOT/etc/NetworkManager/system-connections/hil.nmconnection"
+fi
+if [ -n "$COUNTRY" ]; then # Wi-Fi: NetworkManager where it is, else netplan; the files hold a key and are root's alone
+  (umask 022 && mkdir -p "$ROOT/etc/modprobe.d" &&
+    echo "options cfg80211 ieee80211_regdom=$COUNTRY" >"$ROOT/etc/modprobe.d/hil-wifi.conf")
+  for BLOCKED in "$ROOT"/var/lib/systemd/rfkill/*:wlan; do
+    [ ! -e "$BLOCKED" ] || echo 0 >"$BLOCKED"
+  done
+  if [ -d "$ROOT/etc/NetworkManager" ]; then
+    mkdir -p "$ROOT/etc/NetworkManager/system-connections"
+    cat "$IN/wifi.nmconnection" >"$ROOT/etc/NetworkManager/system-connections/hil-wifi.nmconnection"
+  elif [ -d "$ROOT/etc/netplan" ]; then
+    cat "$IN/wifi.yaml" >"$ROOT/etc/netplan/60-hil-wifi.yaml"
+  else
+    say "Wi-Fi NOT set up: this image has neither NetworkManager nor netplan"
+  fi
+  if [ -z "$ROOT" ]; then # in the middle of a first boot some of it is not up yet; the next boot reads the files
+    iw reg set "$COUNTRY" 2>/dev/null || true
+    rfkill unblock wifi 2>/dev/null || true
+    if [ -d /etc/NetworkManager ]; then
+      timeout 30 nmcli radio wifi on 2>/dev/null || true
+      timeout 30 nmcli connection reload 2>/dev/null || true
+    else
+      timeout 60 netplan apply >>"$LOG" 2>&1 || say "netplan did not apply the Wi-Fi yet"
+    fi
+  fi
 fi
 if [ -n "$NTP" ]; then
   (umask 022 && mkdir -p "$ROOT/etc/systemd/timesyncd.conf.d" &&

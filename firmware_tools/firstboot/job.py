@@ -15,6 +15,7 @@ from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
 from firmware_tools.firstboot.wheels import check_wheels
+from firmware_tools.firstboot.wifi import Wifi
 from firmware_tools.identity import COMMAND_PUBLIC_FILE, CRL_FILE
 from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
@@ -48,6 +49,7 @@ class Extra(msgspec.Struct, frozen=True):
     dns: tuple[str, ...] = ()
     ntp: str = ""
     wheels: str = ""
+    wifi: Wifi | None = None
 
 
 def place_of(board: Board, bench: Bench) -> Place:
@@ -83,6 +85,8 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
     cmdline = boot.read("cmdline.txt") if "cmdline.txt" in seen.names else b""
     first = files_for(flavour, start, cmdline, disk, boot.label() or "CIDATA")
     more = start_files(start) if flavour != "hil" else {}
+    if extra.wifi is not None and flavour == "hil":
+        raise UsageError("flavour hil takes no Wi-Fi: its image sets up its own network", "leave --wifi out")
     if extra.wheels and flavour == "hil":
         raise UsageError("flavour hil takes no wheels: its image brings its libraries", "leave --wheels out")
     if extra.wheels:
@@ -117,6 +121,7 @@ def _start(board: Board, bench: Bench, extra: Extra) -> Start:
         board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network,
         board.console.user if board.console else "hil", extra.authorized_keys,
         board.console is not None and board.console.password_file is not None, extra.ntp, board.kind == "jetson",
+        extra.wifi,
     )  # fmt: skip
 
 
