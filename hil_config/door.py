@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "simulate": ("ground_controller.cli.simulate:simulate_command", "Run a campaign on model nodes."),
     "calibrate": ("ground_controller.cli.calibrate:calibrate_command", "Fit board models to a run on real nodes."),
     "fidelity": ("ground_controller.cli.calibrate:fidelity_command", "Compare a run on boards with its simulation."),
+    "dashboard": ("ground_controller.cli.dashboard:dashboard", "Show a run in the browser."),
     "top": ("ground_controller.cli.top:top", "Show in the terminal how a run stands."),
     "explain": ("ground_controller.cli.explain:explain", "Say why a token used these experts on these hosts."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),

@@ -19,7 +19,7 @@ KINDS = ("event", "attempt", "request_end", "bad_message", "steer")
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "SafeModeEntered"})  # fmt: skip
-_NOTICE = frozenset({"SensorFlagged", "FaultInjected", "CertificateEndsSoon", "SamplerTiming"})
+_NOTICE = frozenset({"HostShunned", "SensorFlagged", "FaultInjected", "CertificateEndsSoon"})
 _EXPECTED_ENDS = frozenset({"length", "end of text", "the replayed orbit ended"})
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

@@ -14,7 +14,7 @@ from ground_controller.live import events, text
 from ground_controller.live.events import Event, Events
 from ground_controller.live.experts import WINDOW_S, Experts
 from ground_controller.live.history import History, Point, Tick
-from ground_controller.live.nodes import NodeRow, Nodes
+from ground_controller.live.nodes import NodeRow, Nodes, Reading
 from ground_controller.live.run_facts import RunFacts, kills_asked_for, run_facts, run_tokenizer, written_s
 from ground_controller.live.sky import NAME as SCHEDULE
 from ground_controller.live.sky import Sky
@@ -177,6 +177,10 @@ class Follower:
             np.empty(0, np.int64) if self.sky is None else self.sky.links_up(seen.scenario_s),
             None if self.sky is None else self.sky.under_sun_deg(seen.scenario_s),
         )  # fmt: skip
+
+    def readings(self, node: int) -> tuple[Reading, ...]:
+        """What the board of a node, by its index, said last."""
+        return self._nodes.readings(node)
 
     def close(self) -> None:
         self._journal.close()

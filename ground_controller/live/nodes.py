@@ -11,7 +11,7 @@ from ground_controller.journal import Entry
 from ground_controller.live.run_facts import RunFacts
 from ground_controller.live.tick_seen import TickSeen
 from hil_config.wire import messages as m
-from hil_config.wire.provenance import Provenance, modelled
+from hil_config.wire.provenance import modelled
 
 State = Literal["waiting", "serving", "no new work", "out of service", "dead"]
 _NO_READING = modelled("idle power of the board's profile: no reading yet")
@@ -44,6 +44,16 @@ class NodeRow(msgspec.Struct, frozen=True):
     calls_per_s: float | None
 
 
+class Reading(NamedTuple):
+    """The newest value of one column that a node reports; None where there is none now, with the reason in `absent`."""
+
+    name: str
+    value: float | None
+    unit: str
+    provenance: str
+    absent: str
+
+
 class _Power(msgspec.Struct, frozen=True):
     power_w: tuple[float | None, ...] | msgspec.UnsetType = msgspec.UNSET
     power_cpu_power_model_w: tuple[float | None, ...] | msgspec.UnsetType = msgspec.UNSET
@@ -68,7 +78,8 @@ class Nodes:
         self._kills = kills
         self._index = {name: i for i, name in enumerate(facts.nodes)}
         self._boot: dict[int, str] = {}
-        self._quantities: dict[int, dict[str, Provenance]] = {}
+        self._quantities: dict[int, dict[str, m.Quantity]] = {}
+        self._last_samples: dict[int, bytes] = {}
         count = len(facts.nodes)
         self._state: list[State] = ["waiting"] * count
         self._refusing: list[str] = [""] * count
@@ -122,7 +133,7 @@ class Nodes:
                 self._refusing[index] = ""
             cause = f"started again as boot {status.boot_id}" if boot and boot != status.boot_id else ""
             self._boot[index] = status.boot_id
-            self._quantities[index] = {q.name: q.provenance for q in status.quantities}
+            self._quantities[index] = {quantity.name: quantity for quantity in status.quantities}
             if self._state[index] == "dead":
                 self._change(number, entry.scenario_s, index, "waiting", cause or "is back")
             self._tell_power(number, entry, index)
@@ -132,9 +143,10 @@ class Nodes:
             return f"was made to fail at {self._kills[entry.node]:g} s of the orbit"
         if status.agent_version:
             return "its agent ended in order"
-        return "the broker sent its last will: its process, board or network went away without a word"
+        return "lost without a word: the broker sent its last will"
 
     def _take_samples(self, number: int, entry: Entry, index: int) -> None:
+        self._last_samples[index] = entry.body
         columns = _samples.decode(entry.body).body.columns
         measured, model = columns.power_w, columns.power_cpu_power_model_w
         if isinstance(measured, tuple) and any(value is not None for value in measured):
@@ -150,7 +162,8 @@ class Nodes:
     def _tell_power(self, number: int, entry: Entry, index: int) -> None:
         column = self._column[index]
         if column:
-            by = str(self._quantities.get(index, {}).get(column, modelled("the node did not describe this column")))
+            described = self._quantities.get(index, {}).get(column)
+            by = str(described.provenance if described else modelled("the node did not describe this column"))
             before, self._power_by[index] = self._power_by[index], by
             if by != before:
                 cause = f"was {before}" if before else ""
@@ -159,6 +172,19 @@ class Nodes:
     def _change(self, number: int, scenario_s: float, index: int, state: State, cause: str) -> None:
         self._state[index] = state
         self.changes.append(Change(number, scenario_s, index, "state", state, cause))
+
+    def readings(self, index: int) -> tuple[Reading, ...]:
+        """What the board of a node said last, every column that it describes."""
+        body = self._last_samples.get(index)
+        if body is None:
+            return ()
+        batch = m.decode(body, m.Record).body
+        assert isinstance(batch, m.SampleBatch)
+        newest = {name: values[-1] for name, values in batch.columns.items() if values}
+        return tuple(
+            Reading(name, newest.get(name), one.unit, str(one.provenance), batch.absent.get(name, ""))
+            for name, one in self._quantities.get(index, {}).items()
+        )
 
     def rows(self, seen: TickSeen | None, until: int | None = None) -> tuple[NodeRow, ...]:
         """Of all nodes, with the numbers of a tick and the states after entry `until` (None: the newest)."""

@@ -69,6 +69,7 @@ def _sources(journal: Journal, campaign: dict[str, Any]) -> dict[str, str]:
     return {
         "temperature, charge": "modelled(twin: thermal network and battery)",
         "tokens per second": str(timed(journal, "the ground's monotonic clock")),
+        "times of frames and layers": str(timed(journal, "monotonic clocks of client and gateways")),
         "text": str(generated(journal, "onnxruntime on quantised shards")),
         **sky_sources(campaign["orbit"]),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from tokenizers import Tokenizer
@@ -28,7 +28,7 @@ class TokenSeen(NamedTuple):
     since_us: float
 
 
-class RequestSeen(msgspec.Struct):
+class RequestSeen(msgspec.Struct, frozen=True):
     """`ended`: why, or "" while it goes on. `restarts`: why it began again, each time."""
 
     request: int
@@ -54,33 +54,31 @@ class Text:
             self._take_token(entry)
         elif entry.kind == "request_begin":
             begun = msgspec.json.decode(entry.body, type=RequestBegan)
-            one = self._request(begun.request)
-            one.domain, one.prompt = begun.domain, begun.prompt
+            self._know(begun.request, domain=begun.domain, prompt=begun.prompt)
         elif entry.kind == "attempt":
             attempt = msgspec.json.decode(entry.body, type=AttemptBegan)
             if attempt.reason:
-                one = self._request(attempt.request)
-                one.restarts = (*one.restarts, attempt.reason)
+                before = self.requests.get(attempt.request, RequestSeen(attempt.request)).restarts
+                self._know(attempt.request, restarts=(*before, attempt.reason))
         elif entry.kind == "request_end":
             end = msgspec.json.decode(entry.body, type=RequestEnded)
-            self._request(end.request).ended = end.reason
+            self._know(end.request, ended=end.reason)
 
     def _take_token(self, entry: Entry) -> None:
         one = msgspec.json.decode(entry.body, type=TokenArrived)
         self.count += 1
         self._arrived_ns.append(entry.host_ns)
-        self._request(one.request)
+        if one.request not in self.requests:
+            self._know(one.request)
         text = f"[{one.token}]" if self._tokenizer is None else self._tokenizer.decode([one.token])
         degraded = "; ".join(one.degraded)
         self.tokens.append(TokenSeen(self.count, one.request, one.position, text, degraded, round(one.since_us, 1)))
 
-    def _request(self, request: int) -> RequestSeen:
-        found = self.requests.get(request)
-        if found is None:
-            found = self.requests[request] = RequestSeen(request)
-            while len(self.requests) > MOST_REQUESTS:
-                del self.requests[next(iter(self.requests))]
-        return found
+    def _know(self, request: int, **changes: Any) -> None:
+        known = self.requests.get(request, RequestSeen(request))
+        self.requests[request] = msgspec.structs.replace(known, **changes)
+        while len(self.requests) > MOST_REQUESTS:
+            del self.requests[next(iter(self.requests))]
 
     def rate(self, now_ns: int, since_ns: int) -> float:
         """Tokens a host second over the last seconds before `now_ns`; the run began at `since_ns`."""
