@@ -12,7 +12,7 @@ import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.firstboot.flavour import FLAVOURS
-from firmware_tools.firstboot.job import Extra, Prepared, prepare
+from firmware_tools.firstboot.job import Extra, Prepared, prepare, prepare_rootfs
 from firmware_tools.flash.device import Target
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
@@ -48,15 +48,19 @@ FILE = click.Path(path_type=Path, exists=True)
     help="With --wifi: its first line is the passphrase; asked for if left out.",
 )
 @click.option("--wheels", type=FILE, help="Folder of Python wheels for a board without internet.")
+@click.option("--l4t", type=FILE, help="A Jetson's: into this Linux_for_Tegra/rootfs before it is flashed. Not tried "
+              "on hardware.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def firstboot(
     boards: tuple[str, ...], shards: Path | None, trust: tuple[Path, ...], ssh_key: Path | None,
     flavour: str | None, network: str, gateway: str, dns: tuple[str, ...], ntp: str, wifi: str, wifi_country: str,
-    wifi_passphrase_file: Path | None, wheels: Path | None, as_json: bool, bench_file: Path,
+    wifi_passphrase_file: Path | None, wheels: Path | None, l4t: Path | None, as_json: bool, bench_file: Path,
 ) -> None:  # fmt: skip
     """Write name, user, authority, one-time token and agent onto the boot partition of flashed cards."""
     bench, chosen = boards_of(bench_file, boards)
+    if l4t is not None and len(chosen) > 1:
+        raise UsageError("--l4t: a root file system holds the first boot of one board", "prepare and flash one by one")
     state, by_name = State(bench_file), {board.name: board for board in chosen}
     keys = tuple(path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in trust)
     extra = Extra(
@@ -68,6 +72,9 @@ def firstboot(
     def work(name: str) -> object:
         board = by_name[name]
         check_free(name, state)
+        if l4t is not None:
+            with state.busy(name, "hil firstboot"):
+                return prepare_rootfs(board, bench, l4t, extra, state)
         disk_of(name, board.disk)
         assert board.disk is not None
         disk = find_disk(board.disk, System())
@@ -83,7 +90,8 @@ def firstboot(
     for one in outcomes if not as_json else ():
         if not one.error:
             form = one.result.flavour if isinstance(one.result, Prepared) else ""
-            click.echo(f"{one.board}: first boot ({form}) written and read back; put the card in and switch on")
+            then = f"flash it: hil bench jetson flash {one.board}" if l4t else "put the card in and switch on"
+            click.echo(f"{one.board}: first boot ({form}) written{'' if l4t else ' and read back'}; {then}")
     error = worst(outcomes)
     if error is not None:
         raise error

@@ -14,6 +14,7 @@ from firmware_tools.firstboot.flavour import choose, look
 from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
+from firmware_tools.firstboot.rootfs import inject
 from firmware_tools.firstboot.wheels import check_wheels
 from firmware_tools.firstboot.wifi import Wifi
 from firmware_tools.identity import COMMAND_PUBLIC_FILE, CRL_FILE
@@ -69,30 +70,65 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
     Raises:
         ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`, `choose`.
     """
-    from hil_config.schema.profiles import load_profile
-
-    if bench.identity is None:
-        raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
+    _check_identity(bench)
     boot = BootPartition(disk)
     start = _start(board, bench, extra)
     seen = look(boot)
     flavour = "hil" if board.kind == "virtual" and not extra.flavour else choose(seen, extra.flavour, disk)
-    if flavour != "hil" and not (start.password or start.authorized_keys.strip()):
+    if flavour != "hil":
+        _check_login(board, start)
+    elif extra.wifi is not None:
+        raise UsageError("flavour hil takes no Wi-Fi: its image sets up its own network", "leave --wifi out")
+    elif extra.wheels:
+        raise UsageError("flavour hil takes no wheels: its image brings its libraries", "leave --wheels out")
+    cmdline = boot.read("cmdline.txt") if "cmdline.txt" in seen.names else b""
+    first = files_for(flavour, start, cmdline, disk, boot.label() or "CIDATA")
+    files = _files(board, bench, extra, start_files(start) if flavour != "hil" else {})
+    boot.write(files, FOLDER)
+    if first:
+        boot.write(first)  # what starts it all is written after what it starts
+    return _receipt(board, disk, files | first, flavour, state)
+
+
+def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state: State) -> Prepared:
+    """Put the first boot into the root file system that a Jetson's flash takes. Args: `folder`, Linux_for_Tegra.
+
+    Raises:
+        ConfigError: the bench has no identity, the board is no Jetson, or the folder holds no root file system.
+    """
+    _check_identity(bench)
+    if board.kind != "jetson":
+        raise ConfigError(f"board {board.name} is of kind {board.kind}, not jetson", "leave --l4t out")
+    if extra.flavour:
+        raise UsageError("--flavour is for images, a Jetson's root file system is a folder", "leave it out")
+    start = _start(board, bench, extra)
+    _check_login(board, start)
+    files = _files(board, bench, extra, start_files(start))
+    inject(folder / "rootfs", files)
+    return _receipt(board, str(folder / "rootfs"), files, "rootfs", state)
+
+
+def _check_identity(bench: Bench) -> None:
+    if bench.identity is None:
+        raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
+
+
+def _check_login(board: Board, start: Start) -> None:
+    if not (start.password or start.authorized_keys.strip()):
         raise ConfigError(
             f"board {board.name}: nobody could log in: no password and no SSH key",
             "write `console: {password_file: FILE}` into the bench file, or add --ssh-key FILE",
         )
-    cmdline = boot.read("cmdline.txt") if "cmdline.txt" in seen.names else b""
-    first = files_for(flavour, start, cmdline, disk, boot.label() or "CIDATA")
-    more = start_files(start) if flavour != "hil" else {}
-    if extra.wifi is not None and flavour == "hil":
-        raise UsageError("flavour hil takes no Wi-Fi: its image sets up its own network", "leave --wifi out")
-    if extra.wheels and flavour == "hil":
-        raise UsageError("flavour hil takes no wheels: its image brings its libraries", "leave --wheels out")
+
+
+def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> dict[str, bytes]:
+    """Everything in the folder `hil`, with a new token."""
+    from hil_config.schema.profiles import load_profile
+
     if extra.wheels:
         check_wheels(Path(extra.wheels))
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
-    store = IdentityStore(Path(bench.identity))
+    store = IdentityStore(Path(bench.identity or ""))
     profile = load_profile(board.profile)
     model = {
         "profile": profile.name,
@@ -105,11 +141,11 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
         crl=(store.folder / CRL_FILE).read_bytes(),
     )  # fmt: skip
-    files = payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)
-    boot.write(files, FOLDER)
-    if first:
-        boot.write(first)  # what starts it all is written after what it starts
-    sizes = {name: len(data) for name, data in (files | first).items()}
+    return payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)
+
+
+def _receipt(board: Board, disk: str, files: dict[str, bytes], flavour: str, state: State) -> Prepared:
+    sizes = {name: len(data) for name, data in files.items()}
     done = Prepared("firstboot", board.name, disk, sizes, utc_now(), flavour)
     state.receipt(board.name, "firstboot", done)
     return done

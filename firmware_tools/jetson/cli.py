@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
+from firmware_tools.firstboot.rootfs import injected, withdraw
 from firmware_tools.jetson.command import UNTESTED, Order, Storage, carrier_of, command_of, release_of
 from firmware_tools.jetson.preflight import Check, Host, preflight, waiting
 from firmware_tools.jetson_recovery import Module
@@ -90,6 +91,7 @@ def flash(
         click.echo(json.dumps(shown) if as_json else f"cd {order.folder} && sudo {shlex.join(command)}")
         return
     _refuse(preflight(order, host))
+    lies = _first_boot(chosen, Path(order.folder))
     _confirm(chosen, carrier_of(one.product, order), yes)
     name = chosen[0].name if len(chosen) == 1 else "massflash"
     log = state.path("logs", f"{name}-jetson", ".log")
@@ -100,6 +102,8 @@ def flash(
             command, Path(order.folder), log, found, host, cycle,
             lambda words: click.echo(f"{name}: {words}", err=True), attempts,
         )  # fmt: skip
+    if lies:
+        withdraw(Path(order.folder) / "rootfs")
     done = [
         job.Flashed(board.name, command, release_of(order.folder), one.product, each.port if len(chosen) == 1 else "",
                     tries, str(log), utc_now())
@@ -141,6 +145,23 @@ def _refuse(checks: tuple[Check, ...]) -> None:
             raise EnvironmentFault(f"before the flash: {one.name}: {one.found}", one.do)
         if not one.ok:
             click.echo(f"advice: {one.name}: {one.found}; {one.do}", err=True)
+
+
+def _first_boot(boards: tuple[Board, ...], folder: Path) -> bool:
+    """Whether the root file system holds our first boot, of the one board that is flashed.
+
+    Raises:
+        ConfigError: it is another board's, whose token and name this one would get.
+    """
+    name = injected(folder / "rootfs")
+    if name and [name] != [board.name for board in boards]:
+        raise ConfigError(
+            f"{folder}/rootfs holds the first boot of {name}, to flash: {', '.join(board.name for board in boards)}",
+            f"hil firstboot {boards[0].name} --l4t {folder}, or flash {name}",
+        )
+    if not name:
+        click.echo(f"note: no first boot of ours in {folder}/rootfs: hil firstboot BOARD --l4t {folder}", err=True)
+    return bool(name)
 
 
 def _confirm(boards: tuple[Board, ...], carrier: str, yes: tuple[str, ...]) -> None:
