@@ -1,4 +1,4 @@
-"""Power backends by name."""
+"""Power backends by name: a literal table, or `module:Name` of the user's own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from firmware_tools.power.spec import Backend, Switch
 from hil_config.errors import ConfigError
+from hil_config.own_code import own_code
 
 if TYPE_CHECKING:
     from hil_config.schema.bench import Board
@@ -25,7 +26,16 @@ BACKENDS: dict[str, str] = {
 
 def backend(spec: Switch) -> Backend:
     """The module that switches `spec`."""
-    return cast(Backend, importlib.import_module(BACKENDS[spec.via]))
+    if spec.via in BACKENDS:
+        return cast(Backend, importlib.import_module(BACKENDS[spec.via]))
+    found = own_code(spec.via, "power switch", BACKENDS)
+    lacking = [name for name in ("switch", "status") if not callable(getattr(found, name, None))]
+    if lacking:
+        raise ConfigError(
+            f"power switch {spec.via!r} lacks {' and '.join(lacking)}",
+            "it needs switch(spec, on) and status(spec), see firmware_tools/power/spec.py",
+        )
+    return cast(Backend, found)
 
 
 def switch_of(board: Board) -> Switch:

@@ -47,7 +47,7 @@ class Place(Protocol):
 
 
 class Backend(Protocol):
-    """A module of this package."""
+    """A module of this package, or an object of the user's own."""
 
     def switch(self, spec: Switch, on: bool) -> None:
         """Switch; HardwareError if the switch does not do it."""

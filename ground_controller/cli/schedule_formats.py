@@ -15,11 +15,12 @@ from ground_controller.formats.registry import FORMATS, read_node_map, read_plan
 from hil_config.errors import DataFileError, UsageError
 
 SHOWN_WARNINGS = 8
+NAMES = f"{', '.join(FORMATS)}, or module:NAME of your own"
 
 
 @click.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What the file or folder is.")
+@click.option("--format", "name", required=True, help=f"What the file or folder is: {NAMES}.")
 @click.option("--out", type=click.Path(path_type=Path), help="The plan (CSV) to write; without it only checks.")
 @click.option("--lenient", is_flag=True, help="Leave out contacts that end before they begin, keep overlaps; warned.")
 @click.option("--rate-unit", type=click.Choice(list(RATE_UNITS)), help="HDTN: what the rates are really in.")
@@ -51,7 +52,7 @@ def import_command(
 
 @click.command("export")
 @click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option("--format", "name", required=True, help=f"What to write: {NAMES}.")
 @click.option("--campaign", "campaign_file", type=click.Path(path_type=Path), help="Hypatia: whose constellation.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file or folder to write.")
 @click.option("--round", "rounded", is_flag=True, help="ION, HDTN: times inward, delays up, rates down to whole units.")

@@ -15,7 +15,8 @@ from ground_controller.formats.netsatbench import read_netsatbench, write_netsat
 from ground_controller.formats.plan import ContactPlan, Imported, build_plan
 from ground_controller.formats.plan_csv import read_csv, write_csv
 from ground_controller.formats.text import read_text, refuse
-from hil_config.errors import UsageError
+from hil_config.errors import ConfigError, UsageError
+from hil_config.own_code import is_own, own_code
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,17 @@ _FLAGS = {"epoch_utc": "--epoch-utc", "rate_unit": "--rate-unit", "until_s": "--
 
 
 def find_format(name: str) -> Format:
-    """The format called `name`, or UsageError naming those there are."""
-    if name not in FORMATS:
-        raise UsageError(f"no format is called {name!r}", f"formats: {', '.join(FORMATS)}")
-    return FORMATS[name]
+    """The format called `name`, ours or `module:NAME`; UsageError naming those there are."""
+    if name in FORMATS:
+        return FORMATS[name]
+    if not is_own(name):
+        raise UsageError(f"no format is called {name!r}", f"formats: {', '.join(FORMATS)}, or module:NAME of your own")
+    found = own_code(name, "format", FORMATS)
+    if not isinstance(found, Format):
+        raise ConfigError(
+            f"format {name!r} is a {type(found).__name__}", "name a ground_controller.formats.registry.Format"
+        )
+    return found
 
 
 def read_plan(path: Path, name: str, options: Mapping[str, object]) -> Imported:

@@ -5,7 +5,6 @@ A policy is a frozen dataclass; its fields are its options.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -40,6 +39,7 @@ from ground_controller.policies.topk import TopK
 from ground_controller.policies.view import PlacementPolicy, SelectionPolicy
 from ground_controller.policies.wlr import Wlr
 from hil_config.errors import ConfigError
+from hil_config.own_code import own_code
 
 SELECTION: dict[str, type[Any]] = {
     "battery_life": BatteryLife,
@@ -128,18 +128,7 @@ def from_options(
 
 
 def _resolve(name: str, table: Mapping[str, type[Any]], kind: str) -> object:
-    if name in table:
-        return table[name]
-    hint = f"use one of {', '.join(sorted(table))}, or module:Name of your own"
-    module, colon, attribute = name.partition(":")
-    if not colon or not module or not attribute:
-        raise ConfigError(f"there is no {kind} policy {name!r}", hint)
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{kind} policy {name!r}: {error}", hint) from error
-    except AttributeError as error:
-        raise ConfigError(f"{kind} policy {name!r}: {error}", hint) from error
+    return table[name] if name in table else own_code(name, f"{kind} policy", table)
 
 
 def _checked(policy: type[Any], options: Mapping[str, object], where: str) -> dict[str, object]:

@@ -29,7 +29,10 @@ class Board(Strict):
     """One board and the node that runs on it."""
 
     name: Name = Field(description="Name of the board and its node; unique on the bench.")
-    profile: str = Field(description="Board profile: power coefficients, memory and expert slots.", min_length=1)
+    profile: str = Field(
+        description="Board profile: power coefficients, memory, expert slots. A name, or the path of your own (.yaml).",
+        min_length=1,
+    )
     kind: BoardKind = Field(
         default="local",
         description="local: a process of this machine; virtual: an emulated machine; else a real board.",

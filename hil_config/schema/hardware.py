@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hil_config.schema.strict import Strict, refuse
+from hil_config.own_code import is_own
+from hil_config.schema.strict import OwnCode, Strict, refuse
 
 PATH_FIELDS: tuple[tuple[str, str], ...] = (
     ("disk", "file"),
@@ -71,8 +72,8 @@ class ConsoleLine(Strict):
 class PowerSwitch(Strict):
     """What cuts the board's supply."""
 
-    via: Literal["command", "gpio", "korad", "scpi", "shelly", "tasmota", "uhubctl", "virtual"] = Field(
-        description="Kind of switch."
+    via: Literal["command", "gpio", "korad", "scpi", "shelly", "tasmota", "uhubctl", "virtual"] | OwnCode = Field(
+        description="Kind of switch, or `module:Name` of your own."
     )
     at: str = Field(default="", description="Where: URL, serial port, location of a USB hub, GPIO chip.")
     channel: int | None = Field(default=None, description="Outlet, output, port or GPIO line.", ge=0, le=1023)
@@ -89,7 +90,7 @@ class PowerSwitch(Strict):
     def _check_complete(self) -> PowerSwitch:
         if self.via == "command" and not (self.on_command and self.off_command):
             raise refuse((), "via command wants on_command and off_command", "write both as lists of words")
-        if self.via not in ("command", "virtual") and not self.at:
+        if self.via not in ("command", "virtual") and not is_own(self.via) and not self.at:
             raise refuse((), f"via {self.via} wants `at`", "write the URL, port or location of the switch")
         if self.via in ("uhubctl", "gpio") and self.channel is None:
             raise refuse((), f"via {self.via} wants `channel`", "write the number of the port or line")

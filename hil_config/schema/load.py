@@ -14,7 +14,7 @@ from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.explain import validated
 from hil_config.schema.hardware import PATH_FIELDS
-from hil_config.schema.profiles import profile_names
+from hil_config.schema.profiles import is_profile_path, load_profile, profile_names
 from hil_config.schema.strict import Strict
 from hil_config.schema.yaml_text import Document, Key, dotted, read_yaml
 
@@ -62,15 +62,27 @@ def bench_of(document: Document) -> Bench:
     bench = validated(document, Bench)
     names = profile_names()
     for index, board in enumerate(bench.boards):
-        if board.profile not in names:
+        if is_profile_path(board.profile):
+            _check_profile(document, index, board.profile)
+        elif board.profile not in names:
             near = difflib.get_close_matches(board.profile, names, n=1)
             raise _wrong(
                 document, ("boards", index, "profile"),
                 f"found {board.profile!r}, wanted a board profile"
                 + (f"; did you mean {near[0]}?" if near else ""),
-                f"use one of {', '.join(names)}",
+                f"use one of {', '.join(names)}, or the path of a profile of your own, NAME.yaml",
             )  # fmt: skip
     return _anchored(bench, document.path.parent)
+
+
+def _check_profile(document: Document, index: int, written: str) -> None:
+    file = document.path.parent / os.path.expanduser(written)
+    if not os.path.isfile(file):
+        raise _wrong(
+            document, ("boards", index, "profile"), f"found {written!r}, but there is no file {file}",
+            f"write a path relative to {document.path.name}, or one of {', '.join(profile_names())}",
+        )  # fmt: skip
+    load_profile(os.path.abspath(file))
 
 
 def _anchored(bench: Bench, folder: Path) -> Bench:
@@ -81,9 +93,9 @@ def _anchored(bench: Bench, folder: Path) -> Bench:
 
     boards = []
     for board in bench.boards:
-        parts: dict[str, Strict] = {}
+        parts: dict[str, Strict | str] = {"profile": absolute(board.profile)} if is_profile_path(board.profile) else {}
         for section, key in PATH_FIELDS:
-            part = parts.get(section) or getattr(board, section)
+            part: Strict | None = parts.get(section) or getattr(board, section)  # type: ignore[assignment]
             if part is not None and getattr(part, key) is not None:
                 parts[section] = part.model_copy(update={key: absolute(getattr(part, key))})
         boards.append(board.model_copy(update=parts))

@@ -1,4 +1,4 @@
-"""Board profiles: the modelled numbers of a kind of board, with their sources. They ship with the package."""
+"""Board profiles: the modelled numbers of a kind of board, with their sources. Some ship with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hil_config.errors import ConfigError
 from hil_config.schema.explain import validated
-from hil_config.schema.strict import Name, Strict
+from hil_config.schema.strict import Name, OwnCode, Strict
 from hil_config.schema.yaml_text import read_yaml
 
 PROFILES = Path(__file__).parent.parent / "profiles"
@@ -19,7 +19,7 @@ PROFILES = Path(__file__).parent.parent / "profiles"
 class ProfileSensor(Strict):
     """A sensor that boards of this kind have; `driver` is a name of the agent's table (`hil-agent sensors`)."""
 
-    driver: Name = Field(description="Name of the sensor driver.")
+    driver: Name | OwnCode = Field(description="Name of the sensor driver, or `module:find` of your own.")
     where: str = Field(default="", description="Root path, program or port; empty: the usual place.")
     hz: float = Field(default=0.0, description="Readings a second; 0: the agent's rate.", ge=0, le=1000)
     shunt_ohm: float = Field(default=0.0, description="Resistance of an external shunt.", ge=0, le=10)
@@ -67,9 +67,17 @@ def profile_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PROFILES.glob("*.yaml")))
 
 
+def is_profile_path(name: str) -> bool:
+    """Is it the path of a profile of the user's own, rather than a name of ours?"""
+    return name.endswith((".yaml", ".yml"))
+
+
 @cache
 def load_profile(name: str) -> BoardProfile:
-    """The profile called `name`, or ConfigError listing those there are."""
+    """The profile called `name`, or in the file `name` if that ends in .yaml. ConfigError listing those there are, or
+    saying what is wrong in the file."""
+    if is_profile_path(name):
+        return validated(read_yaml(Path(name)), BoardProfile)
     names = profile_names()
     if name not in names:
         raise ConfigError(f"there is no board profile {name!r}", f"use one of {', '.join(names)}")

@@ -27,6 +27,9 @@ Name = Annotated[
 ]
 """A name that can stand in an MQTT topic and a file name."""
 
+OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"), Wanted("module:Name of your own")]
+"""Something of the user's own, see `hil_config.own_code`."""
+
 LOOPBACK = ("127.0.0.1", "localhost")
 
 

@@ -1,13 +1,14 @@
-"""The literal table of sensor drivers, and the probe at start."""
+"""The literal table of sensor drivers, `module:find` of the user's own, and the probe at start."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 
 from hil_config.errors import ConfigError
+from hil_config.own_code import own_code
 from hil_config.wire.messages import Missing, Quantity
 from node_agent.config import AgentConfig, SensorSpec
 from node_agent.sensors import (
@@ -62,11 +63,7 @@ def probe(config: AgentConfig) -> Found:
     found: list[Instrument] = []
     missing: list[Missing] = []
     for spec in config.sensors:
-        find = DRIVERS.get(spec.driver)
-        if find is None:
-            raise ConfigError(
-                f"sensor driver {spec.driver!r} does not exist", f"use one of {', '.join(sorted(DRIVERS))}"
-            )
+        find = _driver(spec.driver)
         if not spec.where and spec.driver in _UNDER_ROOT:
             spec = msgspec.structs.replace(spec, where=config.sysfs_root)  # noqa: PLW2901  # its default
         try:
@@ -75,6 +72,15 @@ def probe(config: AgentConfig) -> Found:
             missing.append(Missing(spec.driver, absent.message))
     found.append(cpu_power_model.find(config.power_model, min(10.0, config.sample_hz)))
     return Found(_named_once(found), missing)
+
+
+def _driver(name: str) -> Find:
+    if name in DRIVERS:
+        return DRIVERS[name]
+    find = own_code(name, "sensor driver", DRIVERS)
+    if not callable(find):
+        raise ConfigError(f"sensor driver {name!r} cannot be called", "name a function find(spec, hz)")
+    return cast(Find, find)
 
 
 def _named_once(instruments: Iterable[Instrument]) -> list[Instrument]:
