@@ -24,6 +24,7 @@ NAMES = (
     "policies",
     "heat_ramp",
     "simulate",
+    "endpoint",
 )
 
 

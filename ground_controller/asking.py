@@ -6,19 +6,23 @@ from pathlib import Path
 
 from ground_controller.arrival_times import poisson, read_trace
 from ground_controller.arrivals import Arrivals
+from ground_controller.endpoint.hatch import hatch
 from ground_controller.feed import Source, closed_loop, prompts_of
 from ground_controller.preparation import Prepared
 
 
-def asking(prepared: Prepared) -> Source:
+def asking(prepared: Prepared, folder: Path) -> Source:
     """The campaign's own source.
 
     Raises:
         DataFileError: the trace is malformed.
+        EnvironmentFault: the run folder can hold no socket.
     """
     workload = prepared.campaign.workload
     if workload.arrivals == "closed":
         return closed_loop(prepared)
+    if workload.arrivals == "requests":
+        return hatch(prepared, folder)
     if workload.rate_per_s is not None:
         due = poisson(workload.rate_per_s, prepared.campaign.seed)
     else:

@@ -138,7 +138,7 @@ class Run:
 
     def go(self, loop: Loop, client: Client) -> None:
         """Ticks until the orbit is replayed or nothing more is asked."""
-        feed = Feed(self._p, client, self._record, (asking(self._p),))
+        feed = Feed(self._p, client, self._record, (asking(self._p, self._folder),))
         try:
             while True:
                 decision = loop.run_tick()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ground_controller.client import Client
-from ground_controller.client_events import RequestBegan, RequestEnded
+from ground_controller.client_events import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.evaluation import FIRST_REQUEST, EvaluationSet
 from ground_controller.preparation import Prepared
 from ground_controller.run_record import RunRecord
@@ -142,6 +142,14 @@ class Feed:
     def hear_ends(self, listener: Callable[[int, str], None]) -> None:
         """Have `listener` told the number of every generation that has ended, and why."""
         self._listeners.append(listener)
+
+    def hear_tokens(self, listener: Callable[[TokenArrived], None]) -> None:
+        """Have `listener` told of every token, by the thread that brings it: it must not wait for anything."""
+        self._record.hear_tokens(listener)
+
+    def withdraw(self, request: int, reason: str) -> None:
+        """End a generation now, from any thread."""
+        self._client.stop(request, reason)
 
     @property
     def over(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from ground_controller.client_events import TokenArrived
 from ground_controller.clock_keeper import ClockChecked
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
@@ -29,12 +31,20 @@ class RunRecord:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self.tokens = 0
+        self._listeners: list[Callable[[TokenArrived], None]] = []
+
+    def hear_tokens(self, listener: Callable[[TokenArrived], None]) -> None:
+        """Have `listener` told of every token, by the thread that brings it: it must not wait for anything."""
+        self._listeners.append(listener)
 
     def client_event(self, event: msgspec.Struct) -> None:
         """Something of `client_events`, or a scored text."""
         kind = _CLIENT_KINDS[type(event).__name__]
         self.tokens += kind == "client_token"
         self._inbox.put(Arrival(time.monotonic_ns(), kind, "", "", 0, msgspec.json.encode(event)))
+        if isinstance(event, TokenArrived):
+            for listener in self._listeners:
+                listener(event)
 
     def clock_checked(self, node: str, found: ClockChecked) -> None:
         self._inbox.put(Arrival(time.monotonic_ns(), "clock_check", node, "", 0, msgspec.json.encode(found)))

@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),
     "twin": ("ground_controller.cli.twin:twin", "Look at the satellite twin and fit it to a board."),
     "campaign": ("ground_controller.cli.campaign:campaign", "Run and replay campaigns."),
+    "serve": ("ground_controller.cli.serve:serve_command", "Put an OpenAI-compatible endpoint in front of a run."),
     "simulate": ("ground_controller.cli.simulate:simulate_command", "Run a campaign on model nodes."),
     "calibrate": ("ground_controller.cli.calibrate:calibrate_command", "Fit board models to a run on real nodes."),
     "fidelity": ("ground_controller.cli.calibrate:fidelity_command", "Compare a run on boards with its simulation."),

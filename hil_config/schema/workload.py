@@ -18,10 +18,10 @@ class Workload(Strict):
         default="none",
         description="`none`, `reference`, or a JSON evaluation set: scored through the nodes beside the prompts.",
     )
-    arrivals: Literal["closed", "poisson", "trace"] = Field(
+    arrivals: Literal["closed", "poisson", "trace", "requests"] = Field(
         default="closed",
         description="When requests begin: `closed`: as others end; `poisson`: at `rate_per_s`, whatever is under way;"
-        " `trace`: when a CSV file says.",
+        " `trace`: when a CSV file says; `requests`: when `hil serve` hands them in.",
     )
     rate_per_s: float | None = Field(
         default=None, description="Arrivals a host second, of `poisson`; seeded by the campaign.", gt=0, le=1_000
@@ -31,7 +31,8 @@ class Workload(Strict):
         description="`none`, or a CSV file with at_s (host seconds) and, if given, prompt_tokens and output_tokens.",
     )
     batch: Count = Field(default=1, description="Requests that arrive at the same time.")
-    concurrency: int = Field(default=6, description="Requests in flight, of `closed`.", ge=1, le=256)
+    concurrency: int = Field(default=6, description="Requests in flight; of `closed` and `requests`.", ge=1, le=256)
+    queue: int = Field(default=16, description="Requests that wait for a place, of `requests`.", ge=0, le=4_096)
     prompt_tokens: int | None = Field(
         default=None,
         description="Length of every prompt in tokens, cut or joined to it; null: as they are written.",
@@ -53,9 +54,11 @@ class Workload(Strict):
                 ("trace",), f"found {self.trace!r} with arrivals: {self.arrivals}",
                 "arrivals: trace wants a file, the others have none",
             )  # fmt: skip
-        if self.arrivals == "closed" and self.batch > self.concurrency:
+        if self.batch > 1 and (
+            self.arrivals == "requests" or (self.arrivals == "closed" and self.batch > self.concurrency)
+        ):
             raise refuse(
-                ("batch",), f"found {self.batch}, wanted at most concurrency ({self.concurrency})",
+                ("batch",), f"found {self.batch}, wanted at most concurrency ({self.concurrency}), and 1 for requests",
                 "raise concurrency, or lower batch",
             )  # fmt: skip
         return self

@@ -87,6 +87,19 @@ class Launched:
             self._pause.wait(POLL_S)
         return found
 
+    def wait_entries(
+        self, kind: str, wanted: Callable[[bytes], bool] = lambda body: True, timeout_s: float = 90.0
+    ) -> None:
+        """Until the journal has an entry of a kind whose body is the one that is wanted."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with closing(sqlite3.connect(f"file:{self.folder / NAME}?mode=ro", uri=True)) as db:
+                if any(wanted(body) for (body,) in db.execute("SELECT body FROM entry WHERE kind = ?", (kind,))):
+                    return
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors()}"
+            assert time.monotonic() < deadline, f"no such {kind} after {timeout_s:.0f} s"
+            self._pause.wait(POLL_S)
+
     def wait_for(self, path: Path, timeout_s: float = 90.0) -> None:
         """Until a file is there."""
         deadline = time.monotonic() + timeout_s

@@ -97,7 +97,7 @@ def test_a_closed_loop_asks_in_batches() -> None:
         ("{rate_per_s: 2}", "workload.rate_per_s: found 2.0 with arrivals: closed"),
         ("{arrivals: trace}", "workload.trace: found 'none' with arrivals: trace"),
         ("{arrivals: closed, batch: 7}", "workload.batch: found 7, wanted at most concurrency (6)"),
-        ("{arrivals: often}", "workload.arrivals: found 'often', wanted one of closed, poisson, trace"),
+        ("{arrivals: often}", "workload.arrivals: found 'often', wanted one of closed, poisson, trace, requests"),
     ],
 )
 def test_place_and_words(tmp_path: Path, workload: str, words: str) -> None:
