@@ -14,6 +14,7 @@ from ground_controller.fleet.places import StandingBroker, check_places, open_br
 from ground_controller.fleet.signing import ephemeral_trust
 from ground_controller.inbox import Inbox
 from ground_controller.preparation import Prepared
+from hil_config.schema.profiles import is_profile_path
 from hil_config.tls import TlsFiles
 
 ONLINE_S = 30.0
@@ -112,11 +113,10 @@ class Stage:
             "node": board.name, "bench": self._p.bench.bench, "broker_host": broker.host,
             "broker_port": broker.port, "data_host": board.address, "data_port": board.data_port,
             "shards": str(self._p.shards), "spool": str(self._folder / "spool"), "trust": trust,
-            "power_model": {
-                "profile": profile.name, "idle_w": profile.idle_w, "per_core_w": profile.per_core_w,
-                "cores": profile.cores, "cpu_scale": profile.cpu_scale,
-            },
+            "power_model": profile.agent_fields()["power_model"],
         }  # fmt: skip
+        if is_profile_path(board.profile):  # whose sensors are meant for this machine; ours are those of real boards
+            config["sensors"] = profile.agent_fields()["sensors"]
         if self._identity is not None:
             config |= self._identity.agent(board.name)
         self._agents.start(board.name, config)
