@@ -19,6 +19,10 @@ FILE = "chrony.conf"
 PORT = 123
 _UNIX_S = 2_208_988_800
 """NTP counts from 1900."""
+_BY_HAND = (
+    "sudo apt install chrony; printf 'allow\\nlocal stratum 10\\n' | sudo tee /etc/chrony/conf.d/hil.conf; "
+    "sudo systemctl restart chrony"
+)
 _INSTALL = "sudo cp {path} /etc/chrony/conf.d/hil.conf && sudo systemctl restart chrony"
 
 
@@ -66,7 +70,6 @@ def ask(host: str, port: int = PORT, timeout_s: float = 2.0) -> Answer:
         LinkError: no answer, or none that is NTP's.
     """
     cookie = secrets.token_bytes(8)  # comes back as the origin; our own time is nobody's business
-    hint = "hil bench init writes what chrony on the ground's computer has to be told"
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(timeout_s)
@@ -76,11 +79,11 @@ def ask(host: str, port: int = PORT, timeout_s: float = 2.0) -> Answer:
             data = sock.recv(512)
             back_s = time.time()
     except TimeoutError as error:
-        raise LinkError(f"time server {host}: no answer within {timeout_s:g} s", hint) from error
+        raise LinkError(f"time server {host}: no answer within {timeout_s:g} s", _BY_HAND) from error
     except OSError as error:
-        raise LinkError(f"time server {host}: {error.strerror or error}", hint) from error
+        raise LinkError(f"time server {host}: {error.strerror or error}", _BY_HAND) from error
     if len(data) < 48 or data[0] & 7 != 4 or data[24:32] != cookie:
-        raise LinkError(f"time server {host}: answers with something else than NTP", hint)
+        raise LinkError(f"time server {host}: answers with something else than NTP", _BY_HAND)
     came_s, went_s = (_unix(data[at : at + 8]) for at in (32, 40))
     delay_s = max(0.0, (back_s - sent_s) - (went_s - came_s))
     offset_s = ((came_s - sent_s) + (went_s - back_s)) / 2

@@ -37,7 +37,12 @@ class BoardService(msgspec.Struct, frozen=True):
             return "not by systemd"
         if self.kind == "none":
             return "its agent brings no units: upgrade it"
-        return (f"differs in {', '.join(self.differs)}" if self.differs else "as it should be") + f", {self.active}"
+        return (f"differs in {self.short}" if self.differs else "as it should be") + f", {self.active}"
+
+    @property
+    def short(self) -> str:
+        """What differs, by name alone."""
+        return ", ".join(dict.fromkeys(one.rpartition("/")[2] for one in self.differs))
 
 
 def read_service(shell: BoardShell, jetson: bool, timeout_s: float) -> BoardService:

@@ -175,11 +175,13 @@ def _sentence(result: Found | Provisioned | Upgraded) -> str:
         return f"{result.board}: {result.outcome}, agent {result.now}, before {result.before or 'none'}{where}"
 
     if isinstance(result, Found):
-        days = "no certificate of ours" if result.days_left is None else f"certificate for {result.days_left:.0f} days"
-        return (
-            f"{result.name}: first boot {result.first_boot or 'never'}, agent {result.slot or 'none'} "
-            f"(this machine has {slot_name(agent_tar())}), {days}, "
-            f"revocation list {result.revocations}, clock {result.clock}, time {result.time}, service {result.service}"
-        )
+        days = "none of ours" if result.days_left is None else f"{result.days_left:.0f} days left"
+        lines = {
+            "first boot": result.first_boot or "never",
+            "agent": f"{result.slot or 'none'}, this machine has {slot_name(agent_tar())}",
+            "certificate": days, "revocation list": result.revocations, "clock": result.clock,
+            "time": result.time, "service": result.service,
+        }  # fmt: skip
+        return "\n".join([f"{result.name}:", *(f"  {name + ':':<17}{value}" for name, value in lines.items())])
     done = ", ".join(result.changed) or "everything was in order"
     return f"{result.board}: {done}" + (f"; agent at the broker, boot {result.boot_id}" if result.boot_id else "")

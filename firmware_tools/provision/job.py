@@ -158,7 +158,7 @@ def _bring_services(shell: BoardShell, found: Found, wanted: Wanted, limits: Tim
         changed.append(set_up_time(shell, found.time.keeper, wanted.ntp, limits.command_s))
     if found.service.to_mend:
         mend_service(shell, wanted.jetson, limits.command_s)
-        changed.append(f"service written: {', '.join(found.service.differs)}")
+        changed.append(f"service written: {found.service.short}")
     return changed
 
 

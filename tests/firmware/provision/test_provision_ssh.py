@@ -24,7 +24,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_the_same_steps_as_on_the_console(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     token = (desk.board.root / "etc/hil/token").read_text()
     assert desk.hil("provision", "alpha", "--check") == 0
-    assert "no certificate of ours" in capsys.readouterr().out
+    assert "certificate:     none of ours" in capsys.readouterr().out
     assert not (desk.board.root / "etc/hil/identity/certificate.pem").exists(), "only looked"
     for _ in range(2):
         assert desk.hil("provision", "alpha", "--no-wait") == 0

@@ -61,11 +61,11 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     first, second = Peer(desk, "bravo"), Peer(desk, "charlie")
     assert (first.refusal(), second.refusal()) == ("", "")
     assert desk.hil("provision", "alpha", "--check") == 0
-    assert "revocation list current" in capsys.readouterr().out
+    assert "revocation list: current" in capsys.readouterr().out
 
     desk.store.revoke("bravo")
     assert desk.hil("provision", "alpha", "--check") == 0
-    assert "revocation list not the bench's" in capsys.readouterr().out
+    assert "revocation list: not the bench's" in capsys.readouterr().out
     assert first.refusal() == "", "only looked"
     assert desk.hil("provision", "alpha") == 0
     assert first.until_refused() == "it refused our certificate: revoked"
