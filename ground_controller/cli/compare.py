@@ -11,24 +11,28 @@ from rich.console import Console
 from rich.table import Table
 
 from ground_controller.report.compare import Comparison, Line, compare
+from ground_controller.report.compare_page import means, write_comparison
 
 
 @click.command("compare")
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("others", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page with plots there, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def compare_command(base: Path, others: tuple[Path, ...], as_json: bool) -> None:
+def compare_command(base: Path, others: tuple[Path, ...], html: Path | None, as_json: bool) -> None:
     """Put OTHERS beside BASE: settings that differ, figures with paired intervals, and whether they can be told apart.
 
     Each is a run folder, or a folder of run folders that differ by seed.
     """
-    found = compare(base, others)
+    found = compare(base, others) if html is None else write_comparison(base, others, html)
     if as_json:
         click.echo(msgspec.json.encode({"comparisons": found}).decode())
         return
     console = Console(file=sys.stdout)
     for one in found:
         show(one, console)
+    if html is not None:
+        console.print(str(html), soft_wrap=True)
 
 
 def show(one: Comparison, console: Console) -> None:
@@ -43,7 +47,7 @@ def show(one: Comparison, console: Console) -> None:
         table.add_column(heading, overflow="fold")
     for line in one.lines:
         table.add_row(
-            f"{line.metric}, {line.unit}", f"{line.base:.4g}", f"{line.other:.4g}", _interval(line), str(line.pairs),
+            f"{line.metric}, {line.unit}", *means(line), _interval(line), str(line.pairs),
             line.verdict if not line.note else f"{line.verdict} ({line.note})",
         )  # fmt: skip
     console.print(table)

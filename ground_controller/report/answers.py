@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.journal import Journal
-from ground_controller.report.energy import NodeEnergy, NodePower, blocks_j
+from ground_controller.report.energy import NodeEnergy, NodePower, blocks_j, energy_of, node_power
 from ground_controller.report.evaluation import EvaluationResult
 from ground_controller.report.intervals import paired_interval
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, stride, timed
@@ -102,10 +102,8 @@ def _joules(journal: Journal, power: dict[str, NodePower], energy: dict[str, Nod
     if not power or void:
         why = void[0] if void else "no node reported power"
         return [Answer(name, kind, "J", None, None, None, 0.95, 0, why) for name in names]
-    begin_ns = max(int(one.clock_ns[0]) - one.offset_ns for one in power.values())
-    end_ns = min(int(one.clock_ns[-1]) - one.offset_ns for one in power.values())
-    arrived = np.array([entry.host_ns for entry in journal.entries("client_token")], np.int64)
-    edges, count = _blocks(arrived, begin_ns, end_ns)
+    arrived = _arrived(journal)
+    edges, count = _blocks(arrived, *_common(power))
     gross = np.sum([blocks_j(one, edges) for one in power.values()], axis=0)
     seconds = np.diff(edges) / 1e9
     tokens = (count * stride(journal)).astype(float).tolist()
@@ -121,6 +119,32 @@ def _joules(journal: Journal, power: dict[str, NodePower], energy: dict[str, Nod
         *found,
         ratio_answer(names[1], kind, "J", net.tolist(), tokens, f"{how}; idle power from {sources}, taken as exact"),
     ]
+
+
+def joules_a_token(journal: Journal, blocks: int) -> list[float | None]:
+    """Gross joules a token in each of so many equal blocks of the run; None for a block without a token.
+
+    Empty where a node's energy is void, or no node reported power.
+    """
+    power = node_power(journal)
+    if not power or any(energy_of(one).gross_j is None for one in power.values()):
+        return []
+    edges = np.linspace(*_common(power), blocks + 1).astype(np.int64)
+    count = np.histogram(_arrived(journal), edges)[0] * stride(journal)
+    joules = np.sum([blocks_j(one, edges) for one in power.values()], axis=0)
+    return [float(j / n) if n else None for j, n in zip(joules, count, strict=True)]
+
+
+def _common(power: dict[str, NodePower]) -> tuple[int, int]:
+    """Begin and end (ns, the ground's clock) of what every node's samples cover."""
+    begins = (int(one.clock_ns[0]) - one.offset_ns for one in power.values())
+    ends = (int(one.clock_ns[-1]) - one.offset_ns for one in power.values())
+    return max(begins), min(ends)
+
+
+def _arrived(journal: Journal) -> NDArray[np.int64]:
+    """When each token came to the client, on the ground's clock."""
+    return np.array([entry.host_ns for entry in journal.entries("client_token")], np.int64)
 
 
 def _blocks(arrived: NDArray[np.int64], begin_ns: int, end_ns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -15,6 +15,7 @@ import msgspec
 
 from ground_controller.client_events import RequestBegan, TokenArrived
 from ground_controller.journal import NAME, Journal
+from ground_controller.report.answers import joules_a_token
 from ground_controller.report.further import one_accounting
 from ground_controller.report.intervals import Statistic, paired_interval
 from ground_controller.report.metrics import Metrics, measure
@@ -22,9 +23,11 @@ from ground_controller.telemetry.tables import token_evidence
 from hil_config.errors import HilError, InvalidRunError, UsageError
 
 LEAST_PAIRS = 5
+BLOCKS = 10
 BY_REQUEST = (
-    "Paired by request. Requests of one run share its machine, its minutes and its heat: the interval tells these two"
-    " runs apart and says nothing of what other runs of the same settings would give. Repeat runs with seeds for that."
+    "Paired by request; energy by tenths of the run. Requests of one run share its machine, its minutes and its heat:"
+    " the interval tells these two runs apart and says nothing of what other runs of the same settings would give."
+    " Repeat runs with seeds for that."
 )
 BY_SEED = "Paired by seed: one value a run."
 
@@ -69,7 +72,10 @@ _REQUEST = (
     _Metric("mixing mass served", "share of top-k", "difference"),
     _Metric("degraded tokens", "share", "difference"),
 )
+_BLOCK = _Metric("energy gross a token", "J", "ratio")
+"""By tenths of the run's time, which are not independent of each other where a load drifts slowly."""
 _RUN: tuple[tuple[_Metric, Callable[[Metrics], float | None]], ...] = (
+    (_Metric("time per output token, mean", "ms", "ratio"), lambda m: m.answers[0].estimate),
     (_Metric("time per output token, median", "ms", "ratio"), lambda m: m.tpot_ms.get("p50")),
     (_Metric("time to first token, median", "ms", "ratio"), lambda m: m.ttft_ms.get("p50")),
     (_Metric("energy gross a token", "J", "ratio"), lambda m: m.gross_j_per_token),
@@ -79,7 +85,7 @@ _RUN: tuple[tuple[_Metric, Callable[[Metrics], float | None]], ...] = (
     (_Metric("bytes between satellites", "B", "ratio"), lambda m: float(m.link_bytes)),
     (_Metric("hottest die", "C", "difference"), lambda m: max(n.temperature_peak_c for n in m.nodes)),
     (_Metric("time over the soft limit", "s", "difference"), lambda m: sum(n.over_soft_limit_s for n in m.nodes)),
-    (_Metric("largest wear", "1", "difference"), lambda m: max(n.wear for n in m.nodes)),
+    (_Metric("largest wear", "share of life", "difference"), lambda m: max(n.wear for n in m.nodes)),
 )
 
 
@@ -90,7 +96,7 @@ def compare(base: Path, others: tuple[Path, ...]) -> list[Comparison]:
         UsageError: a folder holds no run, a single run stands against a group, or nothing can be paired.
         InvalidRunError: the runs mix work accountings.
     """
-    groups = {path: _runs(path) for path in (base, *others)}
+    groups = {path: run_groups(path) for path in (base, *others)}
     told = []
     for runs in groups.values():
         for run in runs:
@@ -100,7 +106,8 @@ def compare(base: Path, others: tuple[Path, ...]) -> list[Comparison]:
     return [_against(base, groups[base], other, groups[other], accounting) for other in others]
 
 
-def _runs(path: Path) -> list[Path]:
+def run_groups(path: Path) -> list[Path]:
+    """The run folder, or the run folders in a folder; UsageError where there is none."""
     if (path / NAME).exists():
         return [path]
     found = sorted(folder.parent for folder in path.glob(f"*/{NAME}"))
@@ -195,9 +202,24 @@ def _by_request(a: Path, b: Path) -> list[Line]:
     same = [r for r in sorted(ours.keys() & theirs.keys()) if ours[r].prompt == theirs[r].prompt]
     if not same:
         raise UsageError(f"{a} and {b} share no request with the same prompt", "compare runs of one workload and seed")
-    return [
+    found = [
         _line(metric, [(ours[r].values[i], theirs[r].values[i]) for r in same]) for i, metric in enumerate(_REQUEST)
     ]
+    return [*found, _line(_BLOCK, list(zip(*_blocks(a, b), strict=True)))]
+
+
+def _blocks(a: Path, b: Path) -> tuple[list[float | None], list[float | None]]:
+    """Joules a token in the same tenths of the same orbit; nothing where the orbits or their rates differ."""
+    found = []
+    for run in (a, b):
+        journal = Journal.read(run)
+        try:
+            orbit = msgspec.json.decode(journal.meta("campaign"))["orbit"]
+            found.append((joules_a_token(journal, BLOCKS), orbit["duration_s"], orbit["rate"]))
+        finally:
+            journal.close()
+    (ours, *first), (theirs, *second) = found
+    return (ours, theirs) if first == second and ours and theirs else ([], [])
 
 
 def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:

@@ -11,11 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ground_controller.cli.compare import compare_command
 from ground_controller.client_events import TokenArrived
 from ground_controller.preparation import prepare
 from ground_controller.report.compare import compare
+from ground_controller.report.compare_page import write_comparison
+from ground_controller.report.pareto import front
 from ground_controller.simulation.run import simulate
 from hil_config.errors import InvalidRunError, UsageError
 from hil_config.schema.campaign import Campaign
@@ -62,7 +66,9 @@ def test_the_same_policy_is_not_distinguishable(run: Path) -> None:
     (found,) = compare(run, (planted(run, "again", 1.0, seed=3),))
     assert found.settings == ()
     assert {one.verdict for one in found.lines} == {"not distinguishable"}
-    assert min(one.pairs for one in found.lines) >= 20
+    assert min(one.pairs for one in found.lines if "energy" not in one.metric) >= 20
+    (joules,) = [one for one in found.lines if one.metric == "energy gross a token"]
+    assert joules.pairs == 10 and joules.estimate == 1.0
 
 
 def test_a_planted_five_percent_is_found(run: Path) -> None:
@@ -81,10 +87,18 @@ def test_a_planted_five_percent_is_found(run: Path) -> None:
     assert covered >= 9
 
 
-def test_groups_are_paired_by_seed_and_name_what_differs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two policies with five seeds each."""
+    home = tmp_path_factory.mktemp("groups")
     for seed in range(1, 6):
-        make(tmp_path / "plain" / str(seed), campaign(seed, "topk"))
-        make(tmp_path / "sunlit" / str(seed), campaign(seed, "sunlit_first"))
+        make(home / "plain" / str(seed), campaign(seed, "topk"))
+        make(home / "sunlit" / str(seed), campaign(seed, "sunlit_first"))
+    return home
+
+
+def test_groups_are_paired_by_seed_and_name_what_differs(groups: Path) -> None:
+    tmp_path = groups
     (found,) = compare(tmp_path / "plain", (tmp_path / "sunlit",))
     assert ("campaign.policies.selection.name", "topk", "sunlit_first") in found.settings
     assert all(key.startswith("campaign.policies.selection") for key, _, _ in found.settings)
@@ -107,3 +121,41 @@ def test_what_cannot_be_compared_is_refused(run: Path, tmp_path: Path) -> None:
         compare(run, (other,))
     with pytest.raises(UsageError, match="neither a run folder nor a folder of run folders"):
         compare(run, (tmp_path / "nowhere",))
+
+
+def test_a_planted_five_percent_between_groups_is_found_and_shown(groups: Path, tmp_path: Path) -> None:
+    """One value a run, five seeds: the interval holds 5 %, and the page says it."""
+    shutil.copytree(groups / "plain", tmp_path / "plain")
+    (tmp_path / "slower").mkdir()
+    for seed in range(1, 6):
+        slower = planted(tmp_path / "plain" / str(seed), f"slower-{seed}", 1.05, seed)
+        slower.rename(tmp_path / "slower" / str(seed))
+    page = tmp_path / "pages/compare.html"
+    (found,) = write_comparison(tmp_path / "plain", (tmp_path / "slower",), page)
+    pace = next(one for one in found.lines if one.metric == "time per output token, mean")
+    assert pace.verdict == "higher" and pace.low is not None and pace.high is not None
+    assert pace.low < 1.05 < pace.high
+    told = page.read_text(encoding="utf-8")
+    assert told.index('class="provenance"') < told.index("<h1>")
+    assert "Time per output token, mean is higher (+" in told
+    assert "None: their settings are the same." in told
+    assert "Less is better on both axes" in told
+    assert "not known" in told, "what was not measured is no zero"
+    shown = CliRunner().invoke(
+        compare_command, [str(tmp_path / "plain/1"), str(tmp_path / "slower/1"), "--html", str(tmp_path / "two.html")]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "Paired by request" in (tmp_path / "two.html").read_text(encoding="utf-8")
+
+
+points = st.lists(st.tuples(st.integers(0, 9).map(float), st.integers(0, 9).map(float)), min_size=1, max_size=12)
+
+
+@given(points)
+def test_nobody_on_the_front_is_beaten_and_everybody_else_is(found: list[tuple[float, float]]) -> None:
+    def beaten(one: tuple[float, float]) -> bool:
+        return any(a <= one[0] and b <= one[1] and (a, b) != one for a, b in found)
+
+    best = front(found)
+    assert best, "somebody is always best"
+    assert {i for i, one in enumerate(found) if not beaten(one)} == set(best)
