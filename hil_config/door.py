@@ -46,6 +46,7 @@ GROUPS: dict[str, tuple[str, str]] = {
         "Tell runs apart, with intervals, or say that one cannot.",
     ),
     "report": ("ground_controller.cli.report:report", "Write the report of a run."),
+    "metrics": ("ground_controller.cli.metrics:metrics_command", "Serve a bench's live summaries to Prometheus."),
     "export": ("ground_controller.cli.export:export", "Write the tables of a run for other programs."),
 }
 
