@@ -15,7 +15,7 @@ import msgspec
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.fleet import on_all_rolling, worst
 from firmware_tools.state import State
-from hil_config.errors import ConfigError, UsageError
+from hil_config.errors import ConfigError, LinkError, UsageError
 
 if TYPE_CHECKING:
     from firmware_tools.provision.job import Found, Provisioned, Timeouts, Wanted
@@ -68,6 +68,7 @@ def provision(
         chosen = tuple(board for board in chosen if board.kind != "local")
     state, by_name = State(bench_file), {board.name: board for board in chosen}
     agent = _archive(agent_file) if upgrade else b""
+    ntp = _time_server(bench, chosen, ntp)
     order = Order(via, check, not no_wait, Timeouts(shell_s=timeout_s, online_s=join_s), agent, rollback, ntp)
     outcomes, left = on_all_rolling(
         list(by_name), lambda name: _one(by_name[name], bench, order, state), batch if upgrade or rollback else None,
@@ -108,6 +109,22 @@ class Order(NamedTuple):
     agent: bytes
     rollback: bool
     ntp: str | None
+
+
+def _time_server(bench: Bench, boards: Sequence[Board], ntp: str | None) -> str | None:
+    """What was asked for; else None, the broker's host, if that serves time: a board that is told to ask a server
+    which is not there keeps worse time than before."""
+    from firmware_tools.time_server import ask
+    from hil_config.schema.strict import LOOPBACK
+
+    if ntp is not None or bench.broker.host in LOOPBACK or all(board.kind == "virtual" for board in boards):
+        return ntp
+    try:
+        ask(bench.broker.host)
+    except LinkError as error:
+        click.echo(f"note: the boards' time is left alone: {error.message}; to serve it: {error.hint}", err=True)
+        return ""
+    return None
 
 
 def _wanted(board: Board, bench: Bench, ntp: str | None) -> Wanted:

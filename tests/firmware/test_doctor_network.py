@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from firmware_tools.doctor_network import check_network
+from firmware_tools.provision.cli import _time_server
 from hil_config.schema.bench import Bench
 
 
@@ -35,6 +36,14 @@ def test_management_and_data_are_apart(ssh_host: str, ok: bool, found: str) -> N
 def test_a_bench_whose_ground_serves_no_time() -> None:
     check = next(iter(check_network(bench("192.168.50.7", broker="127.0.0.3"))))
     assert check.name == "time server" and not check.ok and "/etc/chrony/conf.d/hil.conf" in check.do
+
+
+def test_boards_are_not_told_to_ask_a_server_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    lab = bench("192.168.50.7", broker="127.0.0.3")
+    assert _time_server(lab, lab.boards, None) == ""
+    assert "time is left alone: time server 127.0.0.3: " in capsys.readouterr().err
+    assert _time_server(lab, lab.boards, "10.0.0.1") == "10.0.0.1", "as somebody has said"
+    assert _time_server(bench("192.168.50.7"), lab.boards, None) is None
 
 
 def test_boards_of_this_machine_are_not_asked() -> None:

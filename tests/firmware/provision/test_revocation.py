@@ -70,6 +70,7 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     assert desk.hil("provision", "alpha") == 0
     assert first.until_refused() == "it refused our certificate: revoked"
     assert second.refusal() == ""
+    assert "RevocationsRead" in (desk.board.root / "var/log/hil-agent.log").read_text()
     before, after = desk.receipts()
     assert after["changed"] == ["revocation list brought"]
     assert after["boot_id"] == before["boot_id"], "the agent was not started again"
