@@ -21,14 +21,22 @@ MOST_UNDER_WAY = 256
 
 
 class Arrivals:
-    """A source that pushes: `batch` requests at every arrival, each of at most `want` tokens and `context` in all."""
+    """A source that pushes: `batch` requests at every arrival, each of at most `want` tokens and `context` in all.
 
-    def __init__(self, due: Iterator[Due], workload: Workload, batch: int, want: int, context: int) -> None:
+    In a run that is gone on with, `begun` requests came before, in its first `elapsed_s` host seconds.
+    """
+
+    def __init__(
+        self, due: Iterator[Due], workload: Workload, batch: int, want: int, context: int,
+        begun: int = 0, elapsed_s: float = 0.0,
+    ) -> None:  # fmt: skip
         self._due = due
         self._workload = workload
         self._batch = batch
         self._want = want
         self._context = context
+        self._begun = begun
+        self._elapsed_s = elapsed_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.exhausted = False
@@ -48,15 +56,18 @@ class Arrivals:
             raise EnvironmentFault("the thread that begins requests has died", "its cause is above this line")
 
     def _work(self, feed: Feed) -> None:
-        begin_s = time.monotonic()
+        begin_s = time.monotonic() - self._elapsed_s
         for one in self._due:
-            if self._stopping.wait(max(0.0, begin_s + one.at_s - time.monotonic())):
+            if not self._begun and self._stopping.wait(max(0.0, begin_s + one.at_s - time.monotonic())):
                 return
             for _ in range(self._batch):
                 ready = self._workload.next(one.prompt_tokens)
                 if ready is None:
                     self.exhausted = True
                     return
+                if self._begun:
+                    self._begun -= 1
+                    continue
                 want = min(one.output_tokens or self._want, self._context - len(ready.tokens))
                 feed.begin(generation(ready, max(1, want)), MOST_UNDER_WAY)
         self.exhausted = True

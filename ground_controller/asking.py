@@ -11,8 +11,8 @@ from ground_controller.feed import Source, closed_loop, prompts_of
 from ground_controller.preparation import Prepared
 
 
-def asking(prepared: Prepared, folder: Path) -> Source:
-    """The campaign's own source.
+def asking(prepared: Prepared, folder: Path, begun: int = 0, elapsed_s: float = 0.0) -> Source:
+    """The campaign's own source, after the first `begun` of its requests and `elapsed_s` host seconds of the run.
 
     Raises:
         DataFileError: the trace is malformed.
@@ -20,7 +20,7 @@ def asking(prepared: Prepared, folder: Path) -> Source:
     """
     workload = prepared.campaign.workload
     if workload.arrivals == "closed":
-        return closed_loop(prepared)
+        return closed_loop(prepared, begun)
     if workload.arrivals == "requests":
         return hatch(prepared, folder)
     if workload.rate_per_s is not None:
@@ -28,4 +28,4 @@ def asking(prepared: Prepared, folder: Path) -> Source:
     else:
         due = iter(read_trace(Path(workload.trace)))
     room = prepared.manifest.model.context
-    return Arrivals(due, prompts_of(prepared), workload.batch, workload.max_new_tokens, room)
+    return Arrivals(due, prompts_of(prepared), workload.batch, workload.max_new_tokens, room, begun, elapsed_s)

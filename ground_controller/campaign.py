@@ -9,30 +9,37 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from ground_controller.asking import asking
 from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client
-from ground_controller.clock_keeper import ClockKeeper
+from ground_controller.clock_keeper import ClockKeeper, Offset
 from ground_controller.core import Core
 from ground_controller.decision import Decision
 from ground_controller.feed import Feed
 from ground_controller.finish import finish
+from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.mqtt import MqttFleet
-from ground_controller.fleet.orders import prepare_orders
+from ground_controller.fleet.orders import Holders, prepare_orders
 from ground_controller.fleet.outlet import Outlet
 from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Inbox
-from ground_controller.journal import Journal, check_new
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import RunResumed
+from ground_controller.journal import Entry, Journal, check_new
 from ground_controller.loop import Loop
+from ground_controller.past import Past
 from ground_controller.preparation import Prepared
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
-from ground_controller.run_record import RunRecord, write_beginning
+from ground_controller.run_record import RunRecord, utc_now, write_beginning
 from ground_controller.stage import Stage
 from ground_controller.steering import Request, Steering, answer_path, leave_request
 from hil_config.clock import PacedClock
 from hil_config.units import HostSeconds
+from hil_config.wire.orders import SetDuty
+from hil_config.wire.plan import SelectionPlan
 
 PREPARE_S = 60.0
 LEAD_S = 0.5
@@ -70,17 +77,60 @@ class Run:
     def _new_core(self) -> Core:
         return Core(self._p.setting, self._p.policy, self._stage.epoch, self._p.campaign.control.plan_ttl_s)
 
-    def start(self) -> tuple[MqttFleet, Client, Loop]:
-        """Agents, shards, links and clock."""
+    def start(self) -> None:
+        """Agents, shards, links and clock; then ticks until the end."""
         write_beginning(self._journal, self._folder, self._p, self._stage.epoch)
         fleet = self._stage.open(self._inbox)
         self._core.epoch = self._stage.epoch  # an agent may have reported a higher one
         self._journal.set_meta("epoch", str(self._stage.epoch))
-        client = self._prepare(fleet)
+        client = self._prepare(fleet, self._new_core().advance(-1, 0.0, []).plan)
         self._stay_idle("before", lambda: time.sleep(0.1))
-        return fleet, client, self._anchor(fleet)
+        offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
+        self._journal.set_meta("clock_offsets_ns", msgspec.json.encode(offsets).decode())
+        anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        self._journal.set_meta("anchor_host_ns", str(anchor_ns))
+        loop = self._anchor(fleet, offsets, anchor_ns, 0.0)
+        self._go(loop, Feed(self._p, client, self._record, (asking(self._p, self._folder),)))
+        self._finish(fleet, loop)
 
-    def _prepare(self, fleet: MqttFleet) -> Client:
+    def go_on(self, past: Past) -> None:
+        """As `start`, from where an earlier controller of this run left off."""
+        core, self._record.tokens = past.core, sum(map(len, past.tokens.values()))
+        self._core = core
+        gone = zip(self._nodes, past.last.column("alive").tolist(), strict=True)
+        collect(self._folder / "spool", list(self._stage.local), self._inbox)  # agents that died with it
+        fleet = self._stage.open(self._inbox)
+        core.epoch = self._stage.epoch
+        client = self._prepare(fleet, replace(past.last.plan, epoch=self._stage.epoch), core.held)
+        self._gone = {node for node, alive in gone if not alive and fleet.statuses[node].state == "offline"}
+        offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
+        anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+        resumed = RunResumed(
+            core.epoch, past.at_s, past.stopped_ns, anchor_ns, self._p.campaign.orbit.rate, offsets,
+            {node: fleet.statuses[node].boot_id for node in self._nodes}, self._stage.local, past.under_way, utc_now(),
+        )  # fmt: skip
+        tick = past.last.tick + 1
+        entry = Entry(tick, past.at_s, time.monotonic_ns(), RESUMED, "", "", 0, msgspec.json.encode(resumed))
+        self._journal.commit([entry])
+        loop = self._anchor(fleet, offsets, anchor_ns, past.at_s, tick, (*past.pending, entry))
+        for node in core.world.suspended:
+            fleet.tell(node, SetDuty(False, "it was out of service when the controller was interrupted"))
+        for fault in past.faults:
+            self._outlet(fleet).fault(fault)
+        feed = Feed(
+            self._p,
+            client,
+            self._record,
+            (asking(self._p, self._folder, len(past.begun), past.at_s / self._p.campaign.orbit.rate),),
+        )
+        feed.go_on(past, self._p.campaign.workload.max_new_tokens)
+        self._go(loop, feed)
+        self._finish(fleet, loop)
+
+    def _outlet(self, fleet: MqttFleet) -> Outlet:
+        return Outlet(fleet, self._nodes)
+
+    def _prepare(self, fleet: MqttFleet, plan: SelectionPlan, holders: Holders | None = None) -> Client:
         """Open the client and have every node load what it is to serve."""
         addresses = {node: fleet.statuses[node].data_address for node in self._nodes}
         split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in addresses.items()}
@@ -91,10 +141,9 @@ class Run:
             self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
             tls, offers, self._stage.host,
         )  # fmt: skip
-        plan = self._new_core().advance(-1, 0.0, []).plan
         host, port = client.address
         sealed = None if tls is None else {**offers, CLIENT: client.offer}
-        orders = prepare_orders(self._p, self._folder.name, addresses, f"{host}:{port}", plan, sealed)
+        orders = prepare_orders(self._p, self._folder.name, addresses, f"{host}:{port}", plan, sealed, holders)
         fleet.order(self._nodes, orders, PREPARE_S)
         return client
 
@@ -107,25 +156,28 @@ class Run:
         if window is not None:
             self._inbox.put(window)
 
-    def _anchor(self, fleet: MqttFleet) -> Loop:
-        """Give every node the same scenario clock, in its own monotonic time."""
-        offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
-        self._journal.set_meta("clock_offsets_ns", msgspec.json.encode(offsets).decode())
-        anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
+    def _anchor(
+        self, fleet: MqttFleet, offsets: dict[str, Offset], anchor_ns: int, at_s: float,
+        tick: int = 0, pending: tuple[Entry, ...] = (),
+    ) -> Loop:  # fmt: skip
+        """Give every node the same scenario clock, in its own monotonic time: `at_s` at our `anchor_ns`."""
         rate = self._p.campaign.orbit.rate
-        self._journal.set_meta("anchor_host_ns", str(anchor_ns))
-        clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9))
-        outlet, campaign = Outlet(fleet, self._nodes), self._p.campaign
+        clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9), at_s)
+        outlet, campaign = self._outlet(fleet), self._p.campaign
         keeper = self._keeper = ClockKeeper(
             fleet, self._stage.epoch, clock, offsets, self._record.clock_checked, campaign.control.clock_check_s
         )
-        keeper.announce("start", anchor_ns, 0.0, rate)
+        keeper.announce("start", anchor_ns, at_s, rate)
         keeper.start()
         steering = Steering(
             self._folder, clock, campaign.orbit.duration_s, campaign.control.tick_s, self._p.setting.satellites,
             keeper.announce, outlet.fault,
         )  # fmt: skip
-        return Loop(self._core, self._journal, self._inbox, clock, outlet, self._decided, steering)
+        next_s = at_s + campaign.control.tick_s * rate if tick else 0.0
+        return Loop(
+            self._core, self._journal, self._inbox, clock, outlet, self._decided, steering, first=(tick, next_s),
+            pending=pending,
+        )  # fmt: skip
 
     def _decided(self, decision: Decision) -> None:
         client = self._client
@@ -136,9 +188,10 @@ class Run:
         self._gone = gone
         self._show(Progress(decision.scenario_s, self._p.campaign.orbit.duration_s, self._record.tokens, decision))
 
-    def go(self, loop: Loop, client: Client) -> None:
+    def _go(self, loop: Loop, feed: Feed) -> None:
         """Ticks until the orbit is replayed or nothing more is asked."""
-        feed = Feed(self._p, client, self._record, (asking(self._p, self._folder),))
+        client = self._client
+        assert client is not None
         try:
             while True:
                 decision = loop.run_tick()
@@ -155,7 +208,7 @@ class Run:
         client.stop_all("the replayed orbit ended")
         feed.collect()
 
-    def finish(self, fleet: MqttFleet, loop: Loop) -> None:
+    def _finish(self, fleet: MqttFleet, loop: Loop) -> None:
         """Stay idle if the campaign says so, then let every living node hand in its last record."""
         if self._p.campaign.control.idle_s > 0.0:
             asked = leave_request(self._folder, Request("pause"))  # the orbit is over; the boards stay for a while
@@ -192,6 +245,4 @@ def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], No
         opened.callback(RunLock(folder).release)
         run = Run(prepared, stage, journal, folder, show)
         opened.callback(run.close)
-        fleet, client, loop = run.start()
-        run.go(loop, client)
-        run.finish(fleet, loop)
+        run.start()

@@ -107,6 +107,28 @@ class Client:
             self._requests[request] = entry
             self._try(entry, "")
 
+    def go_on(
+        self, request: int, prompt: list[int], want: int, tokens: list[int], attempt: int, score: bool = False
+    ) -> None:
+        """Take up a request that an earlier client began: after `tokens`, with the attempt after `attempt`."""
+        with self._lock:
+            now_s = time.monotonic()
+            entry = Request(
+                id=request, prompt=prompt, want=want, progress_s=now_s, last_token_s=now_s, score=score,
+                tokens=list(tokens), attempt=attempt,
+            )  # fmt: skip
+            self._requests[request] = entry
+            if not self._complete(entry):
+                self._try(entry, "the controller was interrupted")
+
+    def _complete(self, entry: Request) -> bool:
+        """End a generation that has all that was wanted."""
+        if entry.tokens and entry.tokens[-1] == self._end_of_text:
+            self._end(entry, "end of text")
+        elif len(entry.tokens) >= entry.want and not entry.score:
+            self._end(entry, "length")
+        return entry.id not in self._requests
+
     def take_ended(self) -> list[tuple[Request, str]]:
         """Finished requests with the reason they ended, each once."""
         with self._lock:
@@ -281,10 +303,7 @@ class Client:
             )
         )  # fmt: skip
         entry.progressed(now_s)
-        if frame.token == self._end_of_text:
-            self._end(entry, "end of text")
-        elif len(entry.tokens) >= entry.want:
-            self._end(entry, "length")
+        self._complete(entry)
 
     def _end(self, entry: Request, reason: str) -> None:
         del self._requests[entry.id]

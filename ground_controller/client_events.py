@@ -20,10 +20,13 @@ class TokenArrived(msgspec.Struct, frozen=True):
 
 
 class RequestBegan(msgspec.Struct, frozen=True):
+    """`want`: the most tokens that are asked for; 0 where the record does not say."""
+
     request: int
     domain: str
     prompt: str
     prompt_tokens: tuple[int, ...]
+    want: int = 0
 
 
 class AttemptBegan(msgspec.Struct, frozen=True):

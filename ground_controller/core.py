@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from ground_controller.decision import Decision, NodeBlocks
 from ground_controller.further import FurtherCore
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry
 from ground_controller.policies.view import SelectionPolicy, View
 from ground_controller.world import Setting, World
@@ -39,6 +43,8 @@ class Core:
     def advance(self, tick: int, scenario_s: float, entries: list[Entry]) -> Decision:
         """Apply what was recorded for this tick, step the twin, decide."""
         for entry in entries:
+            if entry.kind == RESUMED:
+                self.epoch = msgspec.json.decode(entry.body, type=RunResumed).epoch
             self.world.apply(entry)
             self._further.apply(entry)
         step_s = scenario_s - self.world.scenario_s
@@ -59,6 +65,12 @@ class Core:
         return Decision(
             tick, scenario_s, self._numbers(), tuple(duties), self._state, plan, more.states, more.orders, more.moves
         )
+
+    @property
+    def held(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """Who holds which expert now, [layer][expert] -> node indices: those that plans may name, and those that were
+        not told yet to drop one."""
+        return self._further.held(self.setting.holders)
 
     def _numbers(self) -> NodeBlocks:
         twin, nodes = self.world.twin, self.view.columns

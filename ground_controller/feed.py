@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from ground_controller.client import Client
 from ground_controller.client_events import RequestBegan, RequestEnded, TokenArrived
 from ground_controller.evaluation import FIRST_REQUEST, EvaluationSet
+from ground_controller.past import Past
 from ground_controller.preparation import Prepared
 from ground_controller.run_record import RunRecord
 from ground_controller.workload import Ready, Workload
@@ -93,10 +94,12 @@ def prompts_of(prepared: Prepared) -> Workload:
     )  # fmt: skip
 
 
-def closed_loop(prepared: Prepared) -> ClosedLoop:
-    """The campaign's own source."""
-    workload = prepared.campaign.workload
-    return ClosedLoop(prompts_of(prepared), workload.concurrency, workload.max_new_tokens, workload.batch)
+def closed_loop(prepared: Prepared, begun: int = 0) -> ClosedLoop:
+    """The campaign's own source, after the first `begun` of its generations."""
+    workload, prompts = prepared.campaign.workload, prompts_of(prepared)
+    for _ in range(begun):
+        prompts.next()
+    return ClosedLoop(prompts, workload.concurrency, workload.max_new_tokens, workload.batch)
 
 
 class _Items:
@@ -110,6 +113,15 @@ class _Items:
     @property
     def left(self) -> int:
         return 0 if self._set is None else len(self._set.items) - self._scored
+
+    def go_on(self, client: Client, past: Past) -> None:
+        """Begin again what was begun and not scored; the rest follows after it."""
+        found = self._set
+        if found is not None:
+            self._scored = past.items
+            for number in past.unscored:
+                tokens = list(found.item(number).tokens)
+                client.go_on(number, tokens, 1, [], past.attempts[number], score=True)
 
     def take(self, under_way: int, scoring: int, alone: bool) -> tuple[int, list[int]] | None:
         """Request number and tokens of the next item, if it may begin now."""
@@ -165,6 +177,19 @@ class Feed:
         for source in self._sources:
             source.stop()
 
+    def go_on(self, past: Past, want: int) -> None:
+        """Take up what an earlier controller of this run began, each from its last recorded token.
+
+        Args:
+            want: tokens of a generation whose record does not say how many were asked for.
+        """
+        self._next_request = 1 + max(past.begun, default=0)
+        for one in past.generations:
+            number = one.request
+            tokens, attempt = past.tokens.get(number, []), past.attempts.get(number, 0)
+            self._client.go_on(number, list(one.prompt_tokens), one.want or want, tokens, attempt)
+        self._items.go_on(self._client, past)
+
     def begin_due(self, scenario_s: float) -> None:
         """Begin what is to begin at this tick; the first one starts sources with threads of their own."""
         if not self._started:
@@ -198,7 +223,7 @@ class Feed:
         """
         with self._lock:
             number, self._next_request = self._next_request, self._next_request + 1
-            self._record.client_event(RequestBegan(number, asked.domain, asked.prompt, tuple(asked.tokens)))
+            self._record.client_event(RequestBegan(number, asked.domain, asked.prompt, tuple(asked.tokens), asked.want))
             if most is not None and self._client.running >= most:
                 self._record.client_event(RequestEnded(number, (), "", f"turned away: {most} requests were under way"))
             else:

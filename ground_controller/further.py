@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from ground_controller.journal import Entry
-from ground_controller.migration import AGAIN_S, Migrations, MoveNumbers
+from ground_controller.migration import AGAIN_S, Holders, Migrations, MoveNumbers
 from ground_controller.policies.further import Further
 from ground_controller.policies.resources import Resources
 from ground_controller.policies.view import View
@@ -79,6 +79,10 @@ class FurtherCore:
     @property
     def looks_ahead(self) -> bool:
         return bool(getattr(self._further.replacement, "looks_ahead", False))
+
+    def held(self, placed: Holders) -> Holders:
+        """Who holds what by now, `placed` being the placement's."""
+        return placed if self._migrations is None else self._migrations.held()
 
     def apply(self, entry: Entry) -> None:
         """A node's word on what it holds."""

@@ -188,6 +188,12 @@ class Journal:
         else:
             ahead.discard(seq if seq <= mark else 0)
 
+    def recall_watermarks(self) -> None:
+        """Take the watermarks of a reopened journal from what is in it."""
+        for entry in self.entries():
+            if entry.seq > 0:
+                self._advance((entry.node, entry.boot_id), entry.seq, _gap_ranges(entry))
+
     def watermarks(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> the highest seq up to which every record is committed."""
         return dict(self._marks)

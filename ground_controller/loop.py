@@ -44,7 +44,8 @@ class Outlet(Protocol):
 class Loop:
     """One run's ticks, each `tick_s` host seconds apart. `decided` hears every decision (progress, client).
 
-    `host_ns`: the monotonic clock that entries are stamped with; a simulation brings its own.
+    `host_ns`: the monotonic clock that entries are stamped with; a simulation brings its own. `first`: number and
+    scenario second of the first tick; `pending`: entries on record that it is to apply.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Loop:
         decided: Callable[[Decision], None],
         steering: Steering | None = None,
         host_ns: Callable[[], int] = time.monotonic_ns,
+        first: tuple[int, float] = (0, 0.0),
+        pending: tuple[Entry, ...] = (),
     ) -> None:
         self._core = core
         self._journal = journal
@@ -66,12 +69,11 @@ class Loop:
         self._decided = decided
         self._steering = steering
         self._host_ns = host_ns
-        self._steered: list[Entry] = []
-        self._next_s = 0.0
+        self._steered: list[Entry] = list(pending)
+        self.tick, self._next_s = first
         self._step_s = core.setting.tick_s * clock.rate
         self._decide_us = 0.0
-        self.tick = 0
-        self._scenario_s = ScenarioSeconds(0.0)
+        self._scenario_s = ScenarioSeconds(self._next_s)
 
     def run_tick(self) -> Decision:
         """Wait for the next deadline and go through one control step."""

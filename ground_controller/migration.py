@@ -84,6 +84,19 @@ class Migrations:
     def under_way(self) -> int:
         return sum(one.stage in {"carried", "loading"} for one in self._all)
 
+    def held(self) -> Holders:
+        """`holders`, and the nodes that plans do not name any more but that have not dropped the expert yet."""
+        extra = {
+            (one.move.layer, one.move.expert): one.move.source for one in self._all if one.stage == "leaving"
+        }  # fmt: skip
+        return tuple(
+            tuple(
+                (*nodes, extra[layer, expert]) if extra.get((layer, expert), -1) not in {-1, *nodes} else nodes
+                for expert, nodes in enumerate(row)
+            )
+            for layer, row in enumerate(self.holders)
+        )
+
     def promised(self, node: int) -> int:
         """Experts on their way to a node."""
         return sum(one.move.target == node and one.stage in {"carried", "loading"} for one in self._all)

@@ -25,6 +25,14 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def system_boot() -> str:
+    """This machine's name for the time since it was started; monotonic clocks mean something within it only."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
 class RunRecord:
     """Events go through `inbox`, so that they are in the journal before the world hears of them."""
 
@@ -62,7 +70,7 @@ def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: i
         "evaluation": p.evaluation.path if p.evaluation else "",
         "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
         "profiles_sha256": profiles_hash(p.profiles),
-        "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(),
+        "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(), "system_boot": system_boot(),
     }.items():  # fmt: skip
         journal.set_meta(key, value)
     (folder / "schedule.hsched").write_bytes(p.schedule_bytes)

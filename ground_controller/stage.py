@@ -19,6 +19,7 @@ from hil_config.tls import TlsFiles
 
 ONLINE_S = 30.0
 AWAY_ONLINE_S = 120.0
+PIDS = "pids.json"
 
 
 class Stage:
@@ -105,7 +106,7 @@ class Stage:
 
     def _write_pids(self) -> None:
         if self._broker is not None:
-            self._agents.write_pids(self._folder / "pids.json", self._broker.pid)
+            self._agents.write_pids(self._folder / PIDS, self._broker.pid)
 
     def _start_agent(self, index: int, broker: Broker | StandingBroker, trust: dict[str, Any]) -> None:
         board, profile = self._p.bench.boards[index], self._p.profiles[index]

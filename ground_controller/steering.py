@@ -146,6 +146,12 @@ def answer_path(request: Path) -> Path:
     return request.with_name(request.name.replace(".request.json", ".answer.json"))
 
 
+def forget_requests(folder: Path) -> None:
+    """Requests and answers that a dead controller left behind."""
+    for path in (folder / FOLDER).glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
 def leave_request(folder: Path, request: Request) -> Path:
     """Put a request where the run in `folder` finds it between two ticks."""
     path = folder / FOLDER / f"{time.time_ns()}.request.json"

@@ -177,6 +177,11 @@ class World:
             if 0 <= host < len(self._calls):
                 self._calls[host] += count
 
+    @property
+    def suspended(self) -> tuple[str, ...]:
+        """Nodes that were ordered out of service and not back."""
+        return tuple(node for node, out in zip(self.setting.nodes, self._suspended.tolist(), strict=True) if out)
+
     def _drawn_w(self) -> Float:
         """What an orbit second is charged with, [N]."""
         s = self.setting

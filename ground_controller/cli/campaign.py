@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 
 from ground_controller import campaign as runner
 from ground_controller.cli import matrix
+from ground_controller.cli.resume import resume_command
+from ground_controller.cli.run_result import note, tell
 from ground_controller.cli.starting import bar, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
-from ground_controller.matrix.plan import Simulated, is_matrix
+from ground_controller.matrix.plan import Simulated
 from ground_controller.replay import replay_run
-from ground_controller.report.page import Report, report_run
+from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
-from ground_controller.report.terminal import print_metrics
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
 from hil_config.schema.load import default_path
@@ -30,13 +28,8 @@ def campaign() -> None:
     """Run, resume, replay and verify campaigns."""
 
 
+campaign.add_command(resume_command)
 campaign.add_command(verify_command)
-
-
-def _note(progress: runner.Progress) -> str:
-    warm = progress.decision.column("temperature_c")
-    hottest = int(warm.argmax())
-    return f"{progress.tokens} tokens, {progress.decision.plan.nodes[hottest]} {warm[hottest]:.1f} C"
 
 
 @campaign.command("run")
@@ -72,57 +65,25 @@ def run_command(
     prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
     folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)
     with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
-        runner.run_campaign(
-            prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, _note(p)), take_over
-        )
+        try:
+            runner.run_campaign(
+                prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, note(p)), take_over
+            )
+        except KeyboardInterrupt:
+            click.echo(f"stopped; to go on with it: hil campaign resume {folder}", err=True)
+            raise
     with bar("exporting and reporting") as show:
         files = export_run(folder)
         show(1, 2, "report")
         report = report_run(folder)
         show(2, 2, "")
-    _tell(folder, report, files, as_json)
+    tell(folder, report, files, as_json)
     if not report.metrics.tokens:
         raise InvalidRunError(
             f"{folder}: the run generated no token", "read the agents' logs and the events in the report"
         )
     if require:
         refuse_unmet(str(folder), report.metrics.requirements)
-
-
-def _tell(folder: Path, report: Report, files: list[Path], as_json: bool) -> None:
-    if as_json:
-        found: dict[str, Any] = {"run": str(folder), "report": str(report.page), "metrics": report.metrics.as_json()}
-        click.echo(json.dumps({**found, "export": [str(path) for path in files]}))
-        return
-    print_metrics(report.metrics, Console(file=sys.stdout))
-    click.echo(f"\nrun folder  {folder}\nreport      {report.page}\ntelemetry   {folder / 'export'} (Parquet and CSV)")
-    click.echo(f"check it    hil campaign replay {folder}")
-
-
-@campaign.command("resume")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def resume_command(folder: Path, as_json: bool) -> None:
-    """Bring a simulated run whose process died to its end; the result is that of an unbroken run.
-
-    In the folder of a campaign with a matrix: go on with the runs that are missing.
-    """
-    if is_matrix(folder):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        matrix.resume(folder, as_json)
-        return
-    from ground_controller.simulation.continuation import content_hash, continue_simulation
-
-    with bar("simulating") as show:
-        _, compared = continue_simulation(
-            folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens")
-        )
-    files = export_run(folder)
-    click.echo(
-        f"{compared} entries on record were derived again and are the same; the run went on from there", err=True
-    )
-    click.echo(f"content {content_hash(folder)}", err=True)
-    _tell(folder, report_run(folder), files, as_json)
 
 
 @campaign.command("replay")

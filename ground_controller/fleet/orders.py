@@ -10,12 +10,14 @@ from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
 
+Holders = tuple[tuple[tuple[int, ...], ...], ...]
 
-def held_experts(prepared: Prepared, node: int) -> tuple[ExpertHolding, ...]:
-    """The experts the placement gives to a node, at each precision that policies may ask for."""
+
+def held_experts(prepared: Prepared, node: int, holders: Holders | None = None) -> tuple[ExpertHolding, ...]:
+    """The experts that `holders` (else the placement) gives to a node, at each precision that policies may ask for."""
     return tuple(
         ExpertHolding(layer, expert, precision)
-        for layer, row in enumerate(prepared.placement.holders)
+        for layer, row in enumerate(prepared.placement.holders if holders is None else holders)
         for expert, holders in enumerate(row)
         if node in holders
         for precision in prepared.setting.further.held[layer][expert]
@@ -53,9 +55,10 @@ def prepare_orders(
     client: str,
     plan: SelectionPlan,
     offers: dict[str, bytes] | None = None,
+    holders: Holders | None = None,
 ) -> dict[str, Prepare]:
     """One order per node. `addresses`: node -> host:port of its data plane. With `offers` of nodes and client, all
-    frames are sealed."""
+    frames are sealed. `holders`: who holds what, where that is no longer as it was placed."""
     nodes = prepared.setting.nodes
     known = offers or {}
     peers = tuple(
@@ -66,7 +69,7 @@ def prepare_orders(
     return {
         node: Prepare(
             run=run, peers=peers, manifest_sha256=prepared.manifest_sha256,
-            trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index),
+            trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index, holders),
             schedule=prepared.schedule_bytes, schedule_sha256=schedule_hash(prepared.schedule_bytes),
             satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),
             delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),

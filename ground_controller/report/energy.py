@@ -1,12 +1,14 @@
 """Energy of each node from its power samples: trapezoids on the node's own monotonic clock.
 
-A gap of more than three sample periods makes the node's figure void: it is never bridged in silence. Net is
+A gap of more than three sample periods makes the node's figure void: it is never bridged in silence. While a run was
+interrupted nothing is counted: the pieces before and after are integrated each for itself, and the note says so. Net is
 gross minus idle power over the same time: measured in the run's own idle windows where the campaign takes them
 (`control.idle_s`), else that of the board's profile. `idle_from` and `note` say which.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -14,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.idle import idle_windows, measured_idle
+from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
 from ground_controller.telemetry.sources import quantities
 from ground_controller.telemetry.tables import ScenarioTime
-from hil_config.energy import Idle, above_idle, integrate
+from hil_config.energy import Energy, Idle, above_idle, integrate
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
 
@@ -30,7 +33,8 @@ METHOD = (
 class NodePower(NamedTuple):
     """Power samples of a node over the replayed orbit: int64 [samples] ns on its monotonic clock, float64 [samples] W.
 
-    `offset_ns`: the node's clock minus the ground's. `idle`: from idle windows, None where the run took none.
+    `offset_ns`: the node's clock minus the ground's. `idle`: from idle windows, None where the run took none. `pauses`:
+    (begin, end) of interruptions on the node's clock, without samples.
     """
 
     clock_ns: NDArray[np.int64]
@@ -39,6 +43,7 @@ class NodePower(NamedTuple):
     offset_ns: int
     idle: Idle | None
     profile: BoardProfile
+    pauses: tuple[tuple[int, int], ...] = ()
 
 
 class NodeEnergy(NamedTuple):
@@ -65,7 +70,7 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
     bench = msgspec.json.decode(journal.meta("bench"))
     campaign = msgspec.json.decode(journal.meta("campaign"))
     profiles = {board["name"]: board["profile"] for board in bench["boards"]}
-    windows = idle_windows(journal)
+    windows, resumed = idle_windows(journal), resumptions(journal)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
     series: dict[str, list[tuple[int, float]]] = {}
     for entry in journal.entries("samples"):
@@ -84,9 +89,12 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
         until_ns = min((w.begin_ns + offset_ns for w in windows if w.side == "after"), default=int(clock_ns[-1]))
         scenario_s = np.array([when.of(node, t) for t, _ in ordered])
         keep = (scenario_s >= 0.0) & (scenario_s <= campaign["orbit"]["duration_s"]) & (clock_ns <= until_ns)
+        pauses = tuple((one.stopped_ns + offset_ns, one.host_ns + offset_ns) for one in resumed)
+        for begin_ns, end_ns in pauses:
+            keep &= (clock_ns <= begin_ns) | (clock_ns >= end_ns)
         if keep.any():
             found[node] = NodePower(
-                clock_ns[keep], drawn[keep], power[node].hz, offset_ns, idle, load_profile(profiles[node])
+                clock_ns[keep], drawn[keep], power[node].hz, offset_ns, idle, load_profile(profiles[node]), pauses
             )
     return found
 
@@ -97,12 +105,15 @@ def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
 
 
 def energy_of(one: NodePower) -> NodeEnergy:
-    """From the first sample to the last; the rules are those of `hil_config.energy`."""
-    clock_ns, watts = one.clock_ns, one.watts
-    gross = integrate(clock_ns, watts, int(clock_ns[0]), int(clock_ns[-1]), one.hz)
+    """From the first sample to the last, without interruptions; the rules are those of `hil_config.energy`."""
+    watts = one.watts
+    pieces = _pieces(one)
+    gross = _sum([integrate(t, w, int(t[0]), int(t[-1]), one.hz) for t, w in pieces])
     if gross.joules is None:
         return NodeEnergy(None, None, len(watts), gross.reason)
     note = f"{len(watts)} samples over {gross.seconds:.1f} s, sampling uncertainty {gross.uncertainty_j:.2g} J; net: "
+    if one.pauses:
+        note = f"without {len(one.pauses)} interruption{'s' * (len(one.pauses) > 1)}, in {len(pieces)} pieces; " + note
     if one.idle is None:
         idle_w: float | None = one.profile.idle_w
         net_j: float | None = gross.joules - one.profile.idle_w * gross.seconds
@@ -121,13 +132,33 @@ def energy_of(one: NodePower) -> NodeEnergy:
     )  # fmt: skip
 
 
+def _pieces(one: NodePower) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Times and powers between interruptions, where there are at least two samples."""
+    cuts = np.searchsorted(one.clock_ns, [end_ns for _, end_ns in one.pauses])
+    found = list(zip(np.split(one.clock_ns, cuts), np.split(one.watts, cuts), strict=True))
+    return [piece for piece in found if len(piece[0]) > 1] or found[:1]
+
+
+def _sum(parts: list[Energy]) -> Energy:
+    """Of pieces whose errors are independent; one without a figure leaves the sum without."""
+    for part in parts:
+        if part.joules is None:
+            return part
+    joules = sum(part.joules for part in parts if part.joules is not None)
+    uncertainty_j = math.sqrt(sum(part.uncertainty_j**2 for part in parts))
+    return Energy(joules, uncertainty_j, sum(part.seconds for part in parts), sum(part.samples for part in parts))
+
+
 def blocks_j(one: NodePower, edges_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Gross joules [blocks] between instants [blocks + 1] of the ground's monotonic clock.
 
-    The sum of trapezoids is taken as linear between samples; before the first and after the last nothing is counted.
+    The sum of trapezoids is taken as linear between samples; before the first, after the last and in interruptions
+    nothing is counted.
     """
     clock_s = (one.clock_ns - one.clock_ns[0]) / 1e9
     steps = 0.5 * (one.watts[1:] + one.watts[:-1]) * np.diff(clock_s)
+    for _, end_ns in one.pauses:
+        steps[(one.clock_ns[:-1] < end_ns) & (one.clock_ns[1:] >= end_ns)] = 0.0
     at_s = (edges_ns + one.offset_ns - one.clock_ns[0]) / 1e9
     found: NDArray[np.float64] = np.diff(np.interp(at_s, clock_s, np.concatenate([[0.0], np.cumsum(steps)])))
     return found

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from ground_controller.decision import Decision
+from ground_controller.interruption import Interruption, interruptions
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.report.accuracy import accuracy
@@ -46,6 +47,7 @@ class Metrics(msgspec.Struct, frozen=True):
     seed: int
     rate: float
     complete: bool
+    interruptions: tuple[Interruption, ...]
     provenance: str
     sources: dict[str, str]
     scenario_s: float
@@ -175,7 +177,7 @@ class _Measurement:
             placement=campaign["policies"]["placement"]["name"],
             selection=campaign["policies"]["selection"]["name"], further=further_names(campaign["policies"]),
             accounting=campaign["twin"]["accounting"], seed=campaign["seed"], rate=rate,
-            complete=bool(journal.meta("ended_utc", "")),
+            complete=bool(journal.meta("ended_utc", "")), interruptions=interruptions(journal),
             provenance=first_line(origin), sources=origin, scenario_s=round(scenario_s, 3), host_s=round(host_s, 3),
             requests=len(set(self.requests["request"])),
             finished=sum(end in {"length", "end of text"} for end in self.requests["ended"]), tokens=count,

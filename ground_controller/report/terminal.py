@@ -45,6 +45,14 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     rows += [("requirement met" if one.met else "REQUIREMENT NOT MET", one.text) for one in m.requirements]
     if not m.complete:
         rows.insert(0, ("INTERRUPTED", "the run did not come to its end; figures cover what was recorded"))
+    rows += [
+        (
+            "interrupted, gone on with",
+            f"at {one.scenario_s:.0f} s of the orbit, {one.gap_s:.1f} s without a controller; agents {one.agents}, "
+            f"{one.requests} requests taken up again, epoch {one.epoch}",
+        )
+        for one in m.interruptions
+    ]
     if m.lost_nodes:
         rows.append(("nodes lost", ", ".join(m.lost_nodes)))
     if m.broker_restarts:

@@ -87,8 +87,7 @@ def continue_simulation(folder: Path, show: Callable[[SimProgress], None] | None
         text = journal.meta("simulated", "")
         if not text:
             raise UsageError(
-                f"{folder}: a run on boards cannot be gone on with yet; what it recorded is kept",
-                f"hil report {folder}, and run the campaign again",
+                f"{folder}: this run was on boards or local agents, not in simulation", f"hil campaign resume {folder}"
             )
         if journal.meta("ended_utc", ""):
             raise UsageError(f"{folder}: this run has ended", f"hil report {folder}")

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.decision import FIELDS, Decision
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import resumptions
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Steered
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
@@ -44,19 +46,33 @@ class Table(NamedTuple):
 
 
 class ScenarioTime:
-    """Node monotonic time to scenario seconds: by recorded offsets, the clock's anchor, and what steered it since."""
+    """Node monotonic time to scenario seconds: by recorded offsets, the clock's anchor, and what steered it since.
+
+    While a run was interrupted scenario time stood; offsets are those that were measured last before an instant.
+    """
 
     def __init__(self, journal: Journal) -> None:
-        self._offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
+        resumed = resumptions(journal)
+        first = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
+        self._offsets = [(one.host_ns, one.offsets) for one in reversed(resumed)] + [(0, first)]
         campaign = msgspec.json.decode(journal.meta("campaign"))
         anchor = (int(journal.meta("anchor_host_ns")), 0.0, float(campaign["orbit"]["rate"]))
         steered = (msgspec.json.decode(entry.body, type=Steered) for entry in journal.entries("steer"))
         moves = [(one.host_ns, one.to_s, one.rate) for one in steered if one.action != "fault"]
+        moves += [(one.stopped_ns, one.at_s, 0.0) for one in resumed]
+        moves += [(one.host_ns, one.at_s, one.rate) for one in resumed]
         self._moves = [anchor, *sorted(moves)]
         self._begins = [begin_ns for begin_ns, _, _ in self._moves]
 
+    def host_ns(self, node: str, mono_ns: int) -> int:
+        """The instant on the ground's monotonic clock."""
+        for since_ns, offsets in self._offsets[:-1]:
+            if mono_ns - offsets[node][0] >= since_ns:
+                return mono_ns - offsets[node][0]
+        return mono_ns - self._offsets[-1][1][node][0]
+
     def of(self, node: str, mono_ns: int) -> float:
-        host_ns = mono_ns - self._offsets[node][0]
+        host_ns = self.host_ns(node, mono_ns)
         begin_ns, scenario_s, rate = self._moves[max(0, bisect_right(self._begins, host_ns) - 1)]
         return scenario_s + (host_ns - begin_ns) / 1e9 * rate
 
@@ -267,7 +283,7 @@ def events(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("event", "status", "attempt", "bad_message", "steer"):
+        for entry in journal.entries("event", "status", "attempt", "bad_message", "steer", RESUMED):
             name, details = _event(entry)
             yield entry.scenario_s, entry.node, name, details
 
@@ -281,7 +297,7 @@ def _event(entry: Entry) -> tuple[str, str]:
         return body.name, msgspec.json.encode(body.details).decode()
     if entry.kind == "status":
         return "StatusChanged", msgspec.json.encode({"state": m.decode(entry.body, m.Status).state}).decode()
-    names = {"attempt": "AttemptBegan", "bad_message": "BadMessage", "steer": "Steered"}
+    names = {"attempt": "AttemptBegan", "bad_message": "BadMessage", "steer": "Steered", RESUMED: "RunResumed"}
     return names[entry.kind], entry.body.decode()
 
 

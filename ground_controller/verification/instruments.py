@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ground_controller.decision import Decision
+from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.telemetry.sources import quantities
@@ -51,6 +52,7 @@ def gaps(journal: Journal) -> Check:
         read.setdefault((node, boot_id), []).extend(kept)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
     begin_ns, end_ns = int(journal.meta("anchor_host_ns")), _last_tick_ns(journal)
+    resumed = resumptions(journal)
     problems, widest = [], (0.0, "")
     lost = _lost_nodes(journal)
     for node, quantity in power.items():
@@ -60,10 +62,13 @@ def gaps(journal: Journal) -> Check:
         for before, after in itertools.pairwise(edges):
             width = (after - before) / period_ns
             where = f"{node}, {(before - begin_ns) / 1e9:.1f} s after the start"
+            if any(before <= one.host_ns and after >= one.stopped_ns for one in resumed):
+                continue  # nobody commanded, and agents that died with the controller took their last second along
             widest = max(widest, (width, where))
             if width > GAP_PERIODS:
                 problems.append(f"{where}: {(after - before) / 1e9:.3f} s")
     figure = f"widest {widest[0]:.2f} sample periods, wanted at most {GAP_PERIODS:g}"
+    figure += f"; not counted while interrupted ({len(resumed)})" if resumed else ""
     figure += f"; lost before the end: {', '.join(sorted(lost))}" if lost else ""
     return judged("telemetry gaps", not problems, figure, listed(problems) or widest[1],
                   "energy over a gap is not known: run the campaign again")  # fmt: skip

@@ -147,10 +147,16 @@ class Starter:
         """Run the demonstration's campaign with SHORT and `changes`; in their keys `__` stands for a dot."""
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
         bench, campaign = write_files(self._home / f"{name}-files", {}, {**copy.deepcopy(SHORT), **dotted})
-        folder = self._home / name
+        return self._launch(self._home / name, "run", str(bench), str(campaign), "--out", str(self._home / name))
+
+    def resume(self, folder: Path) -> Launched:
+        """Go on with a run whose controller is gone."""
+        return self._launch(folder, "resume", str(folder))
+
+    def _launch(self, folder: Path, *words: str) -> Launched:
         with folder.with_suffix(".out").open("wb") as out, folder.with_suffix(".err").open("wb") as err:
             process = subprocess.Popen(
-                [*HIL, "campaign", "run", str(bench), str(campaign), "--out", str(folder), "--json"],
+                [*HIL, "campaign", *words, "--json"],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
             )  # fmt: skip
         launched = Launched(folder, process)

@@ -1,4 +1,4 @@
-"""Two controllers at one standing broker: the second is refused while the first lives, and follows when it is dead."""
+"""Two controllers at one standing broker: the second is refused while the first lives; a dead one's run goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from ground_controller.journal import NAME, Journal
-from tests.campaign.boards import InService, in_service
+from ground_controller.steering import Request, ask
+from tests.campaign.boards import AWAY, InService, in_service
+from tests.campaign.conftest import hil
 
 
 def _wait_for_decisions(folder: Path, count: int) -> None:
@@ -34,6 +36,17 @@ def _epoch(folder: Path) -> int:
         journal.close()
 
 
+def _boots(folder: Path) -> dict[str, set[str]]:
+    """Starts of each agent that are on record with evidence."""
+    journal, found = Journal.read(folder), dict[str, set[str]]()
+    try:
+        for entry in journal.entries("samples"):
+            found.setdefault(entry.node, set()).add(entry.boot_id)
+    finally:
+        journal.close()
+    return found
+
+
 def _refused(bench: InService, tmp_path: Path, pid: int) -> None:
     for options in ((), ("--take-over",)):
         second = bench.run("second", *options)
@@ -43,15 +56,30 @@ def _refused(bench: InService, tmp_path: Path, pid: int) -> None:
         assert not (tmp_path / "second").exists(), "a refused run leaves nothing"
 
 
-def test_the_second_controller_is_refused_and_a_dead_one_is_followed(tmp_path: Path) -> None:
+def test_the_second_controller_is_refused_and_the_run_of_a_dead_one_goes_on(tmp_path: Path) -> None:
     with in_service(tmp_path) as bench, ExitStack() as stack:
-        first = bench.start(stack, "first", orbit__duration_s=3000)
-        _wait_for_decisions(tmp_path / "first", 5)
+        folder = tmp_path / "first"
+        first = bench.start(stack, "first", orbit__duration_s=80)
+        _wait_for_decisions(folder, 3)
+        ask(folder, Request("pause"), 30.0)  # the orbit waits while others try
         _refused(bench, tmp_path, first.pid)
         assert first.poll() is None
+        epoch, boots = _epoch(folder), _boots(folder)
         first.kill()
         first.wait(10.0)
-        third = bench.run("third", orbit__duration_s=20)
+        done = hil("campaign", "resume", str(folder), "--json")
+        assert done.returncode == 0, f"{done.stderr}\n{bench.logs()}"
+        metrics = json.loads(done.stdout)["metrics"]
+        assert metrics["complete"] and metrics["scenario_s"] >= 80.0, "it was paused when it died, and goes on"
+        assert metrics["records_missing"] == {} and metrics["record_gaps"] == {}
+        (interruption,) = metrics["interruptions"]
+        assert interruption["agents"] == "some started anew" and interruption["epoch"] > epoch
+        after = _boots(folder)
+        assert {node: after[node] - boots[node] for node in AWAY} == {node: set() for node in AWAY}, "boards lived on"
+        assert all(len(after[node] - boots[node]) == 1 for node in ("alpha", "delta"))
+        assert [agent.poll() for agent in bench.agents.values()] == [None, None]
+        replay = hil("campaign", "replay", str(folder), "--json")
+        assert replay.returncode == 0, replay.stderr
+        third = bench.run("third", orbit__duration_s=10)
         assert third.returncode == 0, f"{third.stderr}\n{bench.logs()}"
-        assert json.loads(third.stdout)["metrics"]["records_missing"] == {}
-        assert _epoch(tmp_path / "third") > _epoch(tmp_path / "first")
+        assert _epoch(tmp_path / "third") > interruption["epoch"]
