@@ -26,7 +26,7 @@ PACKAGES := hil_config models node_agent ground_controller firmware_tools
 # What runs on a board, and therefore on Python 3.10 too (JetPack 6).
 BOARD := hil_config/*.py hil_config/wire models/serving node_agent
 
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check bench soak docs clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -44,7 +44,7 @@ test: $(TEST) ## install everything, run the checks, run the tests
 check: $(TEST) ## format, lint, types (3.13, and 3.10 for the board half), import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict --python-version 3.13 $(PACKAGES) tests $(if $(wildcard benchmarks/*.py),benchmarks)
+	$(BIN)/mypy --strict --python-version 3.13 $(PACKAGES) tests docs $(if $(wildcard benchmarks/*.py),benchmarks)
 	$(BIN)/mypy --strict --python-version 3.10 --no-warn-return-any --no-warn-unused-ignores $(BOARD)
 	$(BIN)/lint-imports --no-logo
 
@@ -54,8 +54,12 @@ bench: $(TEST) ## run the benchmarks
 soak: $(TEST) ## run the programmes that take minutes to hours
 	$(BIN)/python -m benchmarks.soak
 
+docs: $(TEST) ## write the reference pages that code knows, and the documentation as a site, to site/
+	$(BIN)/python docs/generate_reference.py
+	$(BIN)/mkdocs build --quiet --strict
+
 clean: ## remove caches and build output; .venv and runs/ stay
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 -r rm -rf
 
 # A stamp per set of extras: pip runs again only after pyproject.toml has changed.

@@ -6,6 +6,7 @@ folder of its own. A block with `<!-- not run: reason -->` on the line above is 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED_FOLDERS = {".git", ".venv", "build", "dist", "node_modules", "runs"}
+SKIPPED_FOLDERS = {".git", ".venv", "build", "dist", "node_modules", "runs", "site"}
 COMMAND_TIMEOUT_S = 300
 HIL = Path(sys.executable).parent / "hil"
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
@@ -137,6 +138,25 @@ def test_commands_run(path: Path, tmp_path: Path) -> None:
                 f"{path.name}, block in line {block.line}: `{command}` ended with {done.returncode}\n"
                 f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             )
+
+
+@pytest.mark.parametrize("name", ["cli.md", "messages.md", "bench-file.md", "campaign-file.md"])
+def test_reference_pages_are_what_the_code_says(name: str) -> None:
+    specification = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs/generate_reference.py")
+    assert specification is not None and specification.loader is not None
+    generator = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(generator)
+    written = (ROOT / "docs/reference" / name).read_text(encoding="utf-8")
+    assert written == generator.pages()[name], "write it again: make docs"
+
+
+def test_the_site_is_built_without_a_broken_link(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "own_policy.py" in (tmp_path / "site/how-to/extend/index.html").read_text(encoding="utf-8")
 
 
 def test_parser_sees_what_it_should() -> None:
