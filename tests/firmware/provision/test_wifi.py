@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,39 @@ def test_both_forms_say_the_same() -> None:
         assert keyfile["wifi-security"]["psk"] == wifi.psk
         points = json.loads(wifi.netplan())["network"]["wifis"]["wlan0"]["access-points"]
         assert points == {wifi.ssid: {"password": wifi.psk}}
+
+
+SSIDS = ("lab", "lab; net = [1]", "123", "  two", 'q"uo\\te', "Grün", "12;34;", "#hash")
+
+
+@pytest.mark.skipif(not shutil.which("nmcli"), reason="not installed: network-manager")
+@pytest.mark.parametrize("ssid", SSIDS)
+def test_network_manager_reads_the_keyfile_as_it_was_meant(ssid: str) -> None:
+    wifi = wifi_of(ssid, "DE", PASSPHRASE)
+    done = subprocess.run(
+        ["nmcli", "--offline", "connection", "modify", "connection.id", "as-read"],
+        input=wifi.network_manager(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and f"psk={wifi.psk}\n" in done.stdout, done.stderr
+    said = next(line for line in done.stdout.splitlines() if line.startswith("ssid=")).removeprefix("ssid=")
+    if all(byte < 128 for byte in ssid.encode()):
+        assert said.replace("\\\\;", ";").replace("\\s", " ").replace("\\\\", "\\") == ssid
+    else:
+        assert bytes(int(byte) for byte in said.split(";")[:-1]).decode() == ssid
+
+
+@pytest.mark.skipif(not Path("/usr/libexec/netplan/generate").exists(), reason="not installed: netplan.io")
+@pytest.mark.parametrize("ssid", SSIDS)
+def test_netplan_takes_the_key_for_a_key(tmp_path: Path, ssid: str) -> None:
+    wifi, place = wifi_of(ssid, "DE", PASSPHRASE), tmp_path / "etc/netplan/60-hil-wifi.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text(wifi.netplan())
+    place.chmod(0o600)
+    command = ["/usr/libexec/netplan/generate", "--root-dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    made = (tmp_path / "run/netplan/wpa-wlan0.conf").read_text()
+    assert f"psk={wifi.psk}\n" in made and f'ssid="{ssid}"\n' in made
 
 
 def test_the_country_is_on_the_kernels_command_line_once() -> None:
