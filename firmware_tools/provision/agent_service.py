@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -66,6 +67,14 @@ def mend_service(shell: BoardShell, jetson: bool, timeout_s: float) -> None:
     """Write what differs and let systemd know; the agent that runs goes on as it was until it is started again."""
     _differed(shell, _jetson(jetson).strip(), "writing its units", timeout_s)
     shell.must(f"systemctl start {UNIT.replace('.service', '.path')}", "watching for its certificate", timeout_s)
+
+
+def renew_units(shell: BoardShell, jetson: bool, timeout_s: float, tell: Callable[[str], None]) -> None:
+    """After another version of the agent has joined: its own units, in force from its next start."""
+    found = read_service(shell, jetson, timeout_s)
+    if found.to_mend:
+        mend_service(shell, jetson, timeout_s)
+        tell(f"units of this agent written, in force from its next start: {found.short}")
 
 
 def _jetson(jetson: bool) -> str:

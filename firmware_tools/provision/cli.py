@@ -146,6 +146,7 @@ def _archive(path: Path | None) -> bytes:
 def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Provisioned | Upgraded:
     from firmware_tools.broker_watch import BrokerWatch
     from firmware_tools.identity_store import IdentityStore
+    from firmware_tools.provision.agent_service import renew_units
     from firmware_tools.provision.job import look, provision
     from firmware_tools.provision.reach import reach
     from firmware_tools.provision.upgrade import Upgrade
@@ -169,11 +170,15 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
             watch = BrokerWatch(bench.bench, bench.broker.host, bench.broker.port, Path(bench.identity))
             stack.enter_context(watch)
         if watch is not None and order.rollback:
-            return Upgrade(shell, watch, state, limits, tell).back()
+            returned = Upgrade(shell, watch, state, limits, tell).back()
+            renew_units(shell, wanted.jetson, limits.command_s, tell)
+            return returned
         # An agent that does not come is no reason not to bring a better one.
         done = provision(board.name, shell, store, None if order.agent else watch, state, limits, tell, wanted)[0]
         if watch is not None and order.agent:
-            return Upgrade(shell, watch, state, limits, tell).to(order.agent)
+            upgraded = Upgrade(shell, watch, state, limits, tell).to(order.agent)
+            renew_units(shell, wanted.jetson, limits.command_s, tell)
+            return upgraded
         return done
 
 

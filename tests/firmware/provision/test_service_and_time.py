@@ -15,8 +15,9 @@ import pytest
 from firmware_tools.provision.time_keeper import CHRONY, TIMESYNCD, keeper_file
 from hil_config.errors import EnvironmentFault, UsageError
 from node_agent.install import SYSTEMD, differing, install
+from tests.firmware.provision.agent_version import version
 from tests.firmware.provision.ssh_board import SEARCH, missing
-from tests.firmware.provision.ssh_desk import Desk, open_desk
+from tests.firmware.provision.ssh_desk import Desk, open_broker, open_desk, shards_tar
 
 WHY_NOT = missing()
 BOARD = pytest.mark.skipif(bool(WHY_NOT), reason=f"a board behind sshd: {WHY_NOT}")
@@ -25,6 +26,7 @@ SYSTEMCTL = """\
 #!/bin/sh
 [ "$1" = is-active ] && exec cat /opt/active
 echo "$*" >>/opt/said
+[ "$*" != "restart hil-agent.service" ] || [ ! -e /run/hil-agent.pid ] || kill $(cat /run/hil-agent.pid)
 [ ! -e /opt/ill ] || case "$*" in *"$(cat /opt/ill)"*) echo 'it is ill' >&2; exit 1;; esac
 """
 
@@ -35,7 +37,7 @@ class Systemd:
     def __init__(self, desk: Desk) -> None:
         self.root = desk.board.root
         (self.root / "run/systemd/system").mkdir(parents=True)
-        (self.root / "opt/board").mkdir()
+        (self.root / "opt/board").mkdir(exist_ok=True)
         (self.root / "opt/board/systemctl").write_text(SYSTEMCTL)
         (self.root / "opt/board/systemctl").chmod(0o755)
         self.active("inactive")
@@ -120,6 +122,21 @@ def test_a_step_that_fails_says_which_it_was(desk: Desk, capsys: pytest.CaptureF
     assert "board alpha: writing its units: exit code 9" in capsys.readouterr().err
     systemd.ill("nothing")
     assert desk.hil("provision", "alpha", "--no-wait") == 0
+
+
+@BOARD
+@pytest.mark.skipif(not shutil.which("mosquitto", path=SEARCH), reason="no mosquitto")
+def test_an_upgrade_and_a_rollback_leave_the_units_of_the_agent_in_use(tmp_path: Path) -> None:
+    with open_desk(tmp_path, shards_tar(tmp_path)) as desk, open_broker(desk):
+        Systemd(desk).active("active")
+        unit = desk.board.root / "etc/systemd/system/hil-agent.service"
+        assert desk.hil("provision", "alpha") == 0
+        before = unit.read_bytes()
+        later = version(tmp_path, "later", "node_agent/systemd/hil-agent.service", "# A later unit.")
+        assert desk.hil("provision", "alpha", "--upgrade", "--agent", str(later)) == 0
+        assert unit.read_bytes() == before + b"\n# A later unit.\n"
+        assert desk.hil("provision", "alpha", "--rollback") == 0
+        assert unit.read_bytes() == before
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
