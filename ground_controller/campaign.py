@@ -23,6 +23,7 @@ from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.fleet.orders import Holders, prepare_orders
 from ground_controller.fleet.outlet import Outlet
+from ground_controller.fleet.sight import Sight
 from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Inbox
 from ground_controller.interruption import KIND as RESUMED
@@ -41,7 +42,7 @@ from hil_config.units import HostSeconds
 from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import SelectionPlan
 
-PREPARE_S = 60.0
+PREPARE_S, EMULATED_PREPARE_S = 60.0, 600.0
 LEAD_S = 0.5
 """The clock is anchored this far ahead, so that every node knows it before scenario second 0."""
 
@@ -132,19 +133,20 @@ class Run:
 
     def _prepare(self, fleet: MqttFleet, plan: SelectionPlan, holders: Holders | None = None) -> Client:
         """Open the client and have every node load what it is to serve."""
-        addresses = {node: fleet.statuses[node].data_address for node in self._nodes}
-        split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in addresses.items()}
+        addresses, sight = {node: fleet.statuses[node].data_address for node in self._nodes}, Sight(self._p.bench)
+        dialled = sight.outside(addresses).items()
+        split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in dialled}
         offers = {node: fleet.statuses[node].offer for node in self._nodes}
         tls = self._stage.tls
         client = self._client = Client(
             self._folder.name, split, lambda avoid: choose_route(self._core.view, avoid), self._record.client_event,
             self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
-            tls, offers, self._stage.host,
+            tls, offers, self._stage.host, self._p.bench.ground_port,
         )  # fmt: skip
         host, port = client.address
         sealed = None if tls is None else {**offers, CLIENT: client.offer}
-        orders = prepare_orders(self._p, self._folder.name, addresses, f"{host}:{port}", plan, sealed, holders)
-        fleet.order(self._nodes, orders, PREPARE_S)
+        orders = prepare_orders(self._p, self._folder.name, addresses, f"{host}:{port}", plan, sealed, holders, sight)
+        fleet.order(self._nodes, orders, EMULATED_PREPARE_S if sight.emulated else PREPARE_S)
         return client
 
     def _stay_idle(self, side: Side, turn: Callable[[], object]) -> None:

@@ -55,7 +55,7 @@ class Client:
     record: takes every event (TokenArrived, AttemptBegan) before anything follows from it.
     tls: with it both directions are mutual TLS and frames are sealed; None runs in the clear.
     offers: what each node said about how to seal for it.
-    host: this machine's address for the nodes.
+    host, port: this machine's address for the nodes; port 0 is any free one.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Client:
         tls: TlsFiles | None = None,
         offers: dict[str, bytes] | None = None,
         host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._dial = None if tls is None else client_context(tls)
         self._listen = None if tls is None else server_context(tls)
@@ -90,7 +91,7 @@ class Client:
         self._ended: list[tuple[Request, str]] = []
         self._out: dict[str, socket.socket] = {}
         self._in: set[socket.socket] = set()
-        self._server = socket.create_server((host, 0), backlog=64)
+        self._server = socket.create_server((host, port), backlog=64)
         self.address: tuple[str, int] = self._server.getsockname()[:2]
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._accept, name="client-accept", daemon=True)]

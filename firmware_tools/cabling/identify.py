@@ -217,7 +217,14 @@ class _Trial:
 
 
 def _alive(consoles: dict[str, socket.socket]) -> set[str]:
-    return {name for name, sock in consoles.items() if console_witness(sock).verdict == "alive"}
+    return {name for name, sock in consoles.items() if _heard(name, sock)}
+
+
+def _heard(board: str, console: socket.socket) -> bool:
+    seen = console_witness(console)
+    if seen.verdict == "no way to tell":
+        raise HardwareError(f"board {board}: {seen.detail}", f"hil console {board}")
+    return seen.verdict == "alive"
 
 
 def _judge_silence(board: str, silent: set[str], lives: bool) -> None:
@@ -237,6 +244,6 @@ def _wait_heard(board: str, console: socket.socket) -> None:
     """Until its console says something again."""
     deadline = time.monotonic() + BACK_S
     while time.monotonic() < deadline:
-        if console_witness(console).verdict == "alive":
+        if _heard(board, console):
             return
     raise HardwareError(f"board {board}: not heard again within {BACK_S:.0f} s after on", f"hil console {board}")

@@ -22,6 +22,7 @@ from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, UsageError
+from hil_config.virtual_network import BROKER_ADDRESS, BROKER_PORT, GUEST_ADDRESS, GUEST_DATA_PORT
 
 if TYPE_CHECKING:
     from hil_config.schema.bench import Bench, Board
@@ -56,9 +57,7 @@ class Extra(msgspec.Struct, frozen=True):
 def place_of(board: Board, bench: Bench) -> Place:
     """Addresses as the board sees them; a virtual board lives in a network of its own."""
     if board.kind == "virtual":
-        from firmware_tools.virtual import machine
-
-        return Place(machine.BROKER_ADDRESS, machine.BROKER_PORT, machine.GUEST_ADDRESS, machine.GUEST_DATA_PORT)
+        return Place(BROKER_ADDRESS, BROKER_PORT, GUEST_ADDRESS, GUEST_DATA_PORT)
     if not bench.broker.port:
         raise ConfigError(f"bench {bench.bench}: broker.port is 0, boards need a fixed one", "write `port: 8883`")
     return Place(bench.broker.host, bench.broker.port, board.address, board.data_port)

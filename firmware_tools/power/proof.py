@@ -39,18 +39,24 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def console_witness(console: socket.socket) -> Evidence:
-    """Ask with carriage returns; a living board echoes or prints.
+    """Ask with carriage returns, one each `ASK_S`: one for every piece of an answer would have every answer come in
+    more pieces, and leave more on the line than anybody reads. A living board echoes or prints.
 
-    What was in the line before is read away first.
+    What was in the line before is read away first. An owner that has gone proves no silence.
     """
     console.settimeout(ASK_S)
     _drain(console)
     window_s = SILENT_S
-    heard, deadline = 0, time.monotonic() + window_s
+    heard, asked, deadline = 0, 0.0, time.monotonic() + window_s
     while time.monotonic() < deadline:
         try:
-            console.sendall(b"\r")
-            heard += len(console.recv(4096))
+            if time.monotonic() - asked >= ASK_S:
+                console.sendall(b"\r")
+                asked = time.monotonic()
+            data = console.recv(4096)
+            if not data:
+                return Evidence("console", "no way to tell", "the console's owner has gone")
+            heard += len(data)
         except TimeoutError:
             continue
         except OSError as error:

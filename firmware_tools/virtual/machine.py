@@ -1,7 +1,6 @@
 """One emulated board: what QEMU is told, whether it runs, on and off.
 
-The guest reaches the bench's broker and the other boards' data ports on this machine, and nothing else
-(`restrict=on` with one forwarding each); its own data port is forwarded from loopback.
+Its network: `hil_config.virtual_network`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,16 @@ import msgspec
 from firmware_tools.state import State
 from firmware_tools.virtual import qmp, recipe
 from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
+from hil_config.virtual_network import (
+    BROKER_ADDRESS,
+    BROKER_PORT,
+    GROUND_ADDRESS,
+    GUEST_ADDRESS,
+    GUEST_DATA_PORT,
+    MOST_BOARDS,
+    peer_address,
+)
 
-GUEST_ADDRESS, GUEST_DATA_PORT = "10.0.2.15", 7070
-BROKER_ADDRESS, BROKER_PORT = "10.0.2.100", 8883
-FIRST_PEER = 101
 START_S, END_S = 20.0, 10.0
 
 
@@ -63,11 +68,6 @@ class Machine(msgspec.Struct, frozen=True):
         return Path(self.folder) / f"{self.name}.console.raw"
 
 
-def peer_address(index: int) -> tuple[str, int]:
-    """Under which a guest reaches the data port of the bench's board number `index` (from 0)."""
-    return f"10.0.2.{FIRST_PEER + index}", GUEST_DATA_PORT
-
-
 def machine_of(bench: object, board: object, state: State) -> Machine:
     """The machine that a bench file's virtual board is; kernel and initial file system come from the build's cache.
 
@@ -87,7 +87,12 @@ def machine_of(bench: object, board: object, state: State) -> Machine:
     built = cached()
     if built is None:
         raise EnvironmentFault(f"board {name}: no virtual board was built here", "hil bench virtual build")
-    forwards = [Forward(f"{BROKER_ADDRESS}:{BROKER_PORT}", getattr(bench, "broker").port)]  # noqa: B009
+    if len(getattr(bench, "boards")) > MOST_BOARDS:  # noqa: B009
+        raise ConfigError(f"bench with board {name} has more boards than a guest can reach", f"at most {MOST_BOARDS}")
+    forwards = [
+        Forward(f"{BROKER_ADDRESS}:{BROKER_PORT}", getattr(bench, "broker").port),  # noqa: B009
+        Forward(f"{GROUND_ADDRESS}:{GUEST_DATA_PORT}", getattr(bench, "ground_port")),  # noqa: B009
+    ]
     for index, other in enumerate(getattr(bench, "boards")):  # noqa: B009
         if other.name != name and other.data_port:
             address, port = peer_address(index)

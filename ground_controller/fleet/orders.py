@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ground_controller.client import NAME
+from ground_controller.fleet.sight import Sight
 from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.hidden_codec import Codec
@@ -56,19 +57,24 @@ def prepare_orders(
     plan: SelectionPlan,
     offers: dict[str, bytes] | None = None,
     holders: Holders | None = None,
+    sight: Sight | None = None,
 ) -> dict[str, Prepare]:
-    """One order per node. `addresses`: node -> host:port of its data plane. With `offers` of nodes and client, all
-    frames are sealed. `holders`: who holds what, where that is no longer as it was placed."""
+    """One order per node. `addresses`: node -> host:port of its data plane, as it says it itself. With `offers` of
+    nodes and client, all frames are sealed. `holders`: who holds what, where that is no longer as it was placed.
+    `sight` tells who sees whom elsewhere."""
     nodes = prepared.setting.nodes
     known = offers or {}
-    peers = tuple(
-        Peer(name, address, known.get(name, b""))
-        for name, address in (*((node, addresses[node]) for node in nodes), (NAME, client))
-    )
+    everybody = {**{node: addresses[node] for node in nodes}, NAME: client}
+
+    def peers_of(seen: dict[str, str]) -> tuple[Peer, ...]:
+        return tuple(Peer(name, address, known.get(name, b"")) for name, address in seen.items())
+
+    alike = None if sight is not None and sight.emulated else peers_of(everybody)
     campaign = prepared.campaign
     return {
         node: Prepare(
-            run=run, peers=peers, manifest_sha256=prepared.manifest_sha256,
+            run=run, peers=alike or peers_of(sight.seen_by(node, everybody) if sight else everybody),
+            manifest_sha256=prepared.manifest_sha256,
             trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index, holders),
             schedule=prepared.schedule_bytes, schedule_sha256=schedule_hash(prepared.schedule_bytes),
             satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ground_controller.fleet.local import Broker, check_port_free, free_port
+from ground_controller.fleet.sight import check_sight
 from hil_config.errors import ConfigError, LinkError
 from hil_config.schema.bench import Bench
 
@@ -43,6 +44,9 @@ def check_places(bench: Bench) -> None:
             f" and the bench has no {'identity' if bench.identity is None else 'broker.port'}",
             "hil bench init, then write `identity: FOLDER` and the port that the boards were provisioned with",
         )
+    check_sight(bench)
+    if bench.ground_port:
+        check_port_free(bench.broker.host, bench.ground_port, "controller")
     if bench.broker.port and not away:
         check_port_free(bench.broker.host, bench.broker.port, "broker")
     for board in bench.boards:

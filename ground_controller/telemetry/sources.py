@@ -8,15 +8,32 @@ import msgspec
 
 from ground_controller.journal import Journal
 from hil_config.wire import messages as m
-from hil_config.wire.provenance import Provenance, measured, modelled
+from hil_config.wire.provenance import Provenance, fake, measured, modelled
 
 SIMULATED = "board and link models on a stepped clock"
+EMULATED = "of emulated boards, tens to hundreds of times as slow as what they stand for"
 RECORDED = "the model in one process, all experts, replayed"
 
 
 def timed(journal: Journal, instrument: str) -> Provenance:
-    """Times of a run: measured by `instrument`, or modelled where the boards are."""
-    return modelled(SIMULATED) if journal.meta("simulated", "") else measured(instrument)
+    """Times of a run: measured by `instrument`, modelled where the boards are, fake where a board is emulated."""
+    if journal.meta("simulated", ""):
+        return modelled(SIMULATED)
+    return fake(f"{instrument}; {EMULATED}") if emulated(journal) else measured(instrument)
+
+
+class _Kind(msgspec.Struct):
+    kind: str = "local"
+
+
+class _Boards(msgspec.Struct):
+    boards: list[_Kind] = []
+
+
+def emulated(journal: Journal) -> bool:
+    """Whether a board of the run was an emulated machine."""
+    bench = msgspec.json.decode(journal.meta("bench", "{}"), type=_Boards)
+    return any(board.kind == "virtual" for board in bench.boards)
 
 
 def generated(journal: Journal, instrument: str) -> Provenance:

@@ -58,6 +58,11 @@ class Bench(Strict):
 
     bench: Name = Field(description="Name of the bench; part of every MQTT topic.")
     broker: Broker = Field(default=Broker(), description="The MQTT broker.")
+    ground_port: Port = Field(
+        default=0,
+        description="TCP port, on the broker's host, at which the controller takes tokens; 0 takes any free one; "
+        "virtual boards need a fixed one.",
+    )
     boards: tuple[Board, ...] = Field(
         description="The boards, in the order of satellites.", min_length=1, max_length=2_048
     )
@@ -85,6 +90,10 @@ class Bench(Strict):
     def _check_unique(self) -> Bench:
         names: dict[str, int] = {}
         ports: dict[int, str] = {self.broker.port: "the broker"} if self.broker.port else {}
+        if self.ground_port:
+            if self.ground_port in ports:
+                raise refuse(("ground_port",), f"found {self.ground_port}, which the broker has already", "another one")
+            ports[self.ground_port] = "the controller"
         for index, board in enumerate(self.boards):
             if board.name == GROUND_PEER:
                 raise refuse(

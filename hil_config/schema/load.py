@@ -130,7 +130,9 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
     """
     reached = {"disk", "console", "power", "meter", "ssh", "mac"}
     plain: dict[str, Any] = {
-        "bench": bench.model_dump(mode="json", exclude={"identity": True, "boards": {"__all__": reached}}),
+        "bench": bench.model_dump(
+            mode="json", exclude={"identity": True, "ground_port": True, "boards": {"__all__": reached}}
+        ),
         "campaign": campaign.model_dump(mode="json", exclude={"requirements", "matrix"}),
     }
     for section, key, _ in FILE_KEYS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import threading
 import tty
 from collections.abc import Iterator
@@ -117,3 +118,31 @@ def test_the_console_is_read_all_the_time_and_logged(bench_file: Path, board: Bo
     close_console("alpha", state)
     assert "login:" in log_path("alpha", state).read_text()
     assert log_path("alpha", state).stat().st_mode & 0o077 == 0
+
+
+def test_an_owner_that_has_gone_proves_no_silence() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        far.shutdown(socket.SHUT_WR)
+        assert proof.console_witness(near).verdict == "no way to tell"
+
+
+def test_an_answer_in_pieces_is_not_asked_for_again_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "SILENT_S", 0.5)
+    near, far = socket.socketpair()
+    asked = 0
+
+    def answer() -> None:
+        nonlocal asked
+        while data := far.recv(64):
+            asked += len(data)
+            for piece in (b"\r\n", b"board ", b"login: "):
+                far.sendall(piece)
+
+    with near, far:
+        board = threading.Thread(target=answer)
+        board.start()
+        assert proof.console_witness(near).verdict == "alive"
+        near.shutdown(socket.SHUT_WR)
+        board.join()
+    assert 1 <= asked <= 0.5 / proof.ASK_S + 1

@@ -35,6 +35,7 @@ from hil_config.errors import EnvironmentFault
 from hil_config.schema.load import load_bench
 from hil_config.signing import Signer
 from hil_config.tls import connect, identity_files
+from hil_config.virtual_network import GUEST_ADDRESS, GUEST_DATA_PORT, peer_address
 from hil_config.wire.frames import ExpertCall, ExpertReply, Frame, Hello, encode_frame
 from hil_config.wire.manifest import manifest_hash
 from hil_config.wire.orders import ExpertHolding, Peer, Prepare
@@ -65,6 +66,7 @@ class Ports(NamedTuple):
     data: int
     broker: int
     tester: int
+    ground: int
 
 
 class Desk(NamedTuple):
@@ -88,7 +90,7 @@ class Desk(NamedTuple):
 
 
 def _free_ports() -> Ports:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
     ports = Ports(*(one.getsockname()[1] for one in sockets))
     for one in sockets:
         one.close()
@@ -109,6 +111,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 bench: lab
 identity: identity
 broker: {{host: 127.0.0.1, port: {ports.broker}}}
+ground_port: {ports.ground}
 boards:
   - name: orin
     profile: jetson-orin-nano
@@ -195,9 +198,9 @@ def _order(desk: Desk, tester: PeerOfTheBoard) -> tuple[Prepare, ShardStore]:
     """The board is told to hold two experts; the plan's other parts are not used here."""
     store = ShardStore(desk.shards)
     data = flat_schedule(("orin", "tester"))
-    address, port = machine.peer_address(1)
+    address, port = peer_address(1)
     peers = (
-        Peer("orin", f"{machine.GUEST_ADDRESS}:{machine.GUEST_DATA_PORT}", b""),
+        Peer("orin", f"{GUEST_ADDRESS}:{GUEST_DATA_PORT}", b""),
         Peer("tester", f"{address}:{port}", tester.security.offer),
     )
     order = Prepare(
@@ -221,6 +224,38 @@ def _upgrade(desk: Desk, first: str) -> None:
     assert [one["outcome"] for one in done] == ["switched", "rolled back"]
     assert (done[0]["before"], done[1]["now"]) == (first, done[0]["now"])
     assert done[1]["boot_id"] not in ("", done[0]["boot_id"]), "the agent that worked was started again"
+
+
+CAMPAIGN = """\
+campaign: emulated
+model: {checkpoint: reference, precision: int8, trunk_slices: 2, replicas: 1, hidden_codec: fp16}
+orbit:
+  elements: demo
+  satellites: [STARLINK-2617, STARLINK-1364]
+  epoch_utc: 2024-10-21T08:20:00Z
+  duration_s: 200
+  rate: 1
+twin:
+  start: [{temperature_c: 40, charge: 0.9}, {temperature_c: 40, charge: 0.9}]
+  platform: {preset: 12u-bupt1}
+workload: {prompts: reference, concurrency: 1, max_new_tokens: 3, requests: 1}
+control: {tick_s: 1, plan_ttl_s: 60, expert_timeout_s: 60, token_timeout_s: 150}
+"""
+
+
+def _campaign(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run over the virtual board and a process of this machine: tokens go through both, in both directions."""
+    file, folder = desk.home / "campaign.yaml", desk.home / "run"
+    file.write_text(CAMPAIGN)
+    capsys.readouterr()
+    assert run(["campaign", "run", str(desk.bench_file), str(file), "--out", str(folder), "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert metrics["tokens"] == 3
+    assert metrics["records_missing"] == {} and metrics["lost_nodes"] == []
+    assert min(node["expert_rows"] for node in metrics["nodes"]) > 0
+    assert metrics["sources"]["token and frame times"].startswith("fake("), "an emulator's times are no board's"
+    assert (folder / "report.html").exists()
+    assert run(["campaign", "replay", str(folder)]) == 0
 
 
 def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -268,6 +303,8 @@ def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: 
     assert proof["proved"] is True
     assert {one["witness"]: one["verdict"] for one in proof["evidence"]} == {"console": "silent", "broker": "silent"}
     assert proof["boot_id"] and proof["boot_id"] != first["boot_id"], "another boot"
+
+    _campaign(desk, capsys)
 
     desk.hil("power", "orin", "off")
     told = "\n".join(path.read_text(errors="replace") for path in (State(desk.bench_file).folder).rglob("*.log"))
