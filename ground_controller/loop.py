@@ -12,6 +12,7 @@ from ground_controller.core import Core
 from ground_controller.decision import Decision, encode_decision
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
+from ground_controller.own_boots import OwnBoots
 from ground_controller.steering import Steering
 from hil_config.clock import Clock
 from hil_config.units import ScenarioSeconds
@@ -63,6 +64,7 @@ class Loop:
     ) -> None:
         self._core = core
         self._journal = journal
+        self._own = OwnBoots(journal)
         self._inbox = inbox
         self._clock = clock
         self._outlet = outlet
@@ -81,7 +83,7 @@ class Loop:
         scenario_s = self._scenario_s
         begin_s = time.perf_counter()
         began = TickBegan(self.tick, scenario_s, lateness_s, self._decide_us)
-        arrivals = self._inbox.drain()
+        arrivals = self._own.told_apart(self._inbox.drain())
         entries = [self._entry("tick", msgspec.json.encode(began))]
         entries += [Entry(self.tick, scenario_s, *arrival) for arrival in arrivals]
         fresh = self._journal.commit(entries)

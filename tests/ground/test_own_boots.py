@@ -1,0 +1,40 @@
+"""What a board's disk still holds of an earlier run is no work of this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ground_controller.inbox import Arrival
+from ground_controller.journal import Entry, Journal
+from ground_controller.own_boots import EARLIER, OwnBoots
+from hil_config.wire.messages import Status, encode
+
+
+def status(boot_id: str, state: str = "online") -> Arrival:
+    body = encode(Status(node="alpha", boot_id=boot_id, state=state))  # type: ignore[arg-type]
+    return Arrival(1, "status", "alpha", boot_id, 0, body)
+
+
+def token(boot_id: str, seq: int, kind: str = "token") -> Arrival:
+    return Arrival(1, kind, "alpha", boot_id, seq, b"{}")
+
+
+def kinds(own: OwnBoots, *arrivals: Arrival) -> list[str]:
+    return [one.kind for one in own.told_apart(list(arrivals))]
+
+
+def test_only_boots_that_were_online_in_this_run_are_its_own(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path / "run")
+    own = OwnBoots(journal)
+    assert kinds(own, token("first", 1)) == ["token"], "nothing is known yet"
+    assert kinds(own, token("before", 1), token("first", 1), status("first")) == [EARLIER, "token", "status"]
+    assert kinds(own, status("before", "offline"), token("before", 2)) == ["status", EARLIER], "a will from long ago"
+    assert kinds(own, status("second"), token("first", 2), token("second", 1)) == ["status", "token", "token"]
+    assert kinds(own, token("before", 3, "gap")) == ["gap"]
+
+    arrivals = own.told_apart([status("second"), token("before", 1), token("second", 1)])
+    journal.commit([Entry(0, 0.0, *one) for one in arrivals])
+    assert journal.watermarks() == {("alpha", "before"): 1, ("alpha", "second"): 1}, "the board may forget both"
+    assert [entry.boot_id for entry in journal.entries("token")] == ["second"]
+    assert kinds(OwnBoots(journal), token("second", 2), token("before", 2)) == ["token", EARLIER], "a run that goes on"
+    journal.close()
