@@ -31,6 +31,8 @@ from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal, check_new
 from ground_controller.loop import Loop
 from ground_controller.past import Past
+from ground_controller.preflight.inputs import schedule, space
+from ground_controller.preflight.nodes import clocks, refuse_unready, releases
 from ground_controller.preparation import Prepared
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
@@ -133,6 +135,7 @@ class Run:
 
     def _prepare(self, fleet: MqttFleet, plan: SelectionPlan, holders: Holders | None = None) -> Client:
         """Open the client and have every node load what it is to serve."""
+        refuse_unready((releases(fleet.statuses, self._nodes),))
         addresses, sight = {node: fleet.statuses[node].data_address for node in self._nodes}, Sight(self._p.bench)
         dialled = sight.outside(addresses).items()
         split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in dialled}
@@ -163,6 +166,7 @@ class Run:
         tick: int = 0, pending: tuple[Entry, ...] = (),
     ) -> Loop:  # fmt: skip
         """Give every node the same scenario clock, in its own monotonic time: `at_s` at our `anchor_ns`."""
+        refuse_unready((clocks(offsets, self._p.campaign.control.tick_s),))
         rate = self._p.campaign.orbit.rate
         clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9), at_s)
         outlet, campaign = self._outlet(fleet), self._p.campaign
@@ -238,6 +242,7 @@ def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], No
         SafetyRefusal: another controller commands the bench. Nothing was written then.
     """
     check_new(folder)
+    refuse_unready((space(prepared, folder), schedule(prepared)))
     with ExitStack() as opened:
         stage = Stage(prepared, folder)
         opened.callback(stage.close)

@@ -10,6 +10,7 @@ import click
 
 from ground_controller import campaign as runner
 from ground_controller.cli import matrix
+from ground_controller.cli.check import check_command
 from ground_controller.cli.resume import resume_command
 from ground_controller.cli.run_result import note, tell
 from ground_controller.cli.starting import bar, new_folder, prepared_from
@@ -28,6 +29,7 @@ def campaign() -> None:
     """Run, resume, replay and verify campaigns."""
 
 
+campaign.add_command(check_command)
 campaign.add_command(resume_command)
 campaign.add_command(verify_command)
 

@@ -26,11 +26,11 @@ def verify_command(folder: Path, as_json: bool) -> None:
         passed = all(check.outcome != "fail" for check in checks)
         click.echo(msgspec.json.encode({"run": str(folder), "passed": passed, "checks": checks}).decode())
     else:
-        _print(checks, Console(file=sys.stdout))
+        print_checks(checks, Console(file=sys.stdout))
     refuse_failed(folder, checks)
 
 
-def _print(checks: tuple[Check, ...], console: Console) -> None:
+def print_checks(checks: tuple[Check, ...], console: Console) -> None:
     """A line a check; where it failed, and what to do, below it."""
     for check in checks:
         line = Text(f"{check.outcome:<16}", _STYLE[check.outcome])

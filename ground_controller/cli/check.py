@@ -1,0 +1,47 @@
+"""`hil campaign check`: would a run be able to begin?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+
+from ground_controller.cli.starting import prepared_from
+from ground_controller.cli.verify import print_checks
+from ground_controller.preflight.boards import look_at_bench
+from ground_controller.preflight.inputs import look_at_inputs
+from ground_controller.preflight.nodes import refuse_unready
+from hil_config.schema.load import default_path
+
+
+@click.command("check")
+@click.argument("bench_file", type=click.Path(path_type=Path), required=False)
+@click.argument("campaign_file", type=click.Path(path_type=Path), required=False)
+@click.option("--demo", is_flag=True, help="Use the embedded bench and campaign.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where the run is to be written.")
+@click.option("--boards/--no-boards", default=True, help="Bring the bench up and ask the boards, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def check_command(
+    bench_file: Path | None, campaign_file: Path | None, demo: bool, out: Path, boards: bool, as_json: bool
+) -> None:
+    """Check what a run needs: disk, schedule, shards; boards online, of this release, clocks, shards on them.
+
+    Nothing is generated and no run folder is written. Exit code 9 if a check fails.
+    """
+    if demo == (bench_file is not None or campaign_file is not None):
+        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
+    if not demo and campaign_file is None:
+        raise click.UsageError("CAMPAIGN_FILE is missing")
+    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), None)
+    checks = look_at_inputs(prepared, out)
+    if boards:
+        checks += look_at_bench(prepared)
+    if as_json:
+        ready = all(check.outcome != "fail" for check in checks)
+        click.echo(msgspec.json.encode({"ready": ready, "checks": checks}).decode())
+    else:
+        print_checks(checks, Console(file=sys.stdout))
+    refuse_unready(checks)

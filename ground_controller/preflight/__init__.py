@@ -1,0 +1,1 @@
+"""Before a run: is everything there that it needs, and if not, what is wrong where?"""
