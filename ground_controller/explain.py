@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ground_controller.client_events import AttemptBegan, TokenArrived
 from ground_controller.core import Core
 from ground_controller.decision import Decision
+from ground_controller.explain_hops import Hop, ScheduledDelays, Step, call_hops, hand_overs
 from ground_controller.journal import Journal
 from ground_controller.replay import prepare_again
 from hil_config.errors import HilError, InvalidRunError, UsageError
@@ -47,7 +48,8 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 class LayerWhy(msgspec.Struct, frozen=True):
-    """One layer. `top_k`: the model's own picks, best first. Times in microseconds, as in LayerEvidence."""
+    """One layer. `top_k`: the model's own picks, best first. Times in microseconds, as in LayerEvidence. `hops`: to the
+    hosts of the picks and back; `link_us` is of the one that answered last, for all rows that shared the call."""
 
     layer: int
     gateway: str
@@ -62,6 +64,7 @@ class LayerWhy(msgspec.Struct, frozen=True):
     link_us: float
     queue_us: float
     expert_us: float
+    hops: tuple[Hop, ...]
 
 
 class PlanWhy(msgspec.Struct, frozen=True):
@@ -91,7 +94,7 @@ class NodeThen(msgspec.Struct, frozen=True):
 
 class TokenWhy(msgspec.Struct, frozen=True):
     """The `number`-th token that came to the client (from 1), and what led to it. `attempts`: why the request began
-    again before it, if it did."""
+    again before it, if it did. `hand_overs`: from gateway to gateway."""
 
     number: int
     request: int
@@ -105,6 +108,7 @@ class TokenWhy(msgspec.Struct, frozen=True):
     plans: tuple[PlanWhy, ...]
     nodes: tuple[NodeThen, ...]
     layers: tuple[LayerWhy, ...]
+    hand_overs: tuple[Hop, ...]
 
 
 def explain_token(folder: Path, number: int) -> TokenWhy:
@@ -127,8 +131,9 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
         decisions = {body.plan_version: _decision(journal, body.plan_version) for _, body in steps}
         plans = {version: decision.plan for version, decision in decisions.items()}
         card = msgspec.json.decode(journal.meta("model_card"), type=ModelCard)
+        delays = ScheduledDelays(journal, folder)
         layers = [
-            _layer(node, body, layer, plans[body.plan_version], card)
+            _layer((node, body), layer, plans[body.plan_version], card, delays)
             for node, body in steps
             for layer in sorted(body.layers, key=lambda one: one.layer)
         ]
@@ -138,6 +143,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
             tuple(_plan_why(plans[body.plan_version], body.plan_expired) for body in _one_a_plan(steps)),
             _nodes_then(decisions[steps[-1][1].plan_version]),
             tuple(sorted(layers, key=lambda one: one.layer)),
+            hand_overs(delays, steps, plans[steps[-1][1].plan_version]),
         )  # fmt: skip
     finally:
         journal.close()
@@ -222,8 +228,11 @@ def _attempts(journal: Journal, arrived: TokenArrived) -> tuple[str, ...]:
     )
 
 
-def _layer(node: str, body: TokenEvidence, layer: LayerEvidence, plan: SelectionPlan, card: ModelCard) -> LayerWhy:
+def _layer(
+    step: Step, layer: LayerEvidence, plan: SelectionPlan, card: ModelCard, delays: ScheduledDelays
+) -> LayerWhy:  # fmt: skip
     """The last row: the one that the token followed from."""
+    node, body = step
     used = unpriced(plan, card.routing.top_k) if body.plan_expired else plan
     alive = np.frombuffer(layer.live, np.uint8).astype(bool)
     gate = compile_layer(used, layer.layer, alive)
@@ -251,6 +260,7 @@ def _layer(node: str, body: TokenEvidence, layer: LayerEvidence, plan: Selection
         layer.layer, node, tuple(own), picks, over, sum(p.mixing for p in picks) / total,
         tuple(name for name, up in zip(used.nodes, alive, strict=True) if not up), layer.rerouted, layer.lost,
         layer.trunk_us, layer.link_us, layer.queue_us, layer.expert_us,
+        call_hops(delays, step, used, (pick.host for pick in picks), layer.link_us),
     )  # fmt: skip
 
 

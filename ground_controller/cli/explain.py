@@ -1,4 +1,4 @@
-"""`hil explain`: why a token came out of these experts on these hosts."""
+"""`hil explain`: why a token came out of these experts on these hosts, and why a node was used as it was."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ground_controller.cli.explain_node import show_node
 from ground_controller.explain import LayerWhy, TokenWhy, explain_token, token_number
+from ground_controller.explain_hops import Hop
+from ground_controller.explain_node import explain_node
 from hil_config.errors import UsageError
 
 
@@ -20,12 +23,26 @@ from hil_config.errors import UsageError
 @click.option("--token", "number", type=click.IntRange(1), help="The N-th token that came to the client.")
 @click.option("--request", type=int, help="With --position: a token by its place in a request.")
 @click.option("--position", type=int, help="Counted from the first token of the prompt, 0.")
+@click.option("--node", help="With --at: why this node was in service or not, at which power, with which experts.")
+@click.option("--at", "at_s", type=click.FloatRange(0.0), help="Scenario second.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def explain(run: Path, number: int | None, request: int | None, position: int | None, as_json: bool) -> None:
-    """Say why a token of RUN used these experts on these hosts, layer by layer, from the run's record."""
+def explain(
+    run: Path, number: int | None, request: int | None, position: int | None, node: str | None, at_s: float | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Say why a token of RUN used these experts on these hosts, layer by layer; or why a node was used as it was at an
+    instant. From the run's record alone."""
+    if node is not None or at_s is not None:
+        if node is None or at_s is None or not (number is request is position is None):
+            raise UsageError("--node and --at belong together, and to no token", "hil explain RUN --node NAME --at 120")
+        about = explain_node(run, node, at_s)
+        click.echo(msgspec.json.encode(about).decode()) if as_json else show_node(about, Console(file=sys.stdout))
+        return
     if number is None:
         if request is None or position is None:
-            raise UsageError("found no token to explain", "give --token N, or --request R --position P")
+            raise UsageError(
+                "found no token to explain", "give --token N, or --request R --position P, or --node NAME --at S"
+            )
         number = token_number(run, request, position)
     why = explain_token(run, number)
     if as_json:
@@ -57,11 +74,24 @@ def show(why: TokenWhy, console: Console) -> None:
         console.print(_nodes(why))
     for layer in why.layers:
         console.print(_layer(layer))
+        for hop in layer.hops:
+            console.print(f"  {_hop(hop)}")
         for one in layer.passed_over:
             console.print(f"  expert {one.expert} (score {one.score:.3f}) not used: {one.why}")
         for count, what in ((layer.rerouted, "rerouted"), (layer.lost, "lost")):
             if count:
                 console.print(f"  {count} {what}")
+    for hop in why.hand_overs:
+        console.print(f"hand-over {_hop(hop)}")
+
+
+def _hop(hop: Hop) -> str:
+    """Scheduled beside achieved."""
+    ends = f"{hop.source} to {hop.target}" + (" and back" if hop.both_ways else "")
+    over = f" over {', '.join(hop.over)}" if hop.over else ""
+    told = "not known" if hop.scheduled_us is None else f"{hop.scheduled_us / 1e3:.2f} ms"
+    took = "not known alone" if hop.achieved_us is None else f"{hop.achieved_us / 1e3:.2f} ms"
+    return f"{ends}{over}: scheduled {told}, achieved {took}" + (f" ({hop.note})" if hop.note else "")
 
 
 def _nodes(why: TokenWhy) -> Table:
