@@ -40,7 +40,7 @@ from node_agent.config import AgentConfig
 from node_agent.crew import Crew
 from node_agent.evidence import Evidence, left_spools, open_spool
 from node_agent.link.incoming import Listener
-from node_agent.link.security import RevocationWatch, certificate_events, secure
+from node_agent.link.security import CertificateWatch, RevocationWatch, secure
 from node_agent.log import LOG, set_level
 from node_agent.mqtt_link import MqttLink
 from node_agent.notify import notify
@@ -85,6 +85,7 @@ class Agent:
         self._spool = open_spool(home, config.node, self.boot_id, most)
         self._mqtt = MqttLink(config, self.boot_id, self._status, self._take, self._fence)
         self._revocations = RevocationWatch(config.tls, self._security, self._mqtt.tls, self._cut)
+        self._certificate = CertificateWatch(config.tls)
         self._evidence = Evidence(config.node, self.boot_id, self._spool, self._mqtt, left)
         self._samplers = [
             Sampler(instruments, hz, self._evidence.put, self._evidence.put)
@@ -103,8 +104,6 @@ class Agent:
         self._crew.start("summary", self._summarise)
         started: dict[str, str | int | float | bool] = {"version": VERSION, **self._providers.details()}
         self._evidence.put(m.NodeEvent("AgentStarted", time.monotonic_ns(), started))
-        for event in certificate_events(self._config.tls):
-            self._evidence.put(event)
         self._care.start(self._crew, self._hearts())
         if self._starts.safe_mode:
             LOG.warning("safe mode after %d starts that did not end well: telemetry only", self._starts.crashes)
@@ -168,7 +167,7 @@ class Agent:
     def _summarise(self) -> None:
         while not self._crew.stopping.wait(SUMMARY_S):
             self._starts.lived()
-            if (event := self._revocations.look()) is not None:
+            for event in (*self._revocations.look(), *self._certificate.look(time.monotonic())):
                 LOG.info("%s %s", event.name, event.details)
                 self._evidence.put(event)
             run = self._run

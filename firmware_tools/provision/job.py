@@ -135,7 +135,10 @@ def provision(
     if found.days_left is None or found.days_left < WARN_DAYS:
         _enrol(name, shell, store, limits, found.days_left is None)
         changed.append("enrolled" if found.days_left is None else "certificate renewed")
-    elif found.service.to_start or not found.revocations.named:  # one that runs goes by the old files until it starts
+    # One that runs goes by the old files until it starts; a first certificate starts it by itself.
+    if found.days_left is not None and (
+        found.days_left < WARN_DAYS or found.service.to_start or not found.revocations.named
+    ):
         changed.append("agent started again")
         last = watch.known(name) if watch is not None else None
         not_boot = last.boot_id if last is not None else ""

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, HilError
 from hil_config.revocation import Revocations
 from hil_config.seal import KeyRing
 from hil_config.tls import TlsFiles, check_own_certificate, client_context, server_context
 from hil_config.wire.messages import NodeEvent
 
+DAY_S = 86_400.0
 WARN_DAYS = 30
 """A certificate that lasts for less is worth an event."""
 
@@ -53,18 +54,35 @@ class RevocationWatch:
         self._list = Revocations(tls, tuple(one for one in contexts if one is not None))
         self._ring, self._cut = security.ring, cut
 
-    def look(self) -> NodeEvent | None:
-        """`RevocationsRead` with the list's number and length, `RevocationsRefused` with the reason, or None."""
+    def look(self) -> tuple[NodeEvent, ...]:
+        """`RevocationsRead` with the list's number and length, `RevocationsRefused` with the reason, or nothing."""
         try:
             if not self._list.reread():
-                return None
+                return ()
         except ConfigError as error:
-            return NodeEvent("RevocationsRefused", time.monotonic_ns(), {"reason": error.message})
+            return (NodeEvent("RevocationsRefused", time.monotonic_ns(), {"reason": error.message}),)
         now = self._list.current
         if self._ring is not None:
             self._ring.revoke(now.serials)
         self._cut(now.serials)
-        return NodeEvent("RevocationsRead", time.monotonic_ns(), {"number": now.number, "revoked": len(now.serials)})
+        return (NodeEvent("RevocationsRead", time.monotonic_ns(), {"number": now.number, "revoked": len(now.serials)}),)
+
+
+class CertificateWatch:
+    """Looks at our own certificate once a day: an agent may run for as long as that lasts."""
+
+    def __init__(self, tls: TlsFiles | None) -> None:
+        self._tls, self._due_s = tls, 0.0
+
+    def look(self, now_s: float) -> list[NodeEvent]:
+        """Args: `now_s`, monotonic. `CertificateEndsSoon`, `CertificateEnded` with the reason, or nothing."""
+        if now_s < self._due_s:
+            return []
+        self._due_s = now_s + DAY_S
+        try:
+            return certificate_events(self._tls)
+        except HilError as error:
+            return [NodeEvent("CertificateEnded", time.monotonic_ns(), {"reason": error.message})]
 
 
 def certificate_events(tls: TlsFiles | None) -> list[NodeEvent]:

@@ -56,8 +56,7 @@ class Side:
         write_durably(self.crl, listed)
 
     def told(self) -> NodeEvent:
-        event = self.watch.look()
-        assert event is not None
+        (event,) = self.watch.look()
         return event
 
     def dial(self, files: TlsFiles) -> ssl.SSLSocket:
@@ -87,7 +86,7 @@ def test_a_peer_that_was_connected_is_cut_off_and_refused_from_then_on(side: Sid
     with side.dial(bad) as theirs, side.dial(good) as ours:
         for name, sock in (("b", theirs), ("c", ours)):
             sock.sendall(encode_frame(Hello(name, "run", "boot")))
-        assert side.watch.look() is None, "nothing has changed"
+        assert side.watch.look() == (), "nothing has changed"
         side.bring(side.authority.revocations((serial,), now=NOW + timedelta(seconds=1)))
         event = side.told()
         assert (event.name, event.details["revoked"]) == ("RevocationsRead", 1)
@@ -165,7 +164,7 @@ def test_a_list_that_is_older_damaged_or_a_strangers_is_refused_once_and_changes
         side.bring(listed)
         event = side.told()
         assert event.name == "RevocationsRefused" and reason in str(event.details["reason"])
-        assert side.watch.look() is None, "said once"
+        assert side.watch.look() == (), "said once"
         with pytest.raises(LinkError, match="it refused our certificate: revoked"):
             side.dial(bad)
     side.crl.unlink()

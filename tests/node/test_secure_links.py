@@ -17,7 +17,7 @@ from hil_config.errors import ConfigError, EnvironmentFault, LinkError
 from hil_config.tls import check_own_certificate, client_context, connect, explain, identity_files, server_context
 from hil_config.wire.frames import Hello, encode_frame
 from node_agent.config import AgentConfig, read_config
-from node_agent.link.security import certificate_events
+from node_agent.link.security import DAY_S, CertificateWatch, certificate_events
 from tests.node.nodes import RUN, Bench
 
 PROMPT = [0, 10, 11, 12]
@@ -159,6 +159,18 @@ def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
     assert event.name == "CertificateEndsSoon" and 11.9 < float(event.details["days_left"]) <= 12.0
     write_identity(tmp_path / "b", authority.issue("b"))
     assert not certificate_events(identity_files(tmp_path / "b")) and not certificate_events(None)
+
+
+def test_an_agent_that_runs_on_looks_once_a_day(tmp_path: Path) -> None:
+    authority = Authority.create("lab")
+    write_identity(tmp_path / "a", authority.issue("a", days=12))
+    watch = CertificateWatch(identity_files(tmp_path / "a"))
+    names = [[event.name for event in watch.look(at_s)] for at_s in (5.0, 6.0, DAY_S, DAY_S + 5.0)]
+    assert names == [["CertificateEndsSoon"], [], [], ["CertificateEndsSoon"]]
+    past = datetime.now(timezone.utc) - timedelta(days=40)
+    write_identity(tmp_path / "a", authority.issue("a", days=12, now=past))
+    (event,) = watch.look(3 * DAY_S)
+    assert event.name == "CertificateEnded" and "ended on" in str(event.details["reason"])
 
 
 def test_a_revoked_peer_is_refused(tmp_path: Path) -> None:

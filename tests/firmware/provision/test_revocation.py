@@ -92,3 +92,11 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     ]  # fmt: skip
     assert last["boot_id"] != after["boot_id"] and config.stat().st_mode & 0o777 == 0o600
     assert second.until_refused() == "it refused our certificate: revoked"
+
+    # A certificate that ends soon is renewed, and the agent that runs shows the new one.
+    request = (desk.board.root / "etc/hil/identity/request.pem").read_bytes()
+    (desk.board.root / "etc/hil/identity/certificate.pem").write_bytes(desk.store.sign("alpha", request, days=10))
+    assert desk.hil("provision", "alpha") == 0
+    renewed = desk.receipts()[-1]
+    assert renewed["changed"] == ["certificate renewed", "agent started again"]
+    assert renewed["boot_id"] != last["boot_id"]
