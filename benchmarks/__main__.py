@@ -25,6 +25,7 @@ NAMES = (
     "heat_ramp",
     "simulate",
     "endpoint",
+    "dashboard",
 )
 
 

@@ -243,12 +243,15 @@ class Journal:
     def since(self, mark: int, most: int, kinds: tuple[str, ...]) -> tuple[int, list[tuple[int, Entry]]]:
         """Entries of `kinds` among the next `most` after number `mark`, each with its number; and the mark to go on
         from. Numbers count from 1 in the order of application."""
-        last = self._db.execute("SELECT MAX(id) FROM entry").fetchone()[0] or 0
-        until = min(last, mark + most)
         # The sign keeps SQLite from walking the index of kinds: new rows are few and lie together.
         where = f"id > ? AND id <= ? AND +kind IN ({','.join('?' * len(kinds))})"
         query = f"SELECT id, {_COLUMNS} FROM entry WHERE {where} ORDER BY id"
-        rows = self._db.execute(query, (mark, until, *kinds))
+        try:
+            last = self._db.execute("SELECT MAX(id) FROM entry").fetchone()[0] or 0
+            until = min(last, mark + most)
+            rows = self._db.execute(query, (mark, until, *kinds)).fetchall()
+        except sqlite3.Error as error:
+            raise InvalidRunError(f"{self.path}: {error}", "the file is damaged: hil campaign verify RUN") from error
         return max(mark, until), [(row[0], Entry(*row[1:])) for row in rows]
 
     def newest(self, kind: str, until: int, most: int, after: int = 0) -> list[tuple[int, Entry]]:

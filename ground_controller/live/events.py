@@ -9,13 +9,15 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ground_controller.client_events import AttemptBegan, RequestEnded
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry
 from ground_controller.live.nodes import Change
 from ground_controller.steering import Steered
 from hil_config.wire import messages as m
 
 Weight = Literal["bad", "notice", "info"]
-KINDS = ("event", "attempt", "request_end", "bad_message", "steer")
+KINDS = ("event", "attempt", "request_end", "bad_message", "steer", RESUMED)
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "SafeModeEntered"})  # fmt: skip
@@ -82,6 +84,10 @@ def _told(entry: Entry) -> tuple[Weight, str, str] | None:
         end = msgspec.json.decode(entry.body, type=RequestEnded)
         ended = f"request {end.request} ended after {len(end.tokens)} tokens"
         return None if end.reason in _EXPECTED_ENDS else ("bad", ended, end.reason)
+    if entry.kind == RESUMED:
+        resumed = msgspec.json.decode(entry.body, type=RunResumed)
+        what = f"the run goes on after {resumed.gap_s:.1f} s without a controller"
+        return "notice", what, f"resumed with epoch {resumed.epoch}; {len(resumed.requests)} requests are taken up"
     if entry.kind == "steer":
         steered = msgspec.json.decode(entry.body, type=Steered)
         to = f" to {steered.to_s:g} s" if steered.action in {"seek", "step"} else ""

@@ -73,13 +73,14 @@ class Follower:
         """None as long as the run has not begun; InvalidRunError where there is no run."""
         journal = Journal.read(folder, watch=True)
         facts = run_facts(journal)
-        if facts is None or not (folder / SCHEDULE).exists():
-            journal.close()
-            return None
+        begun = bool(journal.newest("decision", 1 << 62, 1))
         try:
             sky = Sky(folder / SCHEDULE)
-        except DataFileError:  # being written, or of another release: everything else can be seen
+        except DataFileError:  # not written yet; of a run that has begun: not there, or of another release
             sky = None
+        if facts is None or (sky is None and not begun):
+            journal.close()
+            return None
         return cls(journal, facts, sky)
 
     @property

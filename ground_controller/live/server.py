@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -78,9 +78,12 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Dashboard:
-    """The application over one run folder."""
+    """The application over one run folder. `failure`: why following the journal ended, if it did; then `stop` was
+    called."""
 
     def __init__(self, folder: Path, access: Access) -> None:
+        self.failure: BaseException | None = None
+        self.stop: Callable[[], None] = lambda: None
         self._hub = Hub(folder)
         self._access = access
         self._explaining = asyncio.Semaphore(1)
@@ -97,12 +100,17 @@ class Dashboard:
     @asynccontextmanager
     async def _life(self, _: Starlette) -> AsyncIterator[None]:
         watching = asyncio.create_task(self._hub.watch())
+        watching.add_done_callback(self._watched)
         try:
             yield
         finally:
             watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.wait([watching])
+
+    def _watched(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            self.stop()
 
     async def _index(self, _: Request) -> Response:
         return FileResponse(PAGE / "index.html")
@@ -176,9 +184,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(folder: Path, access: Access, server: socket.socket) -> None:
-    """Until a signal ends it."""
+    """Until a signal ends it; InvalidRunError where the journal turns out to be damaged."""
+    dashboard = Dashboard(folder, access)
     config = uvicorn.Config(
-        Dashboard(folder, access).app(), log_level="warning", access_log=False, ws="websockets-sansio",
+        dashboard.app(), log_level="warning", access_log=False, ws="websockets-sansio",
         ws_max_size=MOST_ASK_BYTES, ws_per_message_deflate=False, timeout_graceful_shutdown=2, lifespan="on",
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[server])
+    running = uvicorn.Server(config)
+    dashboard.stop = lambda: setattr(running, "should_exit", True)
+    running.run(sockets=[server])
+    if dashboard.failure is not None:
+        raise dashboard.failure

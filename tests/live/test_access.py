@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -133,6 +134,25 @@ def test_other_addresses_want_the_token(simulated: Path, tmp_path: Path) -> None
             one.send(json.dumps({"ask": "token", "token": "correct horse battery staple"}))
             assert json.loads(one.recv(20.0))["kind"] in {"waiting", "hello"}
         assert _get(port, "/why/5", Host="evil.example", Authorization="Bearer correct horse battery staple")[0] == 403
+
+
+def test_a_port_in_use_and_a_damaged_journal_end_it_with_a_reason(simulated: Path, port: int, tmp_path: Path) -> None:
+    taken = _ended("dashboard", str(simulated), "--port", str(port))
+    assert (taken.returncode, "cannot listen there" in taken.stderr) == (9, True), taken.stderr
+    folder = tmp_path / "damaged"
+    shutil.copytree(simulated, folder)
+    path = folder / "journal.sqlite"
+    with path.open("r+b") as file:  # its head and what it starts with stay whole
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\xff" * (path.stat().st_size // 4))
+    damaged = _ended("dashboard", str(folder), "--port", "0")
+    assert (damaged.returncode, "damaged" in damaged.stderr) == (10, True), damaged.stderr
+
+
+def _ended(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HIL, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60.0, check=False
+    )
 
 
 def test_a_token_is_made_up_and_printed_once(simulated: Path) -> None:

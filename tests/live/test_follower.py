@@ -13,7 +13,8 @@ import pytest
 
 from ground_controller.client_events import TokenArrived
 from ground_controller.decision import Decision
-from ground_controller.journal import Journal
+from ground_controller.interruption import RunResumed
+from ground_controller.journal import Entry, Journal
 from ground_controller.live.follower import Follower, Moment
 from ground_controller.live.run_facts import newest_run
 from ground_controller.live.sky import Sky
@@ -164,6 +165,34 @@ def test_sky_goes_back_and_forth(simulated: Path) -> None:
     # 21 October 2024, 08:20 UTC: declination -10.8 degrees; the Sun was overhead 15.4 min early (equation of time)
     assert latitude == pytest.approx(-10.8, abs=0.2)
     assert longitude == pytest.approx((12.0 - 8.333) * 15.0 - 15.4 / 4.0, abs=0.3)
+
+
+def test_a_run_without_its_schedule_is_shown_without_a_sky(growing: Callable[[], Growing]) -> None:
+    one = growing()
+    (one.folder / "schedule.hsched").unlink()
+    assert Follower.open(one.folder) is None, "it may still be written: nothing was decided yet"
+    one.grow(len(one))
+    follower = _whole(one.folder)
+    now = follower.now()
+    assert now is not None and (now.under_sun_deg, len(now.links)) == (None, 0)
+    assert now.token_count > 0
+    follower.close()
+
+
+def test_an_interruption_is_told(growing: Callable[[], Growing]) -> None:
+    one = growing()
+    one.grow(len(one))
+    body = RunResumed(8, 60.0, 10, 4_500_000_010, 10.0, {}, {}, (), (3, 4), "2024-10-21T08:21:00Z")
+    journal = Journal.reopen(one.folder)
+    journal.commit([Entry(99, 60.0, 4_500_000_010, "resumed", "", "", 0, msgspec.json.encode(body))])
+    journal.close()
+    follower = _whole(one.folder)
+    now = follower.now()
+    assert now is not None
+    last = now.events[-1]
+    assert (last.weight, last.what) == ("notice", "the run goes on after 4.5 s without a controller")
+    assert last.cause == "resumed with epoch 8; 2 requests are taken up"
+    follower.close()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, growing: Callable[[], Growing]) -> None:

@@ -15,6 +15,8 @@ export function buildCurves() {
   for (const plot of plots) plot.destroy();
   box.textContent = "";
   plots = state.curves ? KINDS.map(build) : [];
+  document.getElementById("curves-note").textContent = state.curves?.spread
+    ? "over host seconds; dotted least, solid median, dashed most" : "over host seconds";
   built = key();
 }
 
@@ -23,7 +25,7 @@ const key = () => `${state.selected} ${state.own !== null}`;
 function build(kind, n) {
   const place = document.createElement("div"), name = document.createElement("span");
   name.className = "name";
-  name.textContent = n && state.curves.spread ? `${kind.name}; least-median-most` : kind.name;
+  name.textContent = kind.name;
   place.append(name);
   box.append(place);
   const axis = { stroke: colour("dim"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };

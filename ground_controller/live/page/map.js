@@ -146,10 +146,10 @@ function satellites(c, f, places) {
     const fill = node.state === "dead" ? palette.bad : labels ? nodeColour(i) : palette.s0;
     mark(c, x, y, size, node.state, fill);
     c.beginPath();
-    c.lineWidth = 1.5;
+    c.lineWidth = labels ? 1.5 : 1;
     c.strokeStyle = node.sunlit > 0.5 ? palette.sun : palette.dim;
     c.setLineDash(node.sunlit > 0.5 ? [] : [2, 3]);
-    c.arc(x, y, size + 4, 0, 7); c.stroke();
+    c.arc(x, y, size + (labels ? 4 : 2.5), 0, 7); c.stroke();
     c.setLineDash([]);
     if (i === state.selected) { c.strokeStyle = palette.focus; c.lineWidth = 2.5; c.strokeRect(x - size - 8, y - size - 8, 2 * size + 16, 2 * size + 16); }
     if (labels || i === state.selected || node.state === "dead") {

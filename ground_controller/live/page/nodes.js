@@ -5,11 +5,22 @@ import { state } from "./state.js";
 const body = document.getElementById("nodes"), detail = document.getElementById("detail");
 const MARKS = { waiting: "\u2026", serving: "\u25cf", "no new work": "\u25d0", "out of service": "\u25cb", dead: "\u2717" };
 const CLASSES = { dead: "dead", "out of service": "out", "no new work": "soft" };
+const ALL_SHOWN = 40;    // of more rows, only those in sight get new numbers; states are always told
+const inSight = new Set();
 let rows = [], choose = () => {};
+
+const sight = new IntersectionObserver((seen) => {
+  for (const one of seen) {
+    const i = Number(one.target.dataset.node);
+    if (one.isIntersecting) { inSight.add(i); if (rows[i]) drawRow(i); } else inSight.delete(i);
+  }
+}, { root: body.closest(".scroll"), rootMargin: "60px" });
 
 export function onChoose(function_) { choose = function_; }
 
 export function buildNodes() {
+  sight.disconnect();
+  inSight.clear();
   body.textContent = "";
   const lines = state.nodes.length <= 12;
   rows = state.nodes.map((node, i) => {
@@ -27,6 +38,7 @@ export function buildNodes() {
     cells[1].append(parts.state, parts.cause);
     cells[2].append(parts.power, parts.kind);
     ["temperature", "charge", "sun", "calls"].forEach((key, n) => { parts[key] = text(); cells[3 + n].append(parts[key]); });
+    sight.observe(row);
     return { row, parts, was: {} };
   });
 }
@@ -45,22 +57,24 @@ function small(words) { const made = document.createElement("small"); made.textC
 const number = (value, digits, unit = "") => value === null || value === undefined ? "-" : value.toFixed(digits) + unit;
 
 export function drawNodes() {
-  rows.forEach(({ row, parts, was }, i) => {
-    const node = state.nodes[i];
-    const now = {
-      state: `${MARKS[node.state]} ${node.state}`, cause: node.cause, power: number(node.powerW, 2, " W"),
-      kind: node.powerBy.split("(")[0], temperature: number(node.temperatureC, 1, " C"),
-      charge: number(node.charge === null ? null : 100 * node.charge, 1, " %"),
-      sun: number(node.sunlit === null ? null : 100 * node.sunlit, 0, " %"), calls: number(node.calls, 0),
-    };
-    for (const key in now) if (now[key] !== was[key]) {
-      parts[key][parts[key].nodeType === 3 ? "data" : "textContent"] = was[key] = now[key];
-      if (key === "kind") { parts.kind.className = `kind ${now.kind}`; parts.kind.title = node.powerBy; parts.kind.hidden = !now.kind; }
-      if (key === "state") row.className = CLASSES[node.state] || "";
-    }
-    const selected = String(i === state.selected);
-    if (row.getAttribute("aria-selected") !== selected) row.setAttribute("aria-selected", selected);
+  for (let i = 0; i < rows.length; i++) drawRow(i);
+}
+
+function drawRow(i) {
+  const { row, parts, was } = rows[i], node = state.nodes[i];
+  const now = { state: `${MARKS[node.state]} ${node.state}`, cause: node.cause };
+  if (rows.length <= ALL_SHOWN || inSight.has(i)) Object.assign(now, {
+    power: number(node.powerW, 2, " W"), kind: node.powerBy.split("(")[0], temperature: number(node.temperatureC, 1, " C"),
+    charge: number(node.charge === null ? null : 100 * node.charge, 1, " %"),
+    sun: number(node.sunlit === null ? null : 100 * node.sunlit, 0, " %"), calls: number(node.calls, 0),
   });
+  for (const key in now) if (now[key] !== was[key]) {
+    parts[key][parts[key].nodeType === 3 ? "data" : "textContent"] = was[key] = now[key];
+    if (key === "kind") { parts.kind.className = `kind ${now.kind}`; parts.kind.title = node.powerBy; parts.kind.hidden = !now.kind; }
+    if (key === "state") row.className = CLASSES[node.state] || "";
+  }
+  const selected = String(i === state.selected);
+  if (row.getAttribute("aria-selected") !== selected) row.setAttribute("aria-selected", selected);
 }
 
 body.addEventListener("click", (event) => {

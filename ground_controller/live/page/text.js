@@ -14,7 +14,7 @@ export function drawText(fresh) {
   for (const token of add) {
     touched.add(token[1]);
     const span = document.createElement("span");
-    span.className = token[4] ? "token degraded new" : "token new";
+    span.className = token[4] ? "token degraded" : "token";
     span.setAttribute("role", "button");
     span.tabIndex = -1;
     span.dataset.number = token[0];
