@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from ground_controller.characterisation import records_of
 from ground_controller.fleet.local import Broker, check_port_free, free_port
 from ground_controller.fleet.sight import check_sight
 from hil_config.errors import ConfigError, LinkError
@@ -45,6 +46,7 @@ def check_places(bench: Bench) -> None:
             "hil bench init, then write `identity: FOLDER` and the port that the boards were provisioned with",
         )
     check_sight(bench)
+    records_of(bench)  # whether they can be read
     if bench.ground_port:
         check_port_free(bench.broker.host, bench.ground_port, "controller")
     if bench.broker.port and not away:

@@ -46,6 +46,9 @@ class Board(Strict):
     power: PowerSwitch | None = Field(default=None, description="Power switch.")
     meter: PowerMeter | None = Field(default=None, description="What measures its power, in its supply line.")
     ssh: Ssh | None = Field(default=None, description="Shell over the management network.")
+    characterisation: str | None = Field(
+        default=None, description="Record of `hil bench characterise`; it goes into the record of a run.", min_length=1
+    )
     mac: str | None = Field(
         default=None,
         description="Hardware address of the board's network port, lower case with colons.",
