@@ -107,6 +107,17 @@ def node_rows(m: Metrics) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+def model_line(m: Metrics) -> str:
+    """The model nodes of a fleet in one line; nothing of it is measured."""
+    warmest = max(n.temperature_peak_c for n in m.nodes)
+    out = sum(n.out_of_service_s > 0.0 for n in m.nodes)
+    return (
+        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {m.tpot_ms.get('p50', 0.0):.1f} ms; energy gross"
+        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} out of"
+        f" service for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
+    )
+
+
 def print_metrics(metrics: Metrics, console: Console) -> None:
     """Provenance first, then the answer, then each node."""
     console.print(metrics.provenance, style="bold")
@@ -124,6 +135,8 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
     for row in node_rows(metrics):
         table.add_row(*row)
     console.print(table)
+    if metrics.models is not None:
+        console.print(f"\nmodel nodes {model_line(metrics.models)}")
     if metrics.evaluation is not None and (rows := evaluation_rows(metrics.evaluation)):
         marks = Table(box=None, padding=(0, 2, 0, 0))
         for heading in HEADINGS:

@@ -15,7 +15,7 @@ GROUND_PEER = "ground"
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 Host = Annotated[str, Field(min_length=1)]
-BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian"]
+BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian", "model"]
 
 
 class Broker(Strict):
@@ -35,7 +35,8 @@ class Board(Strict):
     )
     kind: BoardKind = Field(
         default="local",
-        description="local: a process of this machine; virtual: an emulated machine; else a real board.",
+        description="local: a process of this machine; virtual: an emulated machine; model: calculated, as by"
+        " `hil simulate`; else a real board.",
     )
     address: Host = Field(
         default="127.0.0.1", description="Address of the data plane; loopback only, unless the bench has an identity."
