@@ -65,6 +65,8 @@ def differing(root: Path, jetson: bool) -> list[str]:
     found += [path for path, target in LINKS.items() if _target(root / path) != target]
     if root == Path("/") and not jetson and not _has_user():
         found.append(f"user {USER}")
+    if root == Path("/") and not found and _is_stale():
+        found.append("daemon-reload")
     return found
 
 
@@ -88,6 +90,16 @@ def _has_user() -> bool:
     except KeyError:
         return False
     return True
+
+
+def _is_stale() -> bool:
+    """Whether systemd still goes by an older file, because it was not told of this one."""
+    words = ("systemctl", "show", "--property=NeedDaemonReload", "--value", SERVICE)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == "yes"
 
 
 def install(root: Path, jetson: bool) -> list[str]:

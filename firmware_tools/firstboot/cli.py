@@ -39,7 +39,7 @@ FILE = click.Path(path_type=Path, exists=True)
 @click.option("--network", default="", help="Static: the board's address of the bench file, in this a.b.c.d/n.")
 @click.option("--gateway", default="", help="With --network.")
 @click.option("--dns", multiple=True, help="With --network.")
-@click.option("--ntp", default="", help="Time server for systemd-timesyncd.")
+@click.option("--ntp", default="", help="Time server for chrony and systemd-timesyncd.")
 @click.option("--wifi", default="", metavar="NAME", help="Wi-Fi network (WPA2), for management.")
 @click.option("--wifi-country", default="", metavar="XX", help="With --wifi: where the board is, two letters.")
 @click.option(

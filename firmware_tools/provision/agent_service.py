@@ -10,6 +10,7 @@ import msgspec
 
 from firmware_tools.provision.agent_slots import HOME, PYTHON, UNIT
 from firmware_tools.provision.board_shell import BoardShell, Stuck
+from hil_config.errors import HardwareError
 
 _INSTALL = f"cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={HOME}/current {PYTHON} -m node_agent.cli install"
 
@@ -70,11 +71,17 @@ def mend_service(shell: BoardShell, jetson: bool, timeout_s: float) -> None:
 
 
 def renew_units(shell: BoardShell, jetson: bool, timeout_s: float, tell: Callable[[str], None]) -> None:
-    """After another version of the agent has joined: its own units, in force from its next start."""
-    found = read_service(shell, jetson, timeout_s)
-    if found.to_mend:
-        mend_service(shell, jetson, timeout_s)
-        tell(f"units of this agent written, in force from its next start: {found.short}")
+    """After another version of the agent has joined: its own units, in force from its next start.
+
+    The version is there either way: what goes wrong here is told, and mended by the next `hil provision`.
+    """
+    try:
+        found = read_service(shell, jetson, timeout_s)
+        if found.to_mend:
+            mend_service(shell, jetson, timeout_s)
+            tell(f"units of this agent written, in force from its next start: {found.short}")
+    except HardwareError as error:
+        tell(f"the agent is there, its units are not written: {error.message}; hil provision {shell.board}")
 
 
 def _jetson(jetson: bool) -> str:

@@ -24,7 +24,11 @@ BOARD = pytest.mark.skipif(bool(WHY_NOT), reason=f"a board behind sshd: {WHY_NOT
 CHRONYD = shutil.which("chronyd", path=SEARCH)
 SYSTEMCTL = """\
 #!/bin/sh
-[ "$1" = is-active ] && exec cat /opt/active
+case "$1" in
+  is-active) exec cat /opt/active ;;
+  show) [ ! -e /opt/stale ] || echo yes; exit ;;
+  daemon-reload) rm -f /opt/stale; [ ! -e /opt/ill ] || ! grep -q daemon-reload /opt/ill || : >/opt/stale ;;
+esac
 echo "$*" >>/opt/said
 [ "$*" != "restart hil-agent.service" ] || [ ! -e /run/hil-agent.pid ] || kill $(cat /run/hil-agent.pid)
 [ ! -e /opt/ill ] || case "$*" in *"$(cat /opt/ill)"*) echo 'it is ill' >&2; exit 1;; esac
@@ -122,20 +126,28 @@ def test_a_step_that_fails_says_which_it_was(desk: Desk, capsys: pytest.CaptureF
     assert "board alpha: writing its units: exit code 9" in capsys.readouterr().err
     systemd.ill("nothing")
     assert desk.hil("provision", "alpha", "--no-wait") == 0
+    assert "service written: daemon-reload" in desk.receipts()[-1]["changed"], "systemd learns of what was written"
 
 
 @BOARD
 @pytest.mark.skipif(not shutil.which("mosquitto", path=SEARCH), reason="no mosquitto")
-def test_an_upgrade_and_a_rollback_leave_the_units_of_the_agent_in_use(tmp_path: Path) -> None:
+def test_an_upgrade_and_a_rollback_leave_the_units_of_the_agent_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with open_desk(tmp_path, shards_tar(tmp_path)) as desk, open_broker(desk):
-        Systemd(desk).active("active")
+        systemd = Systemd(desk)
+        systemd.active("active")
         unit = desk.board.root / "etc/systemd/system/hil-agent.service"
         assert desk.hil("provision", "alpha") == 0
         before = unit.read_bytes()
         later = version(tmp_path, "later", "node_agent/systemd/hil-agent.service", "# A later unit.")
         assert desk.hil("provision", "alpha", "--upgrade", "--agent", str(later)) == 0
         assert unit.read_bytes() == before + b"\n# A later unit.\n"
-        assert desk.hil("provision", "alpha", "--rollback") == 0
+        systemd.ill("daemon-reload")
+        capsys.readouterr()
+        assert desk.hil("provision", "alpha", "--rollback") == 0, "the agent is there, whatever its units"
+        assert "its units are not written: board alpha: writing its units" in capsys.readouterr().err
+        systemd.ill("nothing")
         assert unit.read_bytes() == before
 
 
