@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from ground_controller.cli.top import RUNS
 from ground_controller.journal import Journal
 from ground_controller.live.access import Access, is_loopback, new_token, read_token
-from ground_controller.live.run_facts import newest_run
+from ground_controller.live.run_facts import run_to_watch
 from ground_controller.live.server import listen, serve
 
 PORT = 8470
@@ -21,12 +20,13 @@ PORT = 8470
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0: any free one.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="File (mode 0600) with the token to be shown.")
 def dashboard(run: Path | None, host: str, port: int, token_file: Path | None) -> None:
-    """Show RUN (else the newest one under runs/) in the browser: map, nodes, text, experts, events with causes.
+    """Show RUN in the browser: map, nodes, text, experts, events with causes.
 
-    It is a process of its own that reads the run's journal; the run does not notice it. On loopback it asks nobody;
-    on any other address for the token in --token-file, or for one that is made up and printed once.
+    Without RUN it is the newest run under runs/; of a folder of runs, the newest in it. It is a process of its own
+    that reads the run's journal; the run does not notice it. On loopback it asks nobody; on any other address for the
+    token in --token-file, or for one that is made up and printed once.
     """
-    folder = newest_run(RUNS) if run is None else run
+    folder = run_to_watch(run)
     Journal.read(folder, watch=True).close()
     made_up = not is_loopback(host) and token_file is None
     token = new_token() if made_up else read_token(token_file) if token_file is not None else ""

@@ -10,11 +10,9 @@ from rich.console import Console
 from rich.live import Live
 
 from ground_controller.live.follower import Follower
-from ground_controller.live.run_facts import newest_run
+from ground_controller.live.run_facts import run_to_watch
 from ground_controller.live.terminal import screen
 from hil_config.errors import InvalidRunError
-
-RUNS = Path("runs")
 
 
 @click.command()
@@ -22,11 +20,12 @@ RUNS = Path("runs")
 @click.option("--once", is_flag=True, help="Print how it stands and end.")
 @click.option("--every", "every_s", type=click.FloatRange(0.1), default=0.5, show_default=True, help="Seconds.")
 def top(run: Path | None, once: bool, every_s: float) -> None:
-    """Show how RUN (else the newest one under runs/) stands: nodes, tokens a second, what happened and why.
+    """Show how RUN stands: nodes, tokens a second, what happened and why.
 
-    It reads the journal alone; a run does not notice it. It ends when the run does, or with Ctrl-C.
+    Without RUN it is the newest run under runs/; of a folder of runs, the newest in it. It reads the
+    journal alone; a run does not notice it. It ends when the run does, or with Ctrl-C.
     """
-    folder = newest_run(RUNS) if run is None else run
+    folder = run_to_watch(run)
     console = Console()
     follower = Follower.open(folder)
     once = once or not console.is_terminal

@@ -16,6 +16,10 @@ from hil_config.wire.manifest import ModelCard
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 
+RUNS = Path("runs")
+DEEPEST = 4
+"""Folders below that may hold runs: a matrix keeps them at NAME/VARIANT/again/sSEED."""
+
 
 class RunLimits(msgspec.Struct, frozen=True):
     """Beyond soft a node gets no new work, beyond hard it refuses work. Degrees C; charge 0 to 1."""
@@ -91,11 +95,18 @@ def run_tokenizer(journal: Journal) -> Tokenizer | None:
         return None
 
 
-def newest_run(runs: Path) -> Path:
-    """The run folder below `runs` that was written to last; UsageError if there is none."""
-    found = [path.parent for path in runs.glob(f"*/{NAME}")]
+def run_to_watch(named: Path | None) -> Path:
+    """The run folder that was named, else the one written to last below it: of a matrix of runs, or of `runs/`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if named is not None and ((named / NAME).exists() or not named.is_dir()):
+        return named
+    below = RUNS if named is None else named
+    found = [path.parent for depth in range(1, DEEPEST + 1) for path in below.glob("*/" * depth + NAME)]
     if not found:
-        raise UsageError(f"{runs}: holds no run", "name a run folder, or begin a run: hil campaign run --demo")
+        raise UsageError(f"{below}: holds no run", "name a run folder, or begin a run: hil campaign run --demo")
     return max(found, key=written_s)
 
 

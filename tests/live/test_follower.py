@@ -16,7 +16,7 @@ from ground_controller.decision import Decision
 from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.live.follower import Follower, Moment
-from ground_controller.live.run_facts import newest_run
+from ground_controller.live.run_facts import run_to_watch
 from ground_controller.live.sky import Sky
 from hil_config.errors import InvalidRunError, UsageError
 from hil_config.wire.messages import Record, TokenEvidence, decode
@@ -198,11 +198,17 @@ def test_an_interruption_is_told(growing: Callable[[], Growing]) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path, growing: Callable[[], Growing]) -> None:
     with pytest.raises(InvalidRunError, match="not a run folder"):
         Follower.open(tmp_path)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no run"):
-        newest_run(tmp_path / "empty")
+        run_to_watch(tmp_path / "empty")
     one, two = growing(), growing()
     one.grow(len(one))
     two.grow(10)
-    assert newest_run(tmp_path) == two.folder
+    assert run_to_watch(tmp_path) == two.folder
+    assert run_to_watch(one.folder) == one.folder
+    deep = tmp_path / "many" / "ours" / "again"
+    deep.mkdir(parents=True)
+    one.folder.rename(deep / "s1")
+    assert run_to_watch(tmp_path / "many") == deep / "s1"
     Journal.create(tmp_path / "young").close()
     assert Follower.open(tmp_path / "young") is None

@@ -62,6 +62,7 @@ function take(message) {
 
 function begin(message) {
   const again = state.facts !== null;
+  if (again && (state.facts.run !== message.facts.run || state.facts.began_utc !== message.facts.began_utc)) { location.reload(); return; }
   takeHello(message);
   const facts = message.facts;
   document.title = `${facts.run} - SpaceMoE-HIL`;
