@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ground_controller.matrix.order import cells
 from ground_controller.matrix.plan import VERSION, Kind, Plan, Simulated
-from hil_config.errors import ConfigError
+from ground_controller.report.accounting import accounting_of_campaigns
+from hil_config.errors import ConfigError, InvalidRunError
 from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import campaign_of
@@ -24,13 +25,20 @@ def plan_of(bench: Bench, campaign_file: Path, kind: Kind, simulated: Simulated)
 
     Raises:
         ConfigError: anything wrong with the file or one of its variants; or repeats on model nodes, which would be
-            equal to the byte.
+            equal to the byte; or variants that mix work accountings.
     """
     document = read_yaml(campaign_file)
     whole: Campaign = campaign_of(document)
     variants = variants_of(document)
     for variant in variants:
         variant.campaign.check_against(bench, campaign_file)
+    try:
+        accounting_of_campaigns((variant.name, variant.campaign) for variant in variants)
+    except InvalidRunError as error:
+        raise ConfigError(
+            f"{document.at(('matrix', 'axes'))}: matrix.axes: {error.message}",
+            "vary twin.accounting in two matrices, or at orbit.rate 1, where both agree",
+        ) from error
     matrix = whole.matrix
     assert matrix is not None  # whoever calls has asked
     if kind == "model nodes" and matrix.repeats > 1:

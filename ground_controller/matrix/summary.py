@@ -12,6 +12,7 @@ import msgspec
 
 from ground_controller.matrix.order import Cell
 from ground_controller.matrix.plan import Plan
+from ground_controller.report.accounting import accounting_of_metrics
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.requirements import figure, source
 from hil_config.durable_file import write_durably
@@ -71,7 +72,8 @@ def key_of(metric: str, statistic: str) -> str:
 
 
 def summarise(plan: Plan, found: Sequence[tuple[Cell, Metrics]]) -> Summary:
-    """From the finished runs, in their order."""
+    """From the finished runs, in their order; InvalidRunError if they mix work accountings."""
+    accounting_of_metrics((cell.name, metrics) for cell, metrics in found)
     names, stride = names_of(plan), plan.simulated.stride
     rows = [
         Row(

@@ -15,10 +15,10 @@ import msgspec
 
 from ground_controller.client_events import RequestBegan, TokenArrived
 from ground_controller.journal import NAME, Journal
+from ground_controller.report.accounting import accounting_of_runs, measure_together
 from ground_controller.report.answers import joules_a_token
-from ground_controller.report.further import one_accounting
 from ground_controller.report.intervals import Statistic, paired_interval
-from ground_controller.report.metrics import Metrics, measure
+from ground_controller.report.metrics import Metrics
 from ground_controller.telemetry.tables import token_evidence
 from hil_config.errors import HilError, InvalidRunError, UsageError
 
@@ -97,12 +97,7 @@ def compare(base: Path, others: tuple[Path, ...]) -> list[Comparison]:
         InvalidRunError: the runs mix work accountings.
     """
     groups = {path: run_groups(path) for path in (base, *others)}
-    told = []
-    for runs in groups.values():
-        for run in runs:
-            campaign = _meta(run, "campaign")
-            told.append((run.name, str(campaign["twin"]["accounting"]), float(campaign["orbit"]["rate"])))
-    accounting = one_accounting(told)
+    accounting = accounting_of_runs(run for runs in groups.values() for run in runs)
     return [_against(base, groups[base], other, groups[other], accounting) for other in others]
 
 
@@ -223,7 +218,7 @@ def _blocks(a: Path, b: Path) -> tuple[list[float | None], list[float | None]]:
 
 
 def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:
-    ours, theirs = ({m.seed: m for m in map(measure, group)} for group in (a, b))
+    ours, theirs = ({m.seed: m for m in measure_together(group)} for group in (a, b))
     for group, found in ((a, ours), (b, theirs)):
         if len(found) != len(group):
             raise InvalidRunError(f"{group[0].parent}: several runs have the same seed", "give each run its own seed")

@@ -16,7 +16,6 @@ import numpy as np
 from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.telemetry import tables
-from hil_config.errors import InvalidRunError
 from hil_config.wire.plan import LayerPlan
 
 DEFAULTS = {"precision": "fixed", "transmission": "full", "replacement": "stay", "routing": "direct"}
@@ -58,25 +57,3 @@ def _precisions(layer: LayerPlan, picks: bytes, hosts: bytes) -> Iterable[str]:
     wanted = layer.precisions()
     pairs = zip(np.frombuffer(picks, "<i2").tolist(), np.frombuffer(hosts, "<i2").tolist(), strict=True)
     return (wanted[pair] for pair in pairs if pair in wanted)
-
-
-def one_accounting(runs: Iterable[tuple[str, str, float]]) -> str:
-    """The work accounting that runs share, for whoever puts them side by side.
-
-    Args:
-        runs: (name, `duty` or `once`, orbit seconds in a host second) of each. At rate 1 both are the same.
-
-    Raises:
-        InvalidRunError: they mix `duty` and `once`: their joules, charge and wear do not stand for the same work.
-    """
-    kinds: dict[str, str] = {}
-    for name, accounting, rate in runs:
-        if rate != 1.0:
-            kinds.setdefault(accounting, name)
-    if len(kinds) > 1:
-        told = ", ".join(f"{name} counts {kind}" for kind, name in sorted(kinds.items()))
-        raise InvalidRunError(
-            f"work accountings differ: {told}; charge, heat and wear of the two do not stand for the same work",
-            "run one of them again with the other's twin.accounting, or both at orbit.rate 1",
-        )
-    return next(iter(kinds), "duty and once, which agree at rate 1")

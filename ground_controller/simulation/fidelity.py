@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ground_controller.journal import Journal
-from ground_controller.report.metrics import Metrics, measure
+from ground_controller.report.accounting import measure_together
+from ground_controller.report.metrics import Metrics
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import LinkReport, Record, decode
@@ -58,7 +59,7 @@ def compare(real: Path, simulated: Path) -> list[Pair]:
         raise InvalidRunError(
             f"{simulated}: its campaign or schedule is not that of {real}", "simulate the same files: hil simulate"
         )
-    a, b = measure(real), measure(simulated)
+    a, b = measure_together((real, simulated))
     rows = [*_totals(a, b), *_nodes(a, b)]
     there, here = _link_bytes(real), _link_bytes(simulated)
     rows += [(f"bytes {link} a token", _each(there[link], a), _each(here[link], b)) for link in sorted(there | here)]

@@ -13,8 +13,6 @@ import pytest
 
 from ground_controller.decision import Decision
 from ground_controller.journal import Journal
-from ground_controller.report.further import one_accounting
-from hil_config.errors import InvalidRunError
 from hil_config.wire.messages import NodeEvent, Record, TokenEvidence, decode
 
 if TYPE_CHECKING:
@@ -100,10 +98,3 @@ def test_sending_costs_the_satellites_energy(run: Finished, journal: OpenJournal
     weights_j = run.metrics["migration_j"] / run.metrics["rate"]
     frames_j = 8.0 * run.metrics["link_bytes"] * 1.5e-7
     assert 0.0 < run.metrics["transmit_j"] <= (weights_j + frames_j) * (1.0 + 1e-6)
-
-
-def test_runs_of_two_work_accountings_are_not_put_side_by_side() -> None:
-    assert one_accounting([("a", "duty", 10.0), ("b", "duty", 5.0)]) == "duty"
-    assert "agree" in one_accounting([("a", "duty", 1.0), ("b", "once", 1.0)])
-    with pytest.raises(InvalidRunError, match="b counts once"):
-        one_accounting([("a", "duty", 10.0), ("b", "once", 10.0)])
