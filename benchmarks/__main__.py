@@ -26,6 +26,7 @@ NAMES = (
     "simulate",
     "endpoint",
     "dashboard",
+    "report",
 )
 
 

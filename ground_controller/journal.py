@@ -135,10 +135,6 @@ class Journal:
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def covers(self, node: str) -> bool:
-        """Is this record about the node? A part of a run's record leaves some out (`ground_controller.mixed`)."""
-        return True
-
     def meta(self, key: str, default: str | None = None) -> str:
         """The value of `key`, else the default, or InvalidRunError without one."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
@@ -201,6 +197,10 @@ class Journal:
     def watermarks(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> the highest seq up to which every record is committed."""
         return dict(self._marks)
+
+    def records(self) -> int:
+        """How many records of nodes are committed."""
+        return int(self._db.execute("SELECT COUNT(*) FROM entry WHERE seq > 0").fetchone()[0])
 
     def gaps(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> records that never came and that no gap record of the node explains."""

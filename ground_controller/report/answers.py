@@ -109,11 +109,10 @@ def _joules(journal: Journal, power: dict[str, NodePower], energy: dict[str, Nod
     tokens = (count * stride(journal)).astype(float).tolist()
     how = f"resampled by {len(seconds)} blocks of {seconds[0]:.3g} s"
     found = [ratio_answer(names[0], kind, "J", gross.tolist(), tokens, how)]
-    idle = [one.idle_w for one in energy.values()]
-    if any(watts is None for watts in idle):
-        why = next(one.note for one in energy.values() if one.idle_w is None)
-        return [*found, Answer(names[1], kind, "J", None, None, None, 0.95, 0, why)]
-    net = gross - sum(watts for watts in idle if watts is not None) * seconds
+    unknown = [one.note for one in energy.values() if one.idle_w is None]
+    if unknown:
+        return [*found, Answer(names[1], kind, "J", None, None, None, 0.95, 0, unknown[0])]
+    net = np.sum([blocks_j(one, edges, energy[node].idle_w or 0.0) for node, one in power.items()], axis=0)
     sources = " and ".join(sorted({one.idle_from for one in energy.values()}))
     return [
         *found,

@@ -72,22 +72,28 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
     profiles = {board["name"]: board["profile"] for board in bench["boards"]}
     windows, resumed = idle_windows(journal), resumptions(journal)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-    series: dict[str, list[tuple[int, float]]] = {}
+    series: dict[str, tuple[list[int], list[float | None]]] = {}
     for entry in journal.entries("samples"):
         body = decode(entry.body, Record).body
         assert isinstance(body, SampleBatch)
-        for mono_ns, watts in zip(body.mono_ns, body.columns.get("power_w", ()), strict=False):
-            if watts is not None:
-                series.setdefault(entry.node, []).append((mono_ns, watts))
+        if "power_w" in body.columns:
+            times, watts = series.setdefault(entry.node, ([], []))
+            times.extend(body.mono_ns)
+            watts.extend(body.columns["power_w"])
     found = {}
-    for node, values in series.items():
+    for node, (times, watts) in series.items():
         if node not in power:
             continue
-        offset_ns, ordered = offsets[node][0], sorted(values)
-        clock_ns, drawn = np.array([t for t, _ in ordered], np.int64), np.array([w for _, w in ordered])
+        offset_ns, drawn = offsets[node][0], np.array(watts, np.float64)
+        there = np.isfinite(drawn)  # an absent reading is a gap
+        if not there.any():
+            continue
+        clock_ns = np.array(times, np.int64)[there]
+        order = np.argsort(clock_ns, kind="stable")
+        clock_ns, drawn = clock_ns[order], drawn[there][order]
         idle = measured_idle(windows, offset_ns, clock_ns, drawn, power[node].hz)
         until_ns = min((w.begin_ns + offset_ns for w in windows if w.side == "after"), default=int(clock_ns[-1]))
-        scenario_s = np.array([when.of(node, t) for t, _ in ordered])
+        scenario_s = when.all_of(node, clock_ns)
         keep = (scenario_s >= 0.0) & (scenario_s <= campaign["orbit"]["duration_s"]) & (clock_ns <= until_ns)
         pauses = tuple((one.stopped_ns + offset_ns, one.host_ns + offset_ns) for one in resumed)
         for begin_ns, end_ns in pauses:
@@ -149,14 +155,14 @@ def _sum(parts: list[Energy]) -> Energy:
     return Energy(joules, uncertainty_j, sum(part.seconds for part in parts), sum(part.samples for part in parts))
 
 
-def blocks_j(one: NodePower, edges_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Gross joules [blocks] between instants [blocks + 1] of the ground's monotonic clock.
+def blocks_j(one: NodePower, edges_ns: NDArray[np.int64], idle_w: float = 0.0) -> NDArray[np.float64]:
+    """Joules above `idle_w` [blocks] between instants [blocks + 1] of the ground's monotonic clock.
 
     The sum of trapezoids is taken as linear between samples; before the first, after the last and in interruptions
     nothing is counted.
     """
     clock_s = (one.clock_ns - one.clock_ns[0]) / 1e9
-    steps = 0.5 * (one.watts[1:] + one.watts[:-1]) * np.diff(clock_s)
+    steps = (0.5 * (one.watts[1:] + one.watts[:-1]) - idle_w) * np.diff(clock_s)
     for _, end_ns in one.pauses:
         steps[(one.clock_ns[:-1] < end_ns) & (one.clock_ns[1:] >= end_ns)] = 0.0
     at_s = (edges_ns + one.offset_ns - one.clock_ns[0]) / 1e9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +11,25 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ground_controller.decision import Decision, history
+from ground_controller.journal import Journal
 from ground_controller.report.colours import COLOURS
 from ground_controller.report.html_parts import styled
 from ground_controller.report.links import LinkResult, bin_labels
 from ground_controller.report.metrics import Metrics, columns
-from ground_controller.run_folder import open_run
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import timed
 from hil_config.wire.schedule_file import decode_schedule
 
 MOST_LINES = 12
 """Curves in one plot; of more nodes (or links) a plot shows the spread."""
+MOST_PAIRS = 200
 MOST_POINTS = 20_000
 """Tokens drawn; of more, every n-th."""
 
 
-def _lines(decisions: list[Decision], nodes: frozenset[str], field: str, title: str, unit: str) -> go.Figure:
-    time_s, names = [d.scenario_s for d in decisions], decisions[0].plan.nodes
-    at = [i for i, name in enumerate(names) if name in nodes]
-    return _curves(time_s, tuple(names[i] for i in at), history(decisions, field)[:, at], title, unit)
+def _lines(decisions: list[Decision], field: str, title: str, unit: str) -> go.Figure:
+    time_s = [d.scenario_s for d in decisions]
+    return _curves(time_s, decisions[0].plan.nodes, history(decisions, field), title, unit)
 
 
 def _curves(time_s: list[float], names: tuple[str, ...], values: Any, title: str, unit: str) -> go.Figure:
@@ -36,8 +37,9 @@ def _curves(time_s: list[float], names: tuple[str, ...], values: Any, title: str
     figure = go.Figure()
     curves = dict(zip(names, values.T, strict=True))
     if len(names) > MOST_LINES:
-        with np.errstate(all="ignore"):
-            spread = np.nanquantile(np.where(np.isnan(values), np.nan, values), (1.0, 0.5, 0.0), axis=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an instant at which there is nothing is a gap
+            spread = np.nanquantile(values.astype(np.float64), (1.0, 0.5, 0.0), axis=1)
         curves = dict(zip((f"greatest of {len(names)}", "median", "least"), spread, strict=True))
     for i, (name, curve) in enumerate(curves.items()):
         shown = [None if np.isnan(v) else round(float(v), 5) for v in curve]
@@ -110,37 +112,40 @@ def _delays(folder: Path) -> go.Figure | None:
     if not path.exists():
         return None
     schedule = decode_schedule(path.read_bytes(), str(path))
-    time_s = np.arange(0.0, schedule.duration_s + schedule.header.step_s / 2, schedule.header.step_s)
-    seen = schedule.sample(time_s)
-    kept = [i for i, (a, b) in enumerate(schedule.header.pairs) if a < b]
-    names = tuple(f"{a} - {b}" for a, b in (schedule.header.pairs[i] for i in kept))
-    delay_ms = np.where(seen.up[:, kept], seen.delay_s[:, kept] * 1e3, np.nan)
-    title = "One-way link delay (modelled; a gap is an outage)"
-    return _curves(time_s.tolist(), names, delay_ms, title, "ms")
+    pairs = [(a, b) for a, b in schedule.header.pairs if a < b]
+    count, every = len(pairs), max(1, -(-len(pairs) // MOST_PAIRS))
+    pairs = pairs[::every]
+    steps = max(1, round(schedule.duration_s / schedule.header.step_s))
+    time_s = np.linspace(0.0, schedule.duration_s, (steps if len(pairs) <= MOST_LINES else min(steps, 120)) + 1)
+    states = [[schedule.link(a, b, float(t)) for a, b in pairs] for t in time_s]
+    delay_ms = np.array([[state.delay_s * 1e3 if state.up else np.nan for state in row] for row in states])
+    told = "a gap is an outage" if len(pairs) <= MOST_LINES else f"{len(pairs)} of {count} links, while they are up"
+    names = tuple(f"{a} - {b}" for a, b in pairs)
+    return _curves(time_s.tolist(), names, delay_ms, f"One-way link delay (modelled; {told})", "ms") if pairs else None
 
 
 def figures(folder: Path, metrics: Metrics) -> dict[str, go.Figure]:
     """All plots of a run, by name."""
-    journal = open_run(folder)
+    journal = Journal.read(folder)
     try:
         decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
         kind = timed(journal, "monotonic clocks").kind
         token_rows = columns(tables.tokens(journal))
     finally:
         journal.close()
-    limits, nodes = metrics.limits, frozenset(one.node for one in metrics.nodes)
+    limits = metrics.limits
     power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
     found = {
         "temperature": _bounds(
-            _lines(decisions, nodes, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
+            _lines(decisions, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
             limits["temperature_soft_c"], limits["temperature_hard_c"],
         ),
         "charge": _bounds(
-            _lines(decisions, nodes, "charge", "State of charge (modelled by the twin)", "of capacity"),
+            _lines(decisions, "charge", "State of charge (modelled by the twin)", "of capacity"),
             limits["charge_soft"], limits["charge_hard"],
         ),
-        "power": _lines(decisions, nodes, "power_w", f"Board power ({power})", "W"),
-        "rows": _lines(decisions, nodes, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
+        "power": _lines(decisions, "power_w", f"Board power ({power})", "W"),
+        "rows": _lines(decisions, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
         "waterfall": _waterfall(metrics, kind),
         "tpot": _tpot(token_rows, kind),
         "experts": _heat_map(metrics, kind),

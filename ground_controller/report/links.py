@@ -59,7 +59,11 @@ def link_results(
     rows: dict[tuple[str, str], list[int]] = {}
     for i, pair in enumerate(zip(links["node"], links["peer"], strict=True)):
         rows.setdefault(pair, []).append(i)
-    carried = {} if schedule is None else _capacity(schedule, satellites, rate)
+    carried = {
+        (a, b): _capacity(schedule, (satellites[a], satellites[b]), rate)
+        for a, b in rows
+        if schedule is not None and a in satellites and b in satellites
+    }
     return tuple(_one(pair, [{k: v[i] for k, v in links.items()} for i in at], carried) for pair, at in rows.items())
 
 
@@ -80,17 +84,15 @@ def _one(pair: tuple[str, str], reports: list[dict[str, Any]], carried: dict[tup
     )  # fmt: skip
 
 
-def _capacity(schedule: LinkSchedule, satellites: dict[str, str], rate: float) -> dict[tuple[str, str], float]:
-    """Bits that each direction between two nodes could have carried in host time."""
-    nodes = {satellite: node for node, satellite in satellites.items()}
-    step_s = schedule.header.step_s
-    seen = schedule.sample(np.arange(0.0, schedule.duration_s, step_s))
-    bits = np.where(seen.up, seen.rate_bit_s, 0.0).sum(axis=0) * step_s / rate
-    return {
-        (nodes[a], nodes[b]): float(bits[i])
-        for i, (a, b) in enumerate(schedule.header.pairs)
-        if a in nodes and b in nodes
-    }
+def _capacity(schedule: LinkSchedule, pair: tuple[str, str], rate: float) -> float:
+    """Bits that the direction from one satellite to another could have carried in host time."""
+    bits = at_s = 0.0
+    while at_s < schedule.duration_s:
+        span = schedule.span(*pair, at_s)
+        until_s = min(span.end_s, schedule.duration_s)
+        bits += span.rate_bit_s * (until_s - at_s) if span.up else 0.0
+        at_s = until_s
+    return bits / rate
 
 
 def bin_labels() -> tuple[str, ...]:

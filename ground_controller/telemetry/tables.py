@@ -76,6 +76,17 @@ class ScenarioTime:
         begin_ns, scenario_s, rate = self._moves[max(0, bisect_right(self._begins, host_ns) - 1)]
         return scenario_s + (host_ns - begin_ns) / 1e9 * rate
 
+    def all_of(self, node: str, mono_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The same of many instants at once."""
+        host_ns = mono_ns - self._offsets[-1][1][node][0]
+        for since_ns, offsets in reversed(self._offsets[:-1]):  # the latest that applies counts
+            later = mono_ns - offsets[node][0]
+            host_ns = np.where(later >= since_ns, later, host_ns)
+        begins, scenario_s, rates = (np.array(column) for column in zip(*self._moves, strict=True))
+        at = np.maximum(0, np.searchsorted(begins, host_ns, "right") - 1)
+        found: NDArray[np.float64] = scenario_s[at] + (host_ns - begins[at]) / 1e9 * rates[at]
+        return found
+
 
 def samples(journal: Journal) -> Table:
     """One row a sample: the columns are the quantities the nodes described."""
@@ -131,8 +142,7 @@ def satellites(journal: Journal) -> Table:
             decision = msgspec.json.decode(entry.body, type=Decision)
             values = (decision.column(field).tolist() for field in FIELDS)
             for row in zip(decision.plan.nodes, *values, strict=True):
-                if journal.covers(row[0]):
-                    yield (decision.tick, decision.scenario_s, *row)
+                yield (decision.tick, decision.scenario_s, *row)
 
     return Table("satellites", columns, rows)
 

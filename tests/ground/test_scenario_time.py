@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from ground_controller.interruption import KIND, RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Action, Steered
 from ground_controller.telemetry.tables import ScenarioTime
@@ -51,3 +53,25 @@ def test_through_pause_resume_and_seek(tmp_path: Path) -> None:
         (131, 410.0),
     ):
         assert when.of("a", (host_s + 7) * SECOND) == pytest.approx(scenario_s, abs=1e-9)
+        together = when.all_of("a", np.array([host_s + 7, 131 + 7]) * SECOND)
+        assert together == pytest.approx([scenario_s, 410.0], abs=1e-9)
+
+
+def test_through_an_interruption_with_new_offsets(tmp_path: Path) -> None:
+    """One by one and all at once: stopped at host second 110 (orbit 100), gone on at 150 with a clock that differs."""
+    journal = Journal.create(tmp_path)
+    for key, value in (
+        ("clock_offsets_ns", json.dumps({"a": [7 * SECOND, 0]})),
+        ("anchor_host_ns", str(100 * SECOND)),
+        ("campaign", json.dumps({"orbit": {"rate": 10.0}})),
+    ):
+        journal.set_meta(key, value)
+    resumed = RunResumed(2, 100.0, 110 * SECOND, 150 * SECOND, 10.0, {"a": (9 * SECOND, 0)}, {}, (), (), "")
+    journal.commit([Entry(0, 100.0, 150 * SECOND, KIND, "", "", 0, msgspec.json.encode(resumed))])
+    when = ScenarioTime(journal)
+    journal.close()
+    clock_s = {106: -10.0, 112: 50.0, 130: 100.0, 160: 110.0, 170: 210.0}
+    for mono_s, scenario_s in clock_s.items():
+        assert when.of("a", mono_s * SECOND) == pytest.approx(scenario_s, abs=1e-9)
+    together = when.all_of("a", np.array(list(clock_s)) * SECOND)
+    assert together == pytest.approx(list(clock_s.values()), abs=1e-9)

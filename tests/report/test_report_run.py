@@ -18,6 +18,7 @@ from ground_controller.simulation.run import simulate
 from hil_config.errors import InvalidRunError
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire.messages import ERROR_EDGES_US
+from hil_config.wire.schedule_file import decode_schedule
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,19 @@ def test_links_of_a_run_are_whole(told: Report) -> None:
     shaped = [one for one in told.metrics.links if any(one.histogram)]
     assert shaped and all(one.whole for one in shaped)
     assert all(one.used is not None and 0.0 < one.used < 1.0 for one in shaped)
+
+
+def test_what_a_link_could_carry_counts_its_outages(told: Report) -> None:
+    """Against the schedule sampled every tenth of a second."""
+    path = told.page.parent / "schedule.hsched"
+    schedule = decode_schedule(path.read_bytes())
+    time_s = np.arange(0.05, schedule.duration_s, 0.1)
+    seen = schedule.sample(time_s)
+    could = dict(zip(schedule.header.pairs, np.where(seen.up, seen.rate_bit_s, 0.0).sum(axis=0) * 0.1, strict=True))
+    places = {node.node: node.satellite for node in told.metrics.nodes}
+    for one in told.metrics.links:
+        bits = could[places[one.source], places[one.target]] / told.metrics.rate
+        assert one.used == pytest.approx(8 * one.bytes / bits, rel=0.01)
 
 
 def test_page_and_json_say_the_same(told: Report) -> None:
