@@ -15,6 +15,7 @@ from rich.table import Table
 
 from firmware_tools.bench_cli import imager_list, recovery, release, reserve, virtual
 from firmware_tools.cabling.cli import identify
+from firmware_tools.characterise.cli import characterise
 from firmware_tools.identity_cli import identity, init
 from firmware_tools.jetson.cli import jetson
 from hil_config.errors import EnvironmentFault, UsageError
@@ -27,7 +28,7 @@ def bench() -> None:
     """Look at a bench and at what this machine has."""
 
 
-for _command in (init, identity, reserve, release, virtual, identify, imager_list, recovery, jetson):
+for _command in (init, identity, reserve, release, virtual, identify, characterise, imager_list, recovery, jetson):
     bench.add_command(_command)
 
 

@@ -36,7 +36,7 @@ def examine_boards(bench: Bench, state: State) -> tuple[Check, ...]:
             checks.append(Check("identity", False, error.message, error.hint))
     checks += check_network(bench)
     for board in bench.boards:
-        if board.kind != "local":
+        if board.kind not in {"local", "model"}:
             checks += _board(board, bench, store, state)
     return tuple(checks)
 

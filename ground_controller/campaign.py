@@ -30,6 +30,8 @@ from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal, check_new
 from ground_controller.loop import Loop
+from ground_controller.mixed import META as MIXED
+from ground_controller.mixed import Mixed, model_boards
 from ground_controller.past import Past
 from ground_controller.preflight.inputs import schedule, space
 from ground_controller.preflight.nodes import clocks, refuse_unready, releases
@@ -37,6 +39,9 @@ from ground_controller.preparation import Prepared
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
 from ground_controller.run_record import RunRecord, utc_now, write_beginning
+from ground_controller.simulation.beside import Beside
+from ground_controller.simulation.board_model import DEFAULT, Calibration
+from ground_controller.simulation.company_process import CompanyProcess
 from ground_controller.stage import Stage
 from ground_controller.steering import Request, Steering, answer_path, leave_request
 from hil_config.clock import PacedClock
@@ -69,13 +74,18 @@ class Run:
         self._p = prepared
         self._folder = folder
         self._show = show
-        self._nodes = prepared.setting.nodes
+        self._nodes = stage.nodes
         self._inbox = Inbox()
         self._record = RunRecord(self._inbox)
         self._core = self._new_core()
         self._client: Client | None = None
         self._keeper: ClockKeeper | None = None
         self._gone: set[str] = set()
+        self._beside: Beside | None = None
+
+    def accompany(self, process: CompanyProcess) -> None:
+        """Have the bench's model boards calculated beside the real ones."""
+        self._beside = Beside(self._p, process, model_boards(self._p.bench), self._inbox.put)
 
     def _new_core(self) -> Core:
         return Core(self._p.setting, self._p.policy, self._stage.epoch, self._p.campaign.control.plan_ttl_s)
@@ -88,10 +98,15 @@ class Run:
         self._journal.set_meta("epoch", str(self._stage.epoch))
         client = self._prepare(fleet, self._new_core().advance(-1, 0.0, []).plan)
         self._stay_idle("before", lambda: time.sleep(0.1))
+        if self._beside is not None:
+            self._beside.wait_ready()
         offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
-        self._journal.set_meta("clock_offsets_ns", msgspec.json.encode(offsets).decode())
+        known = {**dict.fromkeys(self._p.setting.nodes, (0, 0)), **offsets}  # a model node's clock is the ground's
+        self._journal.set_meta("clock_offsets_ns", msgspec.json.encode(known).decode())
         anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
         self._journal.set_meta("anchor_host_ns", str(anchor_ns))
+        if self._beside is not None:
+            self._beside.begin(anchor_ns)
         loop = self._anchor(fleet, offsets, anchor_ns, 0.0)
         self._go(loop, Feed(self._p, client, self._record, (asking(self._p, self._folder),)))
         self._finish(fleet, loop)
@@ -142,7 +157,8 @@ class Run:
         offers = {node: fleet.statuses[node].offer for node in self._nodes}
         tls = self._stage.tls
         client = self._client = Client(
-            self._folder.name, split, lambda avoid: choose_route(self._core.view, avoid), self._record.client_event,
+            self._folder.name, split, lambda avoid: choose_route(self._core.view, avoid, self._nodes),
+            self._record.client_event,
             self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
             tls, offers, self._stage.host, self._p.bench.ground_port,
         )  # fmt: skip
@@ -168,7 +184,7 @@ class Run:
         """Give every node the same scenario clock, in its own monotonic time: `at_s` at our `anchor_ns`."""
         refuse_unready((clocks(offsets, self._p.campaign.control.tick_s),))
         rate = self._p.campaign.orbit.rate
-        clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9), at_s)
+        clock = self._clock = PacedClock(rate, HostSeconds(anchor_ns / 1e9), at_s)
         outlet, campaign = self._outlet(fleet), self._p.campaign
         keeper = self._keeper = ClockKeeper(
             fleet, self._stage.epoch, clock, offsets, self._record.clock_checked, campaign.control.clock_check_s
@@ -188,7 +204,8 @@ class Run:
     def _decided(self, decision: Decision) -> None:
         client = self._client
         assert client is not None
-        gone = {node for node, alive in zip(self._nodes, decision.column("alive").tolist(), strict=True) if not alive}
+        alive = zip(self._p.setting.nodes, decision.column("alive").tolist(), strict=True)
+        gone = {node for node, lives in alive if not lives}.intersection(self._nodes)
         for node in sorted(gone - self._gone):
             client.node_lost(node)
         self._gone = gone
@@ -200,8 +217,12 @@ class Run:
         assert client is not None
         try:
             while True:
+                if self._beside is not None:
+                    self._beside.arrive()
                 decision = loop.run_tick()
                 self._stage.check()
+                if self._beside is not None:
+                    self._beside.go_on(loop.tick, decision, self._core.view, self._clock)
                 client.watch()
                 feed.collect()
                 if decision.scenario_s >= self._p.campaign.orbit.duration_s:
@@ -211,6 +232,8 @@ class Run:
                     break
         finally:
             feed.stop()
+        if self._beside is not None:
+            self._beside.leave()
         client.stop_all("the replayed orbit ended")
         feed.collect()
 
@@ -221,7 +244,8 @@ class Run:
             self._stay_idle("after", loop.run_tick)
             answer_path(asked).unlink(missing_ok=True)
         ended = self._stage.ended()
-        alive = tuple(n.name for n in self._core.view.nodes if n.alive and n.name not in ended)
+        living = (n.name for n in self._core.view.nodes if n.alive and n.name not in ended)
+        alive = tuple(name for name in living if name in self._nodes)
         finish(self._stage, fleet, loop, self._journal, self._inbox, self._folder, alive)
 
     def close(self) -> None:
@@ -232,11 +256,15 @@ class Run:
             self._client.close()
 
 
-def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], None], take_over: bool = False) -> None:
+def run_campaign(
+    prepared: Prepared, folder: Path, show: Callable[[Progress], None], take_over: bool = False,
+    calibration: Calibration = DEFAULT,
+) -> None:  # fmt: skip
     """Execute one run into `folder` (new). Whatever happens, every process that was started is ended.
 
     Args:
         take_over: the bench from a controller that is not heard any more.
+        calibration: of the bench's model boards, where it has some beside real ones.
 
     Raises:
         SafetyRefusal: another controller commands the bench. Nothing was written then.
@@ -252,4 +280,10 @@ def run_campaign(prepared: Prepared, folder: Path, show: Callable[[Progress], No
         opened.callback(RunLock(folder).release)
         run = Run(prepared, stage, journal, folder, show)
         opened.callback(run.close)
+        if names := model_boards(prepared.bench):
+            mixed = Mixed(tuple(n for n in prepared.setting.nodes if n in names), calibration.source)
+            journal.set_meta(MIXED, msgspec.json.encode(mixed).decode())
+            process = CompanyProcess(prepared, calibration)
+            opened.callback(process.close)
+            run.accompany(process)
         run.start()

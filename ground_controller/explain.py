@@ -20,7 +20,7 @@ from hil_config.wire.messages import LayerEvidence, Record, TokenEvidence, decod
 from hil_config.wire.plan import SelectionPlan
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
-from models.serving.gate import LayerGate, compile_layer, row_fraction, unpriced
+from models.serving.gate import LayerGate, compile_layer, pick_offsets, row_fraction, unpriced
 
 F32 = NDArray[np.float32]
 
@@ -242,10 +242,11 @@ def _layer(
     fraction = float(row_fraction(body.request, body.start, body.rows, layer.layer)[-1])
     experts = np.frombuffer(layer.picks, "<i2").reshape(body.rows, -1)[-1]
     hosts = np.frombuffer(layer.hosts, "<i2").reshape(body.rows, -1)[-1]
+    fractions = (fraction - pick_offsets(len(experts))) % 1.0
     source = {int(gate.target[e]): int(e) for e in np.argsort(utility, kind="stable") if gate.live[e]}
     picks = tuple(
-        _pick(int(e), source.get(int(e), int(e)), int(h), used, layer.layer, alive, fraction, (scores, mixing, utility))
-        for e, h in zip(experts, hosts, strict=True)
+        _pick(int(e), source.get(int(e), int(e)), int(h), used, layer.layer, alive, f, (scores, mixing, utility))
+        for e, h, f in zip(experts, hosts, fractions.tolist(), strict=True)
         if e >= 0
     )
     own = [int(e) for e in np.argsort(-scores, kind="stable")[: card.routing.top_k]]
@@ -280,13 +281,13 @@ def _pick(
 ) -> Pick:  # fmt: skip
     scores, mixing, utility = numbers
     entry = plan.layers[layer]
-    shares = [s for s in entry.hosts[expert] if alive[s.node]]
+    shares = sorted((s for s in entry.hosts[expert] if alive[s.node]), key=lambda s: s.node)
     total = sum(s.weight for s in shares) or 1.0
     replicas = tuple((plan.nodes[s.node], s.weight / total) for s in shares)
     if len(shares) == 1:
         why = "the only reachable host in the plan"
     else:
-        why = f"the row's number {fraction:.3f} falls into its share of the plan"
+        why = f"its number {fraction:.3f} falls into this host's share"
     if asked != expert:
         why = f"stands in for expert {asked}; {why}"
     return Pick(

@@ -135,6 +135,10 @@ class Journal:
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def covers(self, node: str) -> bool:
+        """Is this record about the node? A part of a run's record leaves some out (`ground_controller.mixed`)."""
+        return True
+
     def meta(self, key: str, default: str | None = None) -> str:
         """The value of `key`, else the default, or InvalidRunError without one."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from ground_controller.arrival_times import read_trace
 from ground_controller.evaluation import EvaluationSet, evaluation_path, load_evaluation
 from ground_controller.further_setup import further_of, further_policies
+from ground_controller.mixed import check_mixed, model_boards
 from ground_controller.orbit.instant import julian_date, parse_instant
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.physics.platform import Platform
@@ -35,6 +36,7 @@ from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import Manifest, manifest_hash
+from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
 from models.allocation import AllocationFile, read_allocation
 from models.build import PRECISIONS, build_shards, model_card
@@ -123,21 +125,59 @@ def _place(
     manifest: Manifest,
     schedule: LinkSchedule,
 ) -> Placement:
+    """In a fleet of both kinds each holds the whole model: frames do not pass between them."""
+    models = model_boards(bench)
+    groups = [[i for i, board in enumerate(bench.boards) if (board.name in models) == kind] for kind in (False, True)]
+    if all(groups):
+        check_mixed(bench, campaign)
+    return joined([(_place_on(g, bench, campaign, profiles, manifest, schedule), tuple(g)) for g in groups if g])
+
+
+def _place_on(
+    group: list[int],
+    bench: Bench,
+    campaign: Campaign,
+    profiles: tuple[BoardProfile, ...],
+    manifest: Manifest,
+    schedule: LinkSchedule,
+) -> Placement:
     policy = placement_policy(campaign.policies.placement.name, campaign.policies.placement.options)
     problem = PlacementProblem(
-        nodes=tuple(board.name for board in bench.boards),
-        expected_delay_s=mean_delay_s(schedule, tuple(campaign.orbit.satellites)),
-        slots=tuple(profile.expert_slots for profile in profiles), replicas=campaign.model.replicas - 1,
+        nodes=tuple(bench.boards[i].name for i in group),
+        expected_delay_s=mean_delay_s(schedule, tuple(campaign.orbit.satellites[i] for i in group)),
+        slots=tuple(profiles[i].expert_slots for i in group), replicas=campaign.model.replicas - 1,
         trunk_slices=campaign.model.trunk_slices, model=manifest.model, seed=campaign.seed,
     )  # fmt: skip
+    whole, modelled = len(group) == len(bench.boards), bench.boards[group[0]].kind == "model"
+    kind = "" if whole else "model " if modelled else "real "
     wanted = manifest.model.layers * manifest.model.experts * campaign.model.replicas
-    if sum(problem.slots) < wanted:
+    if sum(problem.slots) < wanted or len(group) < campaign.model.replicas:
         raise ConfigError(
-            f"the boards hold {sum(problem.slots)} experts together, {wanted} are wanted: "
+            f"the {len(group)} {kind}boards hold {sum(problem.slots)} experts together, {wanted} are wanted: "
             f"{manifest.model.layers} layers x {manifest.model.experts} experts x {campaign.model.replicas} copies",
             "lower model.replicas in campaign.yaml, or add boards",
         )
     return policy.place(problem)
+
+
+def joined(found: list[tuple[Placement, tuple[int, ...]]]) -> Placement:
+    """Placements of separate groups of nodes as one: (placement over the group, its node numbers in the bench)."""
+    first, *others = found
+    if not others:
+        return first[0]
+    holders = tuple(
+        tuple(
+            tuple(group[n] for placed, group in found for n in placed.holders[layer][expert])
+            for expert in range(len(first[0].holders[layer]))
+        )
+        for layer in range(len(first[0].holders))
+    )
+    slices = zip(*(placed.gateways for placed, _ in found), strict=True)
+    gateways = tuple(
+        GatewaySlice(same[0].first, same[0].last, tuple(name for piece in same for name in piece.nodes))
+        for same in slices
+    )
+    return Placement(gateways, holders, "; ".join(placed.reason for placed, _ in found))
 
 
 def _allocation(campaign: Campaign, checkpoint: Path) -> AllocationFile | None:

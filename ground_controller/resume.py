@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ground_controller.campaign import Progress, Run
 from ground_controller.journal import Journal
+from ground_controller.mixed import META as MIXED
 from ground_controller.past import recall
 from ground_controller.replay import prepare_again
 from ground_controller.run_lock import RunLock
@@ -45,6 +46,11 @@ def resume_campaign(folder: Path, show: Callable[[Progress], None], take_over: b
         opened.callback(journal.close)
         if journal.meta("ended_utc", ""):
             raise UsageError(f"{folder}: this run has ended", f"hil report {folder}")
+        if journal.meta(MIXED, ""):
+            raise UsageError(
+                f"{folder}: it had model boards beside real ones, whose state died with their process",
+                f"hil report {folder}, and run the campaign again",
+            )
         opened.callback(RunLock(folder).release)
         _check_machine(journal, folder)
         _wait_until_gone(folder)

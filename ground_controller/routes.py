@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 
 from ground_controller.policies.view import View
 
 
-def choose_route(view: View, avoid: frozenset[str] = frozenset()) -> tuple[str, ...] | None:
+def choose_route(
+    view: View, avoid: frozenset[str] = frozenset(), among: Collection[str] | None = None
+) -> tuple[str, ...] | None:
     """The gateways with the least delay around the ring (each to the next, the last back to the first).
 
     Only usable nodes, only links that are up; `avoid` are nodes the client has just seen fail, taken only if
-    nothing else is left. None when no ring stands.
+    nothing else is left; `among`: no other nodes than these. None when no ring stands.
     """
     index, usable = view.columns.position, view.columns.usable
-    candidates = [[n for n in piece.nodes if usable[index[n]]] for piece in view.gateways]
+    allowed = view.columns.names if among is None else among
+    candidates = [[n for n in piece.nodes if usable[index[n]] and n in allowed] for piece in view.gateways]
     best: tuple[int, float, tuple[str, ...]] | None = None
     for route in product(*candidates):
         hops = zip(route, route[1:] + route[:1], strict=True)

@@ -15,6 +15,8 @@ import msgspec
 
 from ground_controller.journal import NAME as JOURNAL
 from ground_controller.journal import Journal
+from ground_controller.mixed import META as MIXED
+from ground_controller.mixed import parts
 from ground_controller.software import Software
 from hil_config.durable_file import write_durably
 from hil_config.errors import EnvironmentFault, InvalidRunError
@@ -75,13 +77,25 @@ class RunManifest(msgspec.Struct, frozen=True):
 
 
 def open_run(folder: Path) -> Journal:
-    """The journal of a run folder that this release can read.
+    """The record of a run folder that this release can read; of a fleet with model nodes, that of the real ones.
 
     Raises:
         InvalidRunError: not a run folder, or one of a later format or journal version.
     """
-    path = folder / MANIFEST
-    if path.exists():
+    return parts(_whole(folder))[0]
+
+
+def open_models(folder: Path) -> Journal | None:
+    """The record of the model nodes of a fleet that has real ones too, as of a simulated run; None if it has none."""
+    whole = _whole(folder)
+    found = parts(whole)[1]
+    if found is None:
+        whole.close()
+    return found
+
+
+def _whole(folder: Path) -> Journal:
+    if (folder / MANIFEST).exists():
         read_manifest(folder)
     return Journal.read(folder)
 
@@ -152,12 +166,18 @@ def _derive(journal: Journal) -> RunManifest:
         hashes[key] = hashlib.sha256(journal.meta(key).encode()).hexdigest()
     told = journal.meta("software", "")
     return RunManifest(
-        FORMAT, journal.meta("run"), "simulated" if journal.meta("simulated", "") else "boards",
+        FORMAT, journal.meta("run"), _kind(journal),
         campaign["campaign"], campaign["seed"], journal.meta("began_utc", ""), journal.meta("ended_utc", ""),
         bool(journal.meta("ended_utc", "")), int(journal.meta("schema_version")), dict(sorted(hashes.items())), boards,
         msgspec.json.decode(told, type=Software) if told else None,
         tuple(msgspec.json.decode(journal.meta("characterisation", "[]"))), {},
     )  # fmt: skip
+
+
+def _kind(journal: Journal) -> str:
+    if journal.meta("simulated", ""):
+        return "simulated"
+    return "boards and models" if journal.meta(MIXED, "") else "boards"
 
 
 def _board(board: dict[str, Any], satellite: str, said: list[Status]) -> BoardFacts:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from ground_controller.characterisation import KEY as CHARACTERISATION
+from ground_controller.characterisation import records_of
 from ground_controller.client_events import TokenArrived
 from ground_controller.clock_keeper import ClockChecked
 from ground_controller.inbox import Arrival, Inbox
@@ -70,6 +72,7 @@ def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: i
         "evaluation": p.evaluation.path if p.evaluation else "",
         "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
         "profiles_sha256": profiles_hash(p.profiles),
+        CHARACTERISATION: msgspec.json.encode(records_of(p.bench)).decode(),
         "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(), "system_boot": system_boot(),
     }.items():  # fmt: skip
         journal.set_meta(key, value)

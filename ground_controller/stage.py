@@ -13,6 +13,7 @@ from ground_controller.fleet.mqtt import MqttFleet, NotOnline
 from ground_controller.fleet.places import StandingBroker, check_places, open_broker
 from ground_controller.fleet.signing import ephemeral_trust
 from ground_controller.inbox import Inbox
+from ground_controller.mixed import model_boards
 from ground_controller.preparation import Prepared
 from hil_config.schema.profiles import is_profile_path
 from hil_config.tls import TlsFiles
@@ -33,7 +34,8 @@ class Stage:
         check_places(prepared.bench)  # before the first file is written
         self._p = prepared
         self._folder = folder
-        self.nodes = prepared.setting.nodes
+        models = model_boards(prepared.bench)
+        self.nodes = tuple(node for node in prepared.setting.nodes if node not in models)
         self.local = tuple(board.name for board in prepared.bench.boards if board.kind == "local")
         self._agents = LocalAgents(folder)
         identity = prepared.bench.identity
@@ -61,7 +63,7 @@ class Stage:
         assert broker is not None
         assert lease is not None
         trust = ephemeral_trust(self._folder, self._p.shards)
-        for index, node in enumerate(self.nodes):
+        for index, node in enumerate(self._p.setting.nodes):
             if node in self.local:
                 self._start_agent(index, broker, trust)
         self._write_pids()

@@ -19,6 +19,7 @@ from ground_controller.matrix.plan import Simulated
 from ground_controller.replay import replay_run
 from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
+from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
 from hil_config.schema.load import default_path
@@ -42,6 +43,7 @@ campaign.add_command(verify_command)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
 @click.option("--require", is_flag=True, help="Exit code 12 if a requirement of the campaign is not met.")
 @click.option("--take-over", is_flag=True, help="Take the bench from a controller that died without a word.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Of model boards beside real ones: hil calibrate.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def run_command(
     bench_file: Path | None,
@@ -51,6 +53,7 @@ def run_command(
     out: Path | None,
     require: bool,
     take_over: bool,
+    calibration: Path | None,
     as_json: bool,
 ) -> None:
     """Replay an orbit over a bench, generate text through it, and report."""
@@ -69,8 +72,9 @@ def run_command(
     with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
         try:
             runner.run_campaign(
-                prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, note(p)), take_over
-            )
+                prepared, folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, note(p)), take_over,
+                DEFAULT if calibration is None else read_calibration(calibration),
+            )  # fmt: skip
         except KeyboardInterrupt:
             click.echo(f"stopped; to go on with it: hil campaign resume {folder}", err=True)
             raise

@@ -214,6 +214,7 @@ def _listen(folder: Path) -> socket.socket:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     before = os.umask(0o177)
     try:
+        (folder / m.SOCKET).unlink(missing_ok=True)  # of a controller that died; the run's lock says it is gone
         server.bind(f"/proc/self/fd/{handle}/{m.SOCKET}")
     except OSError as error:
         server.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ground_controller.client import NAME
 from ground_controller.fleet.sight import Sight
+from ground_controller.orbit.restrict import restricted
 from ground_controller.preparation import Prepared
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
-from hil_config.wire.schedule_file import schedule_hash
+from hil_config.wire.schedule_file import encode_schedule, schedule_hash
 
 Holders = tuple[tuple[tuple[int, ...], ...], ...]
 
@@ -59,24 +60,29 @@ def prepare_orders(
     holders: Holders | None = None,
     sight: Sight | None = None,
 ) -> dict[str, Prepare]:
-    """One order per node. `addresses`: node -> host:port of its data plane, as it says it itself. With `offers` of
+    """One order per node. `addresses`: node -> host:port of its data plane, as it says it itself; who has none is a
+    model, and the schedule that is sent leaves it out. With `offers` of
     nodes and client, all frames are sealed. `holders`: who holds what, where that is no longer as it was placed.
     `sight` tells who sees whom elsewhere."""
     nodes = prepared.setting.nodes
     known = offers or {}
-    everybody = {**{node: addresses[node] for node in nodes}, NAME: client}
+    everybody = {**{node: addresses[node] for node in nodes if node in addresses}, NAME: client}
 
     def peers_of(seen: dict[str, str]) -> tuple[Peer, ...]:
         return tuple(Peer(name, address, known.get(name, b"")) for name, address in seen.items())
 
     alike = None if sight is not None and sight.emulated else peers_of(everybody)
-    campaign = prepared.campaign
+    campaign, schedule = prepared.campaign, prepared.schedule_bytes
+    if len(addresses) < len(nodes):
+        by_node = zip(nodes, prepared.setting.satellites, strict=True)
+        near = tuple(satellite for node, satellite in by_node if node in addresses)
+        schedule = encode_schedule(restricted(prepared.schedule, near))
     return {
         node: Prepare(
             run=run, peers=alike or peers_of(sight.seen_by(node, everybody) if sight else everybody),
             manifest_sha256=prepared.manifest_sha256,
             trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index, holders),
-            schedule=prepared.schedule_bytes, schedule_sha256=schedule_hash(prepared.schedule_bytes),
+            schedule=schedule, schedule_sha256=schedule_hash(schedule),
             satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),
             delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),
             rate_scale=link_acceleration(campaign), hidden_codec=campaign.model.hidden_codec,
@@ -86,4 +92,5 @@ def prepare_orders(
             routed=campaign.policies.routing != "direct",
         )
         for index, node in enumerate(nodes)
+        if node in addresses
     }  # fmt: skip

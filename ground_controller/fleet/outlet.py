@@ -22,7 +22,8 @@ class Outlet:
             self._fleet.publish_plan(node, plan)
 
     def duty(self, node: str, order: SetDuty) -> None:
-        self._fleet.tell(node, order)
+        if node in self._nodes:  # to the others it goes with their turn
+            self._fleet.tell(node, order)
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None:
         self._fleet.tell(node, order)
@@ -32,4 +33,5 @@ class Outlet:
             self._fleet.tell(node, InjectFault(fault))
 
     def watermark(self, mark: m.Watermark) -> None:
-        self._fleet.publish(mark.node, topics.WATERMARK, mark)
+        if mark.node in self._nodes:  # model nodes keep no spool
+            self._fleet.publish(mark.node, topics.WATERMARK, mark)

@@ -44,7 +44,7 @@ def check_sight(bench: Bench) -> None:
     if not virtual:
         return
     name = virtual[0].name
-    real = [board for board in bench.boards if board.kind not in ("virtual", "local")]
+    real = [board for board in bench.boards if board.kind not in ("virtual", "local", "model")]
     if real:
         raise ConfigError(
             f"board {name} is virtual and board {real[0].name} is {real[0].kind}: a guest's network is closed",

@@ -11,11 +11,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ground_controller.decision import Decision, history
-from ground_controller.journal import Journal
 from ground_controller.report.colours import COLOURS
 from ground_controller.report.html_parts import styled
 from ground_controller.report.links import LinkResult, bin_labels
 from ground_controller.report.metrics import Metrics, columns
+from ground_controller.run_folder import open_run
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import timed
 from hil_config.wire.schedule_file import decode_schedule
@@ -27,9 +27,10 @@ MOST_POINTS = 20_000
 """Tokens drawn; of more, every n-th."""
 
 
-def _lines(decisions: list[Decision], field: str, title: str, unit: str) -> go.Figure:
-    time_s = [d.scenario_s for d in decisions]
-    return _curves(time_s, decisions[0].plan.nodes, history(decisions, field), title, unit)
+def _lines(decisions: list[Decision], nodes: frozenset[str], field: str, title: str, unit: str) -> go.Figure:
+    time_s, names = [d.scenario_s for d in decisions], decisions[0].plan.nodes
+    at = [i for i, name in enumerate(names) if name in nodes]
+    return _curves(time_s, tuple(names[i] for i in at), history(decisions, field)[:, at], title, unit)
 
 
 def _curves(time_s: list[float], names: tuple[str, ...], values: Any, title: str, unit: str) -> go.Figure:
@@ -126,26 +127,26 @@ def _delays(folder: Path) -> go.Figure | None:
 
 def figures(folder: Path, metrics: Metrics) -> dict[str, go.Figure]:
     """All plots of a run, by name."""
-    journal = Journal.read(folder)
+    journal = open_run(folder)
     try:
         decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
         kind = timed(journal, "monotonic clocks").kind
         token_rows = columns(tables.tokens(journal))
     finally:
         journal.close()
-    limits = metrics.limits
+    limits, nodes = metrics.limits, frozenset(one.node for one in metrics.nodes)
     power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
     found = {
         "temperature": _bounds(
-            _lines(decisions, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
+            _lines(decisions, nodes, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
             limits["temperature_soft_c"], limits["temperature_hard_c"],
         ),
         "charge": _bounds(
-            _lines(decisions, "charge", "State of charge (modelled by the twin)", "of capacity"),
+            _lines(decisions, nodes, "charge", "State of charge (modelled by the twin)", "of capacity"),
             limits["charge_soft"], limits["charge_hard"],
         ),
-        "power": _lines(decisions, "power_w", f"Board power ({power})", "W"),
-        "rows": _lines(decisions, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
+        "power": _lines(decisions, nodes, "power_w", f"Board power ({power})", "W"),
+        "rows": _lines(decisions, nodes, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
         "waterfall": _waterfall(metrics, kind),
         "tpot": _tpot(token_rows, kind),
         "experts": _heat_map(metrics, kind),

@@ -25,7 +25,7 @@ from ground_controller.report.origins import first_line, not_measured, sources
 from ground_controller.report.requirements import RequirementResult, judge
 from ground_controller.report.served import served
 from ground_controller.report.waterfall import waterfall
-from ground_controller.run_folder import open_run
+from ground_controller.run_folder import open_models, open_run
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
@@ -101,6 +101,7 @@ class Metrics(msgspec.Struct, frozen=True):
     lost_nodes: tuple[str, ...]
     not_measured: tuple[str, ...]
     requirements: tuple[RequirementResult, ...] = ()
+    models: Metrics | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -128,9 +129,22 @@ def measure(folder: Path) -> Metrics:
     """Everything the report says, or InvalidRunError when the run never came to a decision."""
     journal = open_run(folder)
     try:
-        metrics = _Measurement(journal, _schedule(folder)).metrics()
+        schedule = _schedule(folder)
+        metrics = _Measurement(journal, schedule).metrics()
         wanted = Campaign.model_validate_json(journal.meta("campaign")).requirements
-        return msgspec.structs.replace(metrics, requirements=judge(wanted, metrics, stride(journal)))
+        met = judge(wanted, metrics, stride(journal))
+    finally:
+        journal.close()
+    return msgspec.structs.replace(metrics, requirements=met, models=_models(folder, schedule))
+
+
+def _models(folder: Path, schedule: LinkSchedule | None) -> Metrics | None:
+    """The same figures of the model nodes beside real ones."""
+    journal = open_models(folder)
+    if journal is None:
+        return None
+    try:
+        return _Measurement(journal, schedule).metrics()
     finally:
         journal.close()
 
@@ -197,7 +211,10 @@ class _Measurement:
             gross_j_per_token=round(gross / count, 5) if gross is not None and count else None,
             net_j_per_token=round(net / count, 5) if net is not None and count else None,
             limits=campaign["twin"]["limits"],
-            nodes=node_results(self.decisions, campaign, used.hosts, self.energy),
+            nodes=tuple(
+                one for one in node_results(self.decisions, campaign, used.hosts, self.energy)
+                if journal.covers(one.node)
+            ),
             expert_use=tuple(map(tuple, used.experts.tolist())), links=self.by_link,
             shaper_error_us={q: _worst(self.links[f"error_{q}_us"]) for q in ("p50", "p99", "max")},
             outage_refusals=sum(self.links["refused"]),
@@ -231,7 +248,8 @@ class _Measurement:
     def lost_nodes(self) -> tuple[str, ...]:
         """Nodes that were gone at some tick, in order."""
         gone = [np.flatnonzero(~d.column("alive").astype(bool)).tolist() for d in self.decisions]
-        return tuple(dict.fromkeys(d.plan.nodes[i] for d, lost in zip(self.decisions, gone, strict=True) for i in lost))
+        lost = dict.fromkeys(d.plan.nodes[i] for d, at in zip(self.decisions, gone, strict=True) for i in at)
+        return tuple(node for node in lost if self.journal.covers(node))
 
 
 def _mean(values: list[float]) -> float:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ground_controller.journal import Journal
+from ground_controller.mixed import META as MIXED
+from ground_controller.mixed import Mixed
 from ground_controller.report.links import LinkResult
 from ground_controller.report.sky_sources import sky_sources
 from ground_controller.telemetry.sources import by_provenance, generated, quantities, stride, timed
@@ -21,12 +25,22 @@ def sources(journal: Journal, campaign: dict[str, Any]) -> dict[str, str]:
     }
     return {
         **found,
+        **_models(journal),
         "token and frame times": str(timed(journal, "monotonic clocks of client and gateways")),
         "generated text": str(generated(journal, "onnxruntime on quantised shards")),
         **sky_sources(campaign["orbit"]),
         "satellite temperature, charge, wear": "modelled(twin: thermal network and battery)",
         "energy of transmission, time of migrations": "modelled(bytes sent x J/bit of the platform; contact plan)",
     }
+
+
+def _models(journal: Journal) -> dict[str, str]:
+    """That some nodes of the fleet are models, whose figures are none of these."""
+    text = journal.meta(MIXED, "")
+    if not text or journal.meta("simulated", ""):
+        return {}
+    found = msgspec.json.decode(text, type=Mixed)
+    return {f"{len(found.nodes)} model nodes, apart": f"modelled(board models: {found.boards})"}
 
 
 def first_line(found: dict[str, str]) -> str:

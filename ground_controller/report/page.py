@@ -14,7 +14,7 @@ from ground_controller.report import sections
 from ground_controller.report.figures import figures
 from ground_controller.report.html_parts import Plots, document, paragraph, table
 from ground_controller.report.metrics import Metrics, columns, measure
-from ground_controller.run_folder import write_manifest
+from ground_controller.run_folder import open_run, write_manifest
 from ground_controller.telemetry import tables
 from hil_config.durable_file import write_durably
 
@@ -46,7 +46,7 @@ def report_run(folder: Path) -> Report:
 
 
 def _body(folder: Path, m: Metrics) -> str:
-    journal = Journal.read(folder)
+    journal = open_run(folder)
     try:
         generations, events = _generations(journal), _events(journal)
     finally:
@@ -67,6 +67,7 @@ def _body(folder: Path, m: Metrics) -> str:
         "<h2>Links</h2>", sections.links(m), plots.show(drawn["errors"], *delays),
         "<h2>Degraded tokens</h2>", sections.degraded(m), sections.evaluation(m),
         "<h2>Generated text</h2>", generations,
+        sections.models(m),
         "<h2>Not measured</h2>", f"<ul>{absent}</ul>",
         "<h2>Events</h2>", events,
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from ground_controller.report.metrics import Metrics
 from ground_controller.report.terminal import summary_rows
 from ground_controller.report.waterfall import MEANING
 
+MOST_MODELS = 12
 CAUSES = {
     "rerouted": "another expert served in the place of one that was picked",
     "lost": "nobody served an expert: its part of the sum is missing",
@@ -31,6 +32,21 @@ def answer(m: Metrics) -> str:
     shown = paragraph("INTERRUPTED: the run did not come to its end; figures cover what was recorded.", "bad")
     first = "" if m.complete else shown
     return first + table(rows, head, "answer") + paragraph(note) + table(summary_rows(m))
+
+
+def models(m: Metrics) -> str:
+    """The model nodes beside the real ones, apart from them; empty where there are none."""
+    if m.models is None:
+        return ""
+    rows = [*((one.name, f"{one.text()} ({one.kind})") for one in m.models.answers), *summary_rows(m.models)]
+    hottest = sorted(m.models.nodes, key=lambda n: -n.temperature_peak_c)[:MOST_MODELS]
+    shown = [(n.node, n.satellite, f"{n.temperature_peak_c:.1f}", f"{n.out_of_service_s:.0f}",
+              f"{n.charge_start:.1%} to {n.charge_end:.1%}", str(n.expert_rows)) for n in hottest]  # fmt: skip
+    head = ("node", "satellite", "peak C", "out of service s", "charge", "expert rows")
+    note = f"The {len(shown)} warmest of {len(m.models.nodes)}; all of them are in report.json and export/models."
+    return (
+        "<h2>Model nodes</h2>" + paragraph(m.models.provenance) + table(rows) + paragraph(note) + table(shown, head)
+    )  # fmt: skip
 
 
 def requirements(m: Metrics) -> str:

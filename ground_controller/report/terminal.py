@@ -89,9 +89,9 @@ def evaluation_summary(m: Metrics) -> list[tuple[str, str]]:
     return [("against fp32 top-k", ", ".join(parts))]
 
 
+# Ten columns in eighty characters: seconds over the soft limit and out of service, expert rows.
 NODE_HEADINGS = (
-    "node", "satellite", "peak C", "over soft s", "out of service s", "charge", "wear", "sunlit", "expert rows",
-    "net J",
+    "node", "satellite", "peak C", "soft s", "out s", "charge %", "wear", "sunlit", "rows", "net J",
 )  # fmt: skip
 
 
@@ -100,11 +100,23 @@ def node_rows(m: Metrics) -> list[tuple[str, ...]]:
     return [
         (
             n.node + ("" if n.ended == "alive" else " (lost)"), n.satellite, f"{n.temperature_peak_c:.1f}",
-            f"{n.over_soft_limit_s:.0f}", f"{n.out_of_service_s:.0f}", f"{n.charge_start:.1%} to {n.charge_end:.1%}",
-            f"{n.wear:.2e}", f"{n.sunlit_share:.0%}", str(n.expert_rows), _figure(n.net_j, "{:.1f}"),
+            f"{n.over_soft_limit_s:.0f}", f"{n.out_of_service_s:.0f}",
+            f"{100 * n.charge_start:.1f}-{100 * n.charge_end:.1f}",
+            f"{n.wear:.1e}", f"{n.sunlit_share:.0%}", str(n.expert_rows), _figure(n.net_j, "{:.1f}"),
         )
         for n in m.nodes
     ]  # fmt: skip
+
+
+def model_line(m: Metrics) -> str:
+    """The model nodes of a fleet in one line; nothing of it is measured."""
+    warmest = max(n.temperature_peak_c for n in m.nodes)
+    out = sum(n.out_of_service_s > 0.0 for n in m.nodes)
+    return (
+        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {m.tpot_ms.get('p50', 0.0):.1f} ms; energy gross"
+        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} out of"
+        f" service for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
+    )
 
 
 def print_metrics(metrics: Metrics, console: Console) -> None:
@@ -118,12 +130,14 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
         summary.add_row(what, value)
     console.print(summary)
     console.print()
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in NODE_HEADINGS:
-        table.add_column(heading, justify="left" if heading in {"node", "satellite", "charge"} else "right")
+        table.add_column(heading, justify="left" if heading in {"node", "satellite", "charge %"} else "right")
     for row in node_rows(metrics):
         table.add_row(*row)
     console.print(table)
+    if metrics.models is not None:
+        console.print(f"\nmodel nodes {model_line(metrics.models)}")
     if metrics.evaluation is not None and (rows := evaluation_rows(metrics.evaluation)):
         marks = Table(box=None, padding=(0, 2, 0, 0))
         for heading in HEADINGS:

@@ -27,7 +27,8 @@ REPORT_S = 5.0
 class Constellation:
     """Model nodes, gateways and links. It is the loop's outlet: plans and duties come to it.
 
-    `token` and `refused` are set to the client's by who makes one.
+    `only`: these boards of the bench; the others are real. `token` and `refused` are set to the client's by whoever
+    makes one.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Constellation:
         window: Window,
         put: Callable[[Arrival], None],
         anchor_ns: int,
+        only: frozenset[str] | None = None,
     ) -> None:
         self._p = prepared
         self.agenda = agenda
@@ -57,9 +59,11 @@ class Constellation:
                 campaign.seed, anchor_ns, calibration.source,
             )
             for board, profile in zip(prepared.bench.boards, prepared.profiles, strict=True)
+            if only is None or board.name in only
         }  # fmt: skip
         for index, name in enumerate(nodes):
-            self.nodes[name].hold(held_experts(prepared, index))
+            if name in self.nodes:
+                self.nodes[name].hold(held_experts(prepared, index))
         codecs = {node: link_codecs(prepared, node) for node in nodes} if campaign.links.codecs else {}
 
         def codec(source: str, target: str) -> Codec:
@@ -70,8 +74,9 @@ class Constellation:
             agenda, self.fabric, self.nodes, card.hidden, campaign.control.expert_timeout_s,
             codec,
         )  # fmt: skip
-        hosts = tuple(sorted({n for row in prepared.placement.holders for held in row for n in held}))
-        names = dict.fromkeys(name for piece in prepared.placement.gateways for name in piece.nodes)
+        held_by = {n for row in prepared.placement.holders for held in row for n in held}
+        hosts = tuple(sorted(n for n in held_by if nodes[n] in self.nodes))
+        names = dict.fromkeys(n for piece in prepared.placement.gateways for n in piece.nodes if n in self.nodes)
         self.gateways = {
             name: SimGateway(
                 self.nodes[name], self._terms, card, hosts, self._to_client, self._refuse, self._forward, CLIENT,

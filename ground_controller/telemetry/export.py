@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from ground_controller.journal import Journal
 from ground_controller.orbit.instant import parse_instant
-from ground_controller.run_folder import open_run, write_manifest
+from ground_controller.run_folder import open_models, open_run, write_manifest
 from ground_controller.telemetry.influx import column_lines, lines
 from ground_controller.telemetry.mcap_file import write_mcap
 from ground_controller.telemetry.tables import Table, all_tables
@@ -54,6 +54,8 @@ def arrow_table(table: Table) -> pa.Table:
 def export_run(folder: Path, formats: tuple[str, ...] = DEFAULT) -> list[Path]:
     """Write every table of the run to `folder/export/`; returns the files. Each appears whole or not at all.
 
+    Tables of the model nodes of a fleet with real ones go into `export/models/`, by table formats only.
+
     Raises:
         UsageError: a format that is none of `FORMATS`.
         EnvironmentFault: the folder cannot be written, or a library is missing.
@@ -66,10 +68,12 @@ def export_run(folder: Path, formats: tuple[str, ...] = DEFAULT) -> list[Path]:
     try:
         out.mkdir(exist_ok=True)
         by_table = [kind for kind in FORMATS if kind in formats and kind in _WRITERS]
-        for table in all_tables(journal) if by_table else ():
-            arrow = arrow_table(table)
-            for kind in by_table:
-                _whole(out / f"{table.name}.{kind}", lambda part, k=kind, t=arrow: _WRITERS[k](t, part), written)  # type: ignore[misc]
+        _write_tables(journal, out, by_table, written)
+        if (models := open_models(folder)) is not None:
+            try:
+                _write_tables(models, out / "models", by_table, written)
+            finally:
+                models.close()
         if "influx" in formats:
             _whole(out / "run.lp", lambda part: _write_lines(part, journal), written)
         if "mcap" in formats:
@@ -82,6 +86,15 @@ def export_run(folder: Path, formats: tuple[str, ...] = DEFAULT) -> list[Path]:
         journal.close()
     write_manifest(folder)
     return written
+
+
+def _write_tables(journal: Journal, out: Path, kinds: list[str], written: list[Path]) -> None:
+    """A file for each table and kind."""
+    out.mkdir(exist_ok=True)
+    for table in all_tables(journal) if kinds else ():
+        arrow = arrow_table(table)
+        for kind in kinds:
+            _whole(out / f"{table.name}.{kind}", lambda part, k=kind, t=arrow: _WRITERS[k](t, part), written)  # type: ignore[misc]
 
 
 def _whole(path: Path, write: Callable[[Path], None], written: list[Path]) -> None:

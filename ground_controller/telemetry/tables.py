@@ -142,7 +142,8 @@ def satellites(journal: Journal) -> Table:
             decision = msgspec.json.decode(entry.body, type=Decision)
             values = (decision.column(field).tolist() for field in FIELDS)
             for row in zip(decision.plan.nodes, *values, strict=True):
-                yield (decision.tick, decision.scenario_s, *row)
+                if journal.covers(row[0]):
+                    yield (decision.tick, decision.scenario_s, *row)
 
     return Table("satellites", columns, rows)
 

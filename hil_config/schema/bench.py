@@ -15,7 +15,7 @@ GROUND_PEER = "ground"
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 Host = Annotated[str, Field(min_length=1)]
-BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian"]
+BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian", "model"]
 
 
 class Broker(Strict):
@@ -35,7 +35,8 @@ class Board(Strict):
     )
     kind: BoardKind = Field(
         default="local",
-        description="local: a process of this machine; virtual: an emulated machine; else a real board.",
+        description="local: a process of this machine; virtual: an emulated machine; model: calculated, as by"
+        " `hil simulate`; else a real board.",
     )
     address: Host = Field(
         default="127.0.0.1", description="Address of the data plane; loopback only, unless the bench has an identity."
@@ -46,6 +47,9 @@ class Board(Strict):
     power: PowerSwitch | None = Field(default=None, description="Power switch.")
     meter: PowerMeter | None = Field(default=None, description="What measures its power, in its supply line.")
     ssh: Ssh | None = Field(default=None, description="Shell over the management network.")
+    characterisation: str | None = Field(
+        default=None, description="Record of `hil bench characterise`; it goes into the record of a run.", min_length=1
+    )
     mac: str | None = Field(
         default=None,
         description="Hardware address of the board's network port, lower case with colons.",

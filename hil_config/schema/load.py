@@ -94,6 +94,8 @@ def _anchored(bench: Bench, folder: Path) -> Bench:
     boards = []
     for board in bench.boards:
         parts: dict[str, Strict | str] = {"profile": absolute(board.profile)} if is_profile_path(board.profile) else {}
+        if board.characterisation is not None:
+            parts["characterisation"] = absolute(board.characterisation)
         for section, key in PATH_FIELDS:
             part: Strict | None = parts.get(section) or getattr(board, section)  # type: ignore[assignment]
             if part is not None and getattr(part, key) is not None:
@@ -128,7 +130,7 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
     same campaign in another folder. How a board is flashed, switched, metered and reached does not count, nor what is
     required of the figures: the run is the same.
     """
-    reached = {"disk", "console", "power", "meter", "ssh", "mac"}
+    reached = {"disk", "console", "power", "meter", "ssh", "mac", "characterisation"}
     plain: dict[str, Any] = {
         "bench": bench.model_dump(
             mode="json", exclude={"identity": True, "ground_port": True, "boards": {"__all__": reached}}

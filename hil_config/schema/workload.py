@@ -33,6 +33,12 @@ class Workload(Strict):
     batch: Count = Field(default=1, description="Requests that arrive at the same time.")
     concurrency: int = Field(default=6, description="Requests in flight; of `closed` and `requests`.", ge=1, le=256)
     queue: int = Field(default=16, description="Requests that wait for a place, of `requests`.", ge=0, le=4_096)
+    modelled_concurrency: int = Field(
+        default=6,
+        description="Requests in flight among model boards, where the bench has some beside real ones.",
+        ge=1,
+        le=4_096,
+    )
     prompt_tokens: int | None = Field(
         default=None,
         description="Length of every prompt in tokens, cut or joined to it; null: as they are written.",

@@ -17,6 +17,14 @@ LOGIN = Path(__file__).parents[1] / "provision" / "fake_board.py"
 INSIDE = """\
 mount -t sysfs none /sys
 ip link add eth0 address "$1" type veth peer name far address 06:00:00:00:00:01
+if [ -d /sys/class/thermal ]; then
+  mount -t tmpfs none /sys/class/thermal
+  for one in cpu:45000 gpu:60000 soc:-256000; do
+    mkdir /sys/class/thermal/thermal_zone-${one%:*}
+    echo ${one%:*}-thermal >/sys/class/thermal/thermal_zone-${one%:*}/type
+    echo ${one#*:} >/sys/class/thermal/thermal_zone-${one%:*}/temp
+  done
+fi
 exec "$2" "$3" login
 """
 
