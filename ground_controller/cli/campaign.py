@@ -65,7 +65,7 @@ def run_command(
     if bench_file and campaign_file and matrix.asks_for_matrix(campaign_file):
         if policy is not None:
             raise click.UsageError("--policy: the campaign has a matrix, whose axes say which policies run")
-        matrix.run_new(bench_file, campaign_file, out, "boards", Simulated(), require, as_json)
+        matrix.run_new(bench_file, campaign_file, out, "boards", Simulated(), require, as_json, take_over)
         return
     prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
     folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)

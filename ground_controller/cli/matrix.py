@@ -40,6 +40,7 @@ def run_new(
     simulated: Simulated,
     require: bool,
     as_json: bool,
+    take_over: bool = False,
 ) -> None:
     """Plan a matrix, and run it."""
     plan = plan_of(load_bench(bench_file), campaign_file, kind, simulated)
@@ -49,18 +50,18 @@ def run_new(
             f"{folder}: is not empty", f"choose another --out, or go on with it: hil campaign resume {folder}"
         )
     write_plan(folder, plan)
-    _run(folder, plan, require, as_json)
+    _run(folder, plan, require, as_json, take_over)
 
 
-def resume(folder: Path, as_json: bool) -> None:
+def resume(folder: Path, as_json: bool, take_over: bool = False) -> None:
     """Go on with what is missing."""
-    _run(folder, read_plan(folder), False, as_json)
+    _run(folder, read_plan(folder), False, as_json, take_over)
 
 
-def _run(folder: Path, plan: Plan, require: bool, as_json: bool) -> None:
+def _run(folder: Path, plan: Plan, require: bool, as_json: bool, take_over: bool) -> None:
     try:
         with bar(f"{plan.campaign} on {plan.kind}") as show:
-            outcome = run_matrix(folder, plan, _execute(plan), show)
+            outcome = run_matrix(folder, plan, _execute(plan, take_over), show)
     except KeyboardInterrupt:
         click.echo(f"broken off; go on with what is missing: hil campaign resume {folder}", err=True)
         raise
@@ -77,9 +78,14 @@ def _run(folder: Path, plan: Plan, require: bool, as_json: bool) -> None:
         )  # fmt: skip
 
 
-def _execute(plan: Plan) -> Execute:
+def _execute(plan: Plan, take_over: bool) -> Execute:
     if plan.kind == "boards":
-        return _on_boards
+
+        def on_boards(prepared: Prepared, folder: Path, done: Callable[[float], None]) -> None:
+            runner.run_campaign(prepared, folder, lambda p: done(min(1.0, p.scenario_s / p.duration_s)), take_over)
+            export_run(folder)
+
+        return on_boards
     calibration = plan.simulated.calibration
     boards = read_calibration(Path(calibration)) if calibration else DEFAULT
 
@@ -87,11 +93,6 @@ def _execute(plan: Plan) -> Execute:
         simulate(prepared, folder, boards, plan.simulated.stride, (), lambda p: done(p.scenario_s / p.duration_s))
 
     return on_model_nodes
-
-
-def _on_boards(prepared: Prepared, folder: Path, done: Callable[[float], None]) -> None:
-    runner.run_campaign(prepared, folder, lambda p: done(min(1.0, p.scenario_s / p.duration_s)))
-    export_run(folder)
 
 
 def show_outcome(folder: Path, outcome: Outcome, console: Console) -> None:

@@ -35,7 +35,7 @@ def resume_command(folder: Path, take_over: bool, as_json: bool) -> None:
     are missing."""
     if is_matrix(folder):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        matrix.resume(folder, as_json)
+        matrix.resume(folder, as_json, take_over)
         return
     if simulated(folder):
         _simulation(folder)

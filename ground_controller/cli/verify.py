@@ -10,8 +10,10 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from ground_controller.matrix.plan import is_matrix, read_plan
 from ground_controller.verification.check import Check
 from ground_controller.verification.verify import refuse_failed, verify_run
+from hil_config.errors import InvalidRunError
 
 _STYLE = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
@@ -20,7 +22,13 @@ _STYLE = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def verify_command(folder: Path, as_json: bool) -> None:
-    """Check a run: hashes, clocks, gaps, fakes, throttling, energy windows, replay. Exit code 10 if a check fails."""
+    """Check a run: hashes, clocks, gaps, fakes, throttling, energy windows, replay. Exit code 10 if a check fails.
+
+    In the folder of a campaign with a matrix: every run that counts.
+    """
+    if is_matrix(folder):
+        _verify_matrix(folder, as_json)
+        return
     checks = verify_run(folder)
     if as_json:
         passed = all(check.outcome != "fail" for check in checks)
@@ -28,6 +36,24 @@ def verify_command(folder: Path, as_json: bool) -> None:
     else:
         print_checks(checks, Console(file=sys.stdout))
     refuse_failed(folder, checks)
+
+
+def _verify_matrix(folder: Path, as_json: bool) -> None:
+    """A line a run, and what failed in it."""
+    found = {cell.name: verify_run(folder / cell.name) for cell in read_plan(folder).cells if cell.block > 0}
+    failed = {name: [one for one in checks if one.outcome == "fail"] for name, checks in found.items()}
+    if as_json:
+        passed = not any(failed.values())
+        click.echo(msgspec.json.encode({"folder": str(folder), "passed": passed, "runs": found}).decode())
+    for name, bad in failed.items() if not as_json else ():
+        click.echo(
+            f"{'fail' if bad else 'pass':<6}{name}" + "".join(f"\n      {one.name}: {one.figure}" for one in bad)
+        )
+    if wrong := [name for name, bad in failed.items() if bad]:
+        raise InvalidRunError(
+            f"{folder}: {len(wrong)} of {len(found)} runs failed a check: {', '.join(wrong[:5])}",
+            f"hil campaign verify {folder / wrong[0]}",
+        )
 
 
 def print_checks(checks: tuple[Check, ...], console: Console) -> None:

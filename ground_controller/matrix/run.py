@@ -63,9 +63,9 @@ def _run_cells(folder: Path, plan: Plan, execute: Execute, show: Show) -> Summar
             try:
                 execute(prepared, home, lambda share, at=number, told=note: show(at + share, total, told))  # type: ignore[misc]
             except HilError as error:
-                raise type(error)(
-                    f"{cell.name}: {error.message}", f"{error.hint}; then go on: hil campaign resume {folder}"
-                ) from error
+                error.message = f"{cell.name}: {error.message}"
+                error.hint = f"{error.hint}; then go on: hil campaign resume {folder}".removeprefix("; ")
+                raise
         found.append((cell, _metrics(home)))
         write_summary(folder, plan, summarise(plan, found))
         show(number + 1, total, note)

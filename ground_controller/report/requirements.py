@@ -84,7 +84,8 @@ def source(metric: str, metrics: Metrics) -> str:
     """Where a figure came from, as the report says it."""
     key = _SOURCE.get(metric)
     if key is None:
-        return "counted in the journal"
+        modelled = metrics.sources.get(_TIMES, "").startswith("modelled(")
+        return "counted in the record of a simulated run" if modelled else "counted in the journal"
     found = [text for name, text in metrics.sources.items() if name == key or name.startswith(f"{key} of ")]
     return "; ".join(found) or "nothing reported it"
 

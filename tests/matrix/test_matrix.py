@@ -51,7 +51,9 @@ def _told(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def test_a_stop_rule_that_is_content(tmp_path: Path) -> None:
     path = _campaign(
-        tmp_path, "  seeds: [3, 1]\n  stop: {metric: charge_end, statistic: min, within_percent: 20, most_seeds: 9}\n"
+        tmp_path,
+        "  seeds: [3, 1]\n  stop: {metric: charge_end, statistic: min, within_percent: 20, most_seeds: 9}\n",
+        seconds=40,
     )
     told = _told(_start(path, tmp_path / "out"))
     assert told["enough"]
@@ -60,6 +62,12 @@ def test_a_stop_rule_that_is_content(tmp_path: Path) -> None:
     }  # fmt: skip
     assert all(found["charge_end min"]["seeds"] == 2 for found in told["summary"]["means"].values())
     assert told["summary"]["sources"]["charge_end min"] == ["modelled(twin: thermal network and battery)"]
+    checked = subprocess.run(
+        [*HIL, "campaign", "verify", str(tmp_path / "out"), "--json"],
+        capture_output=True, text=True, timeout=120.0, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stderr
+    assert set(json.loads(checked.stdout)["runs"]) == {"ours/s1", "ours/s3", "plain/s1", "plain/s3"}
     rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
     assert [row["run"] for row in rows] == [cell.name for cell in read_plan(tmp_path / "out").cells]
     assert {(row["policy"], row["on"], row["requirements_met"]) for row in rows} == {

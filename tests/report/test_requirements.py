@@ -52,7 +52,7 @@ def test_each_is_judged_with_its_source(metrics: Metrics) -> None:
     assert charge.found == min(node.charge_end for node in metrics.nodes)
     assert times.source.startswith("modelled(")  # the run was simulated
     assert charge.source.startswith("modelled(twin")
-    assert degraded.source == "counted in the journal"
+    assert degraded.source == "counted in the record of a simulated run"
     assert charge.text == f"min of charge_end at least 0.999: found {charge.found:.6g}"
 
 
