@@ -85,7 +85,7 @@ function draw(fresh) {
   by("orbit").textContent = `${state.scenarioS.toFixed(0)} of ${state.facts.duration_s} s`;
   by("rate").textContent = state.tokensPerS.toFixed(1);
   by("count").textContent = state.tokenCount;
-  by("links").textContent = state.links.size;
+  by("links").textContent = state.sky ? state.links.size : "-";
   const plan = `plan (${state.planPolicy}): ${state.planReason}`;
   if (by("plan").textContent !== plan) by("plan").textContent = plan;
   if (!centred) { centred = true; centreMap(); }

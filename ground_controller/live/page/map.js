@@ -38,7 +38,7 @@ function background(width, height, f) {
   c.clip();
   c.fillStyle = k.land;
   c.beginPath();
-  for (const ring of land || []) for (const shift of centre ? [0, 360] : [180]) {
+  for (const ring of land || []) for (const shift of [-180, 180, 540].map((turn) => turn - centre)) {
     for (let i = 0; i < ring.length; i += 2) {
       const x = f.at(ring[i] / 10 + shift), y = f.y(ring[i + 1] / 10);
       if (i) c.lineTo(x, y); else c.moveTo(x, y);
@@ -188,7 +188,7 @@ function describe(places) {
     return `${node.name} ${where}, ${node.state}, ${node.sunlit > 0.5 ? "in sunlight" : "in shadow"}`;
   });
   canvas.setAttribute("aria-label", `Map with ${state.nodes.length} satellites and ${state.links.size} links. ${words.join("; ")}`);
-  note.textContent = !places.some(Boolean) ? "the schedule holds no ground tracks" :
+  note.textContent = !places.some(Boolean) ? "no ground tracks: the run's schedule has none, or is not there" :
     state.links.size > MOST_LINKS ? `${state.links.size} links: those of the selected satellite are drawn` :
     "solid ring: sunlit, dashed: eclipse; all modelled";
 }
