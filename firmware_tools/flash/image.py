@@ -129,6 +129,9 @@ class Image:
         hashed = _Hashed(raw)
         try:
             source = hashed if published else cast(io.RawIOBase, raw)
+            if not (self.packing or self.remote):  # `fill` has its own buffers: one more would copy everything
+                yield cast(IO[bytes], source), hashed.rest
+                return
             with io.BufferedReader(source, BLOCK) as whole, _unpacked(self.packing, cast(IO[bytes], whole)) as content:
                 yield content, hashed.rest
         except _BROKEN as error:
