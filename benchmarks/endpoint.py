@@ -61,7 +61,7 @@ def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 def _drive(folder: Path, home: Path) -> None:
     endpoint = subprocess.Popen(
         [*HIL, "serve", str(folder), "--port", "0", "--json"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        text=True,
+        stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert endpoint.stdout is not None
     told = json.loads(endpoint.stdout.readline())

@@ -92,10 +92,11 @@ class Simulation:
     ) -> None:
         if stride < 1:
             raise UsageError(f"stride {stride}: wanted 1 (everything in detail) or more", "hil simulate --stride 1")
-        if prepared.campaign.workload.arrivals != "closed" or prepared.campaign.workload.prompt_tokens:
+        work = prepared.campaign.workload
+        if work.arrivals != "closed" or work.batch > 1 or work.prompt_tokens:
             raise UsageError(
-                "model nodes replay recorded generations in a closed loop",
-                "leave workload.arrivals at closed and prompt_tokens out, or run on boards: hil campaign run",
+                "model nodes replay recorded generations in a closed loop, one at a time",
+                "leave workload.arrivals at closed, batch and prompt_tokens out, or run on boards: hil campaign run",
             )
         for kill in kills:
             if kill.node not in prepared.setting.nodes:

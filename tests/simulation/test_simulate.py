@@ -150,3 +150,11 @@ def test_no_plot_calls_a_simulated_run_measured(plain: Result) -> None:
     titles = [figure.layout.title.text for figure in figures(plain.folder, plain.metrics).values()]
     assert any("Time per output token" in title for title in titles)
     assert not [title for title in titles if "measured" in title]
+
+
+@pytest.mark.parametrize("workload", [{"batch": 2}, {"prompt_tokens": 8}, {"arrivals": "poisson", "rate_per_s": 1.0}])
+def test_workloads_that_only_boards_can_run_are_refused(tmp_path: Path, workload: dict[str, object]) -> None:
+    prepared = prepare(load_bench(default_path("bench")), _campaign(1, **workload))
+    with pytest.raises(UsageError, match="closed loop, one at a time"):
+        simulate(prepared, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
