@@ -103,7 +103,7 @@ def _joules(journal: Journal, power: dict[str, NodePower], energy: dict[str, Nod
         why = void[0] if void else "no node reported power"
         return [Answer(name, kind, "J", None, None, None, 0.95, 0, why) for name in names]
     arrived = _arrived(journal)
-    edges, count = _blocks(arrived, *_common(power))
+    edges, count = _blocks(arrived, *_covered(power))
     gross = np.sum([blocks_j(one, edges) for one in power.values()], axis=0)
     seconds = np.diff(edges) / 1e9
     tokens = (count * stride(journal)).astype(float).tolist()
@@ -128,17 +128,17 @@ def joules_a_token(journal: Journal, blocks: int) -> list[float | None]:
     power = node_power(journal)
     if not power or any(energy_of(one).gross_j is None for one in power.values()):
         return []
-    edges = np.linspace(*_common(power), blocks + 1).astype(np.int64)
+    edges = np.linspace(*_covered(power), blocks + 1).astype(np.int64)
     count = np.histogram(_arrived(journal), edges)[0] * stride(journal)
     joules = np.sum([blocks_j(one, edges) for one in power.values()], axis=0)
     return [float(j / n) if n else None for j, n in zip(joules, count, strict=True)]
 
 
-def _common(power: dict[str, NodePower]) -> tuple[int, int]:
-    """Begin and end (ns, the ground's clock) of what every node's samples cover."""
+def _covered(power: dict[str, NodePower]) -> tuple[int, int]:
+    """Begin and end (ns, the ground's clock) of what any node's samples cover: one that is lost has no energy later."""
     begins = (int(one.clock_ns[0]) - one.offset_ns for one in power.values())
     ends = (int(one.clock_ns[-1]) - one.offset_ns for one in power.values())
-    return max(begins), min(ends)
+    return min(begins), max(ends)
 
 
 def _arrived(journal: Journal) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1160px;margin:1.5rem auto;padding:0 1rem;color:var(--ink);
 background:var(--paper);overflow-wrap:anywhere}
 h1{font-size:1.5rem;margin:.8rem 0 0}h2{font-size:1.15rem;margin:2rem 0 .4rem;border-bottom:1px solid var(--line)}
-p{margin:.5rem 0}.soft{color:var(--soft)}.bad{color:var(--bad);font-weight:600}
+p{margin:.5rem 0}.soft{color:var(--soft)}summary{cursor:pointer}.bad{color:var(--bad);font-weight:600}
 .provenance{background:var(--note);border-left:4px solid var(--mark);padding:.6rem 1rem;margin:0}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -33,12 +33,20 @@ td:first-child,th:first-child{padding-left:0}
 """
 
 
+MOST_ROWS = 40
+
+
 def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind: str = "") -> str:
-    """Text cells as a table in a box of its own that scrolls when it is too wide; `kind` is a class of it."""
+    """Text cells as a table in a box of its own that scrolls when it is too wide; `kind` is a class of it.
+
+    Many rows are folded under a line that says how many.
+    """
+    rows = list(rows)
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
     named = f' class="{kind}"' if kind else ""
-    return f'<div class="scroll"><table{named}>{f"<tr>{top}</tr>" if head else ""}{body}</table></div>'
+    shown = f'<div class="scroll"><table{named}>{f"<tr>{top}</tr>" if head else ""}{body}</table></div>'
+    return shown if len(rows) <= MOST_ROWS else f"<details><summary>{len(rows)} rows</summary>{shown}</details>"
 
 
 def paragraph(text: str, kind: str = "soft") -> str:

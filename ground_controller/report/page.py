@@ -59,7 +59,7 @@ def _body(folder: Path, m: Metrics) -> str:
         f"<h1>{html.escape(m.campaign)}: {html.escape(m.selection)}</h1>", paragraph(f"run {m.run}"),
         "<h2>The answer</h2>", sections.answer(m), sections.requirements(m),
         "<h2>Where a token's time goes</h2>", sections.where_time_goes(m),
-        plots.show(drawn["waterfall"], drawn["tpot"]),
+        plots.show(drawn["waterfall"], drawn["tpot"]) if m.waterfall_tokens else "",
         "<h2>Energy</h2>", sections.energy(m), plots.show(drawn["power"], drawn["rows"]),
         "<h2>Temperature and charge</h2>", sections.limits(m), plots.show(drawn["temperature"], drawn["charge"]),
         "<h2>Wear</h2>", sections.wear(m),

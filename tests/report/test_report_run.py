@@ -14,7 +14,7 @@ from ground_controller.report.answers import Answer, ratio_answer
 from ground_controller.report.links import LinkResult, bin_labels, link_results
 from ground_controller.report.page import Report, report_run
 from ground_controller.report.waterfall import waterfall
-from ground_controller.simulation.run import simulate
+from ground_controller.simulation.run import Kill, simulate
 from hil_config.errors import InvalidRunError
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire.messages import ERROR_EDGES_US
@@ -48,6 +48,19 @@ def test_answers_have_intervals_and_kinds(told: Report) -> None:
         assert one.kind == "modelled"
     assert gross.estimate == pytest.approx(told.metrics.gross_j_per_token, rel=0.03)
     assert "idle power from profile" in by_name["energy net a token"].how
+
+
+def test_energy_of_a_run_that_lost_a_node_is_of_the_whole_run(tmp_path: Path) -> None:
+    """Its intervals are of all of the run, and not of the part before the loss."""
+    campaign = load_campaign(default_path("campaign"))
+    orbit = campaign.orbit.model_copy(update={"duration_s": 200.0})
+    prepared = prepare(load_bench(default_path("bench")), campaign.model_copy(update={"orbit": orbit}))
+    simulate(prepared, tmp_path / "run", kills=(Kill("bravo", 60.0),))
+    m = report_run(tmp_path / "run").metrics
+    assert m.lost_nodes == ("bravo",)
+    for name, whole in (("gross", m.gross_j_per_token), ("net", m.net_j_per_token)):
+        (one,) = [answer for answer in m.answers if answer.name == f"energy {name} a token"]
+        assert one.estimate == pytest.approx(whole, rel=0.03)
 
 
 def test_margins_and_wear(told: Report) -> None:
