@@ -68,6 +68,16 @@ def check_new(folder: Path) -> Path:
     return path
 
 
+def _watching(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing. Whoever closes a journal last moves its log into the main file, unless it
+    may only read; one without a log must be opened for writing, or an empty log stays behind."""
+    log = path.with_name(f"{NAME}-wal")
+    only = "?mode=ro" if log.exists() and log.stat().st_size else ""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}{only}", uri=True, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA query_only=ON")
+    return db
+
+
 class Journal:
     """Open for writing by one process (`create`) or for reading (`read`)."""
 
@@ -118,10 +128,7 @@ class Journal:
         if not path.exists():
             raise InvalidRunError(f"{folder}: not a run folder, it has no {NAME}", "give a folder under runs/")
         try:
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=not watch)
-            if watch:
-                db.execute("PRAGMA query_only=ON")
-            journal = cls(db, path)
+            journal = cls(_watching(path) if watch else sqlite3.connect(path, isolation_level=None), path)
             version = journal.meta("schema_version")
         except sqlite3.Error as error:
             raise InvalidRunError(f"{path}: {error}", "the file is damaged or not a journal") from error

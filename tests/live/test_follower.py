@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +136,20 @@ def test_watching_writes_nothing(growing: Callable[[], Growing]) -> None:
     assert follower.now() is not None
     follower.close()
     assert {p.name: p.read_bytes() for p in one.folder.iterdir() if not p.name.endswith("-shm")} == before
+
+
+def test_watching_a_run_that_died_leaves_its_files_as_they_are(growing: Callable[[], Growing], tmp_path: Path) -> None:
+    one = growing()
+    one.grow(len(one))
+    died = tmp_path / "died"
+    shutil.copytree(one.folder, died, ignore=shutil.ignore_patterns("*-shm"))  # as a killed writer leaves them
+    before = {path.name: path.read_bytes() for path in died.iterdir()}
+    assert before["journal.sqlite-wal"], "not everything is in the main file yet"
+    follower = _whole(died)
+    now = follower.now()
+    assert now is not None and now.token_count > 0
+    follower.close()
+    assert {name: (died / name).read_bytes() for name in before} == before
 
 
 def test_curves_are_thinned_evenly_over_the_whole_run(simulated: Path) -> None:
