@@ -1,14 +1,19 @@
 """Heat ramp: as the twin's sink warms, precision and expert count fall and temperature holds; what that costs in nats.
 
-Modelled nodes in a closed loop with the twin; calls cost what their precision's bytes say, nats are those calibrated on
-text for the reference model (of coarser experts) and the mass given up (of fewer). Nothing here is measured on a board.
+Modelled nodes in a closed loop with the twin; calls cost what their precision's bytes say. What it costs is computed,
+not estimated: at every printed time the reference model itself reads held-out text under the plan of that moment, with
+its prices, limits and precisions. Nothing here is measured on a board.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ground_controller.further import with_precisions
 from ground_controller.further_setup import variants
@@ -16,48 +21,90 @@ from ground_controller.policies.registry import precision_policy, selection_poli
 from ground_controller.policies.resources import Resources
 from ground_controller.policies.view import Limits, NodeView, View
 from ground_controller.preparation import cache_folder, platform_of
+from ground_controller.simulation.planned_model import PlannedModel
 from ground_controller.twin import Twin
 from hil_config.schema.platforms import PlatformChoice
 from hil_config.wire.importance import read_importance
-from hil_config.wire.manifest import Precision
-from hil_config.wire.plan import GatewaySlice, SelectionPlan
+from hil_config.wire.manifest import ModelCard, Precision
+from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan
 from models.build import build_shards
+from models.evaluate import items, read_evaluation
+from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.serving.gate import compile_layer, row_fraction, select
 
+TEXTS = 8
 NAMES = ("a", "b", "c", "d")
 TICK_S, TICKS, ROWS = 5.0, 720, 64
 LIMITS = Limits(59.0, 70.0, 0.3, 0.2, 2.0, 0.05)
 IDLE_W, CALLS_S, CALL_J = 1.8, 30.0, 0.025
 """Rows a layer and second, all nodes; with top-2 of int8 4 x 2 x 30 x 0.025 / 4 = 1.5 W a node."""
-SINK_C = (0.0, 14.0)
+SINK_C = (0.0, 18.0)
 """The sink warms evenly over the first half of the hour, then stays."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Means over nodes at one time; `nats` of coarser experts a token, `mass` served."""
+    """Means over nodes at one time; `mass` served of synthetic rows. `nats` a token of held-out text under the plan,
+    above those of the same text under top-k at the finest precision; `perplexity` there; `read_experts` a row."""
 
     time_s: float
     sink_c: float
     temperature_c: float
     coarse: float
     experts: float
-    nats: float
     mass: float
+    nats: float
+    perplexity: float
+    read_experts: float
 
 
-def ramp(precision: str, selection: str, every: int = 60) -> list[Point]:
+class Reader:
+    """Held-out text, some of each domain, read by the model under a plan."""
+
+    def __init__(self, folder: Path, card: ModelCard) -> None:
+        kinds: tuple[Precision, ...] = ("int8", "int4")
+        self._model = PlannedModel(folder, [[kinds] * card.experts] * card.layers)
+        checkpoint = reference_checkpoint()
+        found = read_evaluation(checkpoint / "evaluation.json")
+        every = items(found, read_tokenizer(checkpoint), card.end_of_text, 192)
+        running = [item.tokens for item in every if item.question < 0]
+        self._texts = [tokens for tokens in running if len(tokens) > 96][:: max(1, len(running) // TEXTS)][:TEXTS]
+        self._k = card.routing.top_k
+        self._plain: float | None = None
+
+    def read(self, plan: SelectionPlan, experts: int) -> tuple[float, float, float]:
+        """(nats a token above top-k at int8, perplexity, experts a row) on hosts that are all there."""
+        live = np.ones(len(plan.nodes), np.bool_)
+        if self._plain is None:
+            layers = tuple(LayerPlan((0.0,) * experts, y.hosts, (-1,) * experts) for y in plan.layers)
+            self._plain = self._nats(
+                msgspec.structs.replace(plan, layers=layers, scale=1.0, coverage=1.0, k_min=self._k, k_max=self._k),
+                live,
+            )
+        self._model.picked = self._model.rows = 0
+        nats = self._nats(plan, live)
+        return nats - self._plain, math.exp(nats), self._model.picked / self._model.rows
+
+    def _nats(self, plan: SelectionPlan, live: NDArray[np.bool_]) -> float:
+        total = 0.0
+        for number, tokens in enumerate(self._texts):
+            self._model.under(plan, live, number)
+            total += self._model.nll(tokens) * (len(tokens) - 1)
+        return total / sum(len(tokens) - 1 for tokens in self._texts)
+
+
+def ramp(precision: str, selection: str, every: int = 60, options: dict[str, object] | None = None) -> list[Point]:
     """One hour under a precision and a selection policy; the same rows for all."""
     folder = cache_folder() / "models" / "checkpoint-int8-int4"
     manifest = build_shards(reference_checkpoint(), folder, ("int8", "int4"))
     card, known = manifest.model, variants(manifest, ("int8", "int4"), "int8", read_importance(folder, manifest))
-    energy, nats = {v.precision: v.energy for v in known}, {v.precision: v.nats for v in known}
+    energy, reader = {v.precision: v.energy for v in known}, Reader(folder, card)
     holders = tuple(tuple((e % 4, (e + 1) % 4) for e in range(card.experts)) for _ in range(card.layers))
     gateways = (GatewaySlice(0, card.layers - 1, NAMES),)
     delay = np.full((4, 4), 0.01)
     np.fill_diagonal(delay, 0.0)
-    chooser, selector = precision_policy(precision), selection_policy(selection)
+    chooser, selector = precision_policy(precision), selection_policy(selection, options or {})
     states = [chooser.start(4), selector.start(4)]
     rng = np.random.default_rng(1)
     base = platform_of(PlatformChoice())
@@ -79,7 +126,7 @@ def ramp(precision: str, selection: str, every: int = 60) -> list[Point]:
             1, 1, 0.0, 1e9, "", "", wanted.scale, wanted.coverage, wanted.k_min, wanted.k_max, wanted.threshold, NAMES,
             gateways, layers,
         )  # fmt: skip
-        spent, coarse, used, cost, mass = np.zeros(4), 0, 0, 0.0, []
+        spent, coarse, used, mass = np.zeros(4), 0, 0, []
         for number, layer in enumerate(layers):
             alpha = np.array(card.activation[number]) * 2.0 + 0.01
             scores = rng.dirichlet(alpha, size=ROWS).astype(np.float32)
@@ -96,26 +143,32 @@ def ramp(precision: str, selection: str, every: int = 60) -> list[Point]:
                 at: Precision = next(named, "int8")
                 spent[host] += energy[at] * CALL_J * CALLS_S / ROWS
                 coarse, used = coarse + (at == "int4"), used + 1
-                rise = nats[at][number][expert] - nats["int8"][number][expert] if nats[at] else 0.0
-                cost += max(rise, 0.0) / max(card.activation[number][expert], 1e-3) / ROWS
         watts, per_row = IDLE_W + spent, used / (ROWS * card.layers)
         if tick % every == every - 1:
             points.append(Point(
-                (tick + 1) * TICK_S, sink, float(state.temperature_c.max()), coarse / max(used, 1), per_row, cost,
-                float(np.mean(mass)),
+                (tick + 1) * TICK_S, sink, float(state.temperature_c.max()), coarse / max(used, 1), per_row,
+                float(np.mean(mass)), *reader.read(plan, card.experts),
             ))  # fmt: skip
     return points
 
 
+WAYS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("fixed", "topk", {}), ("by_importance_and_heat", "topk", {}), ("by_importance_and_heat", "lyapunov", {}),
+    ("by_importance_and_heat", "lyapunov", {"hot_cap": 0.3}),
+)  # fmt: skip
+
+
 def run() -> None:
-    """Three ways to meet the same ramp."""
-    for precision, selection in (("fixed", "topk"), ("by_importance_and_heat", "topk"), ("fixed", "lyapunov"),
-                                 ("by_importance_and_heat", "lyapunov")):  # fmt: skip
-        print(f"precision {precision}, selection {selection} (soft limit {LIMITS.temperature_soft_c:g} C)")
-        print("  time s  sink C  hottest C  rows int4  experts a row  nats of int4 a token  mass kept")
-        for p in ramp(precision, selection, 120):
+    """Four ways to meet the same ramp."""
+    for precision, selection, options in WAYS:
+        told = "".join(f", {key} {value}" for key, value in options.items())
+        print(f"precision {precision}, selection {selection}{told} (soft limit {LIMITS.temperature_soft_c:g} C)")
+        print(
+            "  time s  sink C  hottest C  rows int4  experts a row  mass kept | text: experts  nats above  perplexity"
+        )
+        for p in ramp(precision, selection, 120, options):
             print(f"  {p.time_s:6.0f}  {p.sink_c:6.1f}  {p.temperature_c:9.1f}  {p.coarse:9.0%}  {p.experts:13.2f}"
-                  f"  {p.nats:20.5f}  {p.mass:9.4f}")  # fmt: skip
+                  f"  {p.mass:9.4f} | {p.read_experts:13.2f}  {p.nats:10.4f}  {p.perplexity:10.3f}")  # fmt: skip
 
 
 __all__ = ["Point", "ramp", "run"]

@@ -69,6 +69,9 @@ class Lyapunov:
         softness: gate units of cost over which replicas share.
         price_cap: most that an expert is charged, in gate units: how strong a pick may be and still be given
             away. It bounds the accuracy cost when the heat is not the experts' doing and no price can end it.
+        hot_cap: the cap of an expert whose cheapest host is at the soft limit; between target and limit it rises in a
+            straight line. None: it does not rise. Below the limit accuracy is worth the price cap; at the limit the
+            host leaves service, which costs more than any single pick, so near it more may be given away.
 
     The default allowance is 1 W in the dark and 1 W + 10 % of the array's power in the sun: 3 W over an orbit
     of the default platform, near what its array gives beyond base load and an idle board. The energy scale
@@ -84,16 +87,25 @@ class Lyapunov:
     heat_lead_s: float = 60.0
     softness: float = 0.05
     price_cap: float = 0.1
+    hot_cap: float | None = None
 
     name: ClassVar[str] = "lyapunov"
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            value = self.most_price if field.name == "hot_cap" else getattr(self, field.name)
             positive = field.name in {"v", "energy_scale_j", "heat_scale_k_s", "softness", "price_cap"}
             if not math.isfinite(value) or value < 0.0 or (positive and value == 0.0):
                 wanted = "more than 0" if positive else "at least 0"
                 raise ConfigError(f"policy lyapunov: {field.name} is {value}, wanted {wanted}")
+
+        if self.most_price < self.price_cap:
+            raise ConfigError(f"policy lyapunov: hot_cap is {self.hot_cap}, wanted at least price_cap")
+
+    @property
+    def most_price(self) -> float:
+        """The cap at the soft limit."""
+        return self.price_cap if self.hot_cap is None else self.hot_cap
 
     def start(self, nodes: int) -> Queues:
         """Empty queues."""
@@ -104,7 +116,7 @@ class Lyapunov:
         queues = self._advance(state, view)
         cost = self._costs(queues, view)
         hosts = eligible_hosts(view)
-        layers = self._layers(hosts, cost)
+        layers = self._layers(hosts, cost, self._caps(view))
         reason = self._reason(view, layers, max(cost, default=0.0) > 0.0)
         gateways = tuple(self.order_gateways(piece, view, cost) for piece in view.gateways)
         trouble = shortfall(view, hosts)
@@ -139,6 +151,13 @@ class Lyapunov:
         y = ahead / self.heat_scale_k_s
         return tuple(((z * energy + y * heat) / self.v).tolist())
 
+    def _caps(self, view: View) -> list[float]:
+        """Most that an expert is charged whose cheapest host is this node, in gate units."""
+        span = max(self.margin_c, 1e-9)
+        near = np.clip((view.columns.temperature_c - self._target_c(view)) / span, 0.0, 1.0)
+        found: list[float] = (self.price_cap + (self.most_price - self.price_cap) * near).tolist()
+        return found
+
     def order_gateways(self, piece: GatewaySlice, view: View, cost: Sequence[float]) -> GatewaySlice:
         """The slice's nodes, cheapest first. A node overtakes another only if it is cheaper by `softness`: trunk
         work heats its node more than experts do, and each change of gateway waits for new requests."""
@@ -152,15 +171,15 @@ class Lyapunov:
             nodes.insert(place, name)
         return GatewaySlice(piece.first, piece.last, tuple(nodes))
 
-    def _layers(self, hosts: HostTable, cost: Sequence[float]) -> tuple[LayerPlan, ...]:
+    def _layers(self, hosts: HostTable, cost: Sequence[float], caps: Sequence[float]) -> tuple[LayerPlan, ...]:
         # Relative to the bench's least cost the weights of dear nodes would vanish: an expert's own least counts.
         known: dict[tuple[int, ...], tuple[float, tuple[Share, ...]]] = {}
         layers = []
         for layer in hosts:
             for held in layer:
                 if held not in known:
-                    least = min((cost[node] for node in held), default=0.0)
-                    known[held] = (min(least, self.price_cap), self._shares(held, cost, least))
+                    least, cap = min(((cost[node], caps[node]) for node in held), default=(0.0, 0.0))
+                    known[held] = (min(least, cap), self._shares(held, cost, least))
             found = [known[held] for held in layer]
             layers.append(
                 LayerPlan(tuple([price for price, _ in found]), tuple([each for _, each in found]), (-1,) * len(found))

@@ -70,6 +70,8 @@ def evaluation(journal: Journal) -> EvaluationResult | None:
     except HilError as error:
         return _result(run, None, degraded, f"no yardstick: {error.message}", nats)
     share = f"{len(found)} of {len(wanted.items)} items"
+    if journal.meta("simulated", ""):
+        share += ", read after the run by the real model in one process, each under the plan of a tick"
     return _result(run, full, degraded, f"{share}; against fp32, plain top-k, one process, the same items", nats)
 
 

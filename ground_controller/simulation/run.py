@@ -18,6 +18,7 @@ from ground_controller.loop import Loop
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
+from ground_controller.simulation.afterwards import Afterwards
 from ground_controller.simulation.agenda import Agenda, Window
 from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.client import SimClient
@@ -36,7 +37,7 @@ ANCHOR_NS = 1_000_000_000
 
 _KINDS = {
     "TokenArrived": "client_token", "AttemptBegan": "attempt", "RequestBegan": "request_begin",
-    "RequestEnded": "request_end",
+    "RequestEnded": "request_end", "TextScored": "text_scored",
 }  # fmt: skip
 
 
@@ -127,6 +128,7 @@ class Simulation:
         self._journal = Journal.create(folder, power_safe=False) if journal is None else journal
         self._lock = RunLock(folder)
         self._gone: set[str] = set()
+        self._afterwards = Afterwards(prepared)
         self._next_request = 1
         self.tokens = 0
 
@@ -145,7 +147,9 @@ class Simulation:
             "bench": p.bench.model_dump_json(), "campaign": p.campaign.model_dump_json(),
             "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
             "schedule_sha256": schedule_hash(p.schedule_bytes),
-            "model_card": msgspec.json.encode(p.manifest.model).decode(), "evaluation": "", "evaluation_sha256": "",
+            "model_card": msgspec.json.encode(p.manifest.model).decode(),
+            "evaluation": p.evaluation.path if p.evaluation else "",
+            "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
             "profiles_sha256": profiles_hash(p.profiles), "anchor_host_ns": str(ANCHOR_NS),
             "clock_offsets_ns": msgspec.json.encode(dict.fromkeys(nodes, (0, 0))).decode(),
             "simulated": msgspec.json.encode(
@@ -209,6 +213,8 @@ class Simulation:
             self._record(RequestEnded(request.id, tuple(request.tokens), text, reason))
 
     def _decided(self, decision: Decision) -> None:
+        if self._p.evaluation is not None:
+            self._afterwards.decided(decision)
         for numbers in decision.nodes:
             if not numbers.alive and numbers.node not in self._gone:
                 self._gone.add(numbers.node)
@@ -218,6 +224,8 @@ class Simulation:
         self._client.stop_all("the replayed orbit ended")
         self._collect()
         self.fleet.report_links()
+        for scored in list(self._afterwards.score()):
+            self._record(scored)
         loop.run_tick()
         if self._inbox.overflowed:
             raise InvalidRunError(f"{self._folder}: arrivals did not fit the inbox", "use a shorter control.tick_s")
