@@ -123,10 +123,15 @@ def _joules(journal: Journal, power: dict[str, NodePower], energy: dict[str, Nod
 def joules_a_token(journal: Journal, blocks: int) -> list[float | None]:
     """Gross joules a token in each of so many equal blocks of the run; None for a block without a token.
 
-    Empty where a node's energy is void, or no node reported power.
+    Empty where a node's energy is void, no node reported power, or the run was interrupted: its blocks are no shares of
+    the orbit.
     """
     power = node_power(journal)
-    if not power or any(energy_of(one).gross_j is None for one in power.values()):
+    if (
+        not power
+        or any(one.pauses for one in power.values())
+        or any(energy_of(one).gross_j is None for one in power.values())
+    ):
         return []
     edges = np.linspace(*_covered(power), blocks + 1).astype(np.int64)
     count = np.histogram(_arrived(journal), edges)[0] * stride(journal)

@@ -1,0 +1,40 @@
+"""Energy of a node whose run was interrupted: two pieces, and nothing in between."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ground_controller.report.energy import NodePower, blocks_j, energy_of
+from hil_config.schema.profiles import load_profile
+
+OFFSET_NS = 7_000_000_000
+PERIOD_NS = 100_000_000
+
+
+def _power(pauses: tuple[tuple[int, int], ...], first: int = 101, second: int = 201) -> NodePower:
+    """3 W for 10 s, an interruption until second 60, 5 W for 20 s; ten samples a second."""
+    clock_ns = np.concatenate([np.arange(first), 600 + np.arange(second)]) * PERIOD_NS
+    watts = np.concatenate([np.full(first, 3.0), np.full(second, 5.0)])
+    return NodePower(
+        clock_ns.astype(np.int64), watts, 10.0, OFFSET_NS, None, load_profile("local-process"), pauses,
+    )  # fmt: skip
+
+
+def test_the_pieces_are_added_and_the_time_between_them_is_not_bridged() -> None:
+    found = energy_of(_power(((10_500_000_000, 59_900_000_000),)))
+    assert found.gross_j == 3.0 * 10.0 + 5.0 * 20.0
+    assert "without 1 interruption, in 2 pieces" in found.note and "over 30.0 s" in found.note
+    silent = energy_of(_power(()))
+    assert silent.gross_j is None and "gap of 50.000 s" in silent.note
+
+
+def test_a_piece_that_is_too_short_is_not_guessed() -> None:
+    found = energy_of(_power(((10_500_000_000, 59_900_000_000),), second=20))
+    assert found.gross_j is None and "at least 30 are needed" in found.note
+
+
+def test_blocks_hold_nothing_of_the_interruption() -> None:
+    edges = (np.array([0, 10, 30, 60, 80]) * 1_000_000_000 - OFFSET_NS).astype(np.int64)
+    one = _power(((10_500_000_000, 59_900_000_000),))
+    assert np.allclose(blocks_j(one, edges), [30.0, 0.0, 0.0, 100.0])
+    assert np.allclose(blocks_j(one, edges, 1.0), [20.0, 0.0, 0.0, 80.0])
