@@ -171,6 +171,7 @@ class Evidence:
                 jitter = 1.0 + JITTER * self._chance.random()
                 for _, payload in stream.due(self.beat_s, jitter):
                     self._link.publish_raw(_topic(payload), payload)
+                    self.beat_s = time.monotonic()  # a slow board takes longer than the watchdog for all there is
                     busy = True
             if not busy:
                 with self._wake:
