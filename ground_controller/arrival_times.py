@@ -13,6 +13,8 @@ import numpy as np
 from hil_config.errors import DataFileError
 
 HINT = "wanted CSV with a head line: at_s, and if you like prompt_tokens and output_tokens"
+MOST_UNDER_WAY = 256
+"""Beyond it a request is turned away, and recorded so: a bench that is asked too much must not fill memory."""
 COLUMNS = ("at_s", "prompt_tokens", "output_tokens")
 
 

@@ -11,13 +11,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from ground_controller.arrival_times import Due
+from ground_controller.arrival_times import MOST_UNDER_WAY, Due
 from ground_controller.feed import Feed, generation
 from ground_controller.workload import Workload
 from hil_config.errors import EnvironmentFault
-
-MOST_UNDER_WAY = 256
-"""Beyond it a request is turned away, and recorded so: a bench that is asked too much must not fill memory."""
 
 
 class Arrivals:

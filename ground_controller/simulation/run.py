@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ground_controller.arrival_times import MOST_UNDER_WAY
 from ground_controller.client_events import RequestBegan, RequestEnded
 from ground_controller.core import Core
 from ground_controller.decision import Decision
@@ -23,6 +24,7 @@ from ground_controller.simulation.agenda import Agenda, Window
 from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.client import SimClient
 from ground_controller.simulation.constellation import Constellation
+from ground_controller.simulation.open_loop import OpenLoop, arrivals_of
 from ground_controller.simulation.traces import Trace, record_traces
 from ground_controller.software import software
 from hil_config.clock import SteppedClock
@@ -93,12 +95,7 @@ class Simulation:
     ) -> None:
         if stride < 1:
             raise UsageError(f"stride {stride}: wanted 1 (everything in detail) or more", "hil simulate --stride 1")
-        work = prepared.campaign.workload
-        if work.arrivals != "closed" or work.batch > 1 or work.prompt_tokens:
-            raise UsageError(
-                "model nodes replay recorded generations in a closed loop, one at a time",
-                "leave workload.arrivals at closed, batch and prompt_tokens out, or run on boards: hil campaign run",
-            )
+        due = arrivals_of(prepared.campaign, stride)
         for kill in kills:
             if kill.node not in prepared.setting.nodes:
                 raise UsageError(
@@ -130,6 +127,8 @@ class Simulation:
         self._gone: set[str] = set()
         self._afterwards = Afterwards(prepared)
         self._next_request = 1
+        work = campaign.workload
+        self._open_loop = None if due is None else OpenLoop(due, work.batch, self.agenda, self._begin_request)
         self.tokens = 0
 
     def _now_ns(self) -> int:
@@ -176,6 +175,8 @@ class Simulation:
             self._core, self._journal, self._inbox, SteppedClock(rate=self._rate), self.fleet, self._decided, None,
             self._now_ns,
         )  # fmt: skip
+        if self._open_loop is not None:
+            self._open_loop.start()
         while True:
             decision = loop.run_tick()
             if show is not None:
@@ -195,14 +196,25 @@ class Simulation:
 
     def _begin_requests(self) -> bool:
         """Keep the workload's number of generations in flight; False when all are over."""
-        workload = self._p.campaign.workload
-        while self._client.running < workload.concurrency:
-            if workload.requests is not None and self._next_request > workload.requests:
+        if self._open_loop is not None:
+            return self._client.running > 0 or not self._open_loop.exhausted
+        while self._client.running < self._p.campaign.workload.concurrency:
+            if not self._begin_request():
                 return self._client.running > 0
-            number, self._next_request = self._next_request, self._next_request + 1
-            index = (self._p.campaign.seed + number - 1) % len(self._traces)
-            prompt, trace = self._p.prompts[index], self._traces[index]
-            self._record(RequestBegan(number, prompt.domain, prompt.text, trace.prompt))
+        return True
+
+    def _begin_request(self) -> bool:
+        """Begin the next generation; False when the workload wants no more."""
+        wanted = self._p.campaign.workload.requests
+        if wanted is not None and self._next_request > wanted:
+            return False
+        number, self._next_request = self._next_request, self._next_request + 1
+        index = (self._p.campaign.seed + number - 1) % len(self._traces)
+        prompt, trace = self._p.prompts[index], self._traces[index]
+        self._record(RequestBegan(number, prompt.domain, prompt.text, trace.prompt))
+        if self._open_loop is not None and self._client.running >= MOST_UNDER_WAY:
+            self._record(RequestEnded(number, (), "", f"turned away: {MOST_UNDER_WAY} requests were under way"))
+        else:
             self._client.begin(number, trace)
         return True
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from ground_controller.arrival_times import poisson
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, measure
-from ground_controller.simulation.run import Kill, Speed, simulate
+from ground_controller.simulation.run import ANCHOR_NS, Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import UsageError
 from hil_config.schema.campaign import Campaign
@@ -152,9 +154,35 @@ def test_no_plot_calls_a_simulated_run_measured(plain: Result) -> None:
     assert not [title for title in titles if "measured" in title]
 
 
-@pytest.mark.parametrize("workload", [{"batch": 2}, {"prompt_tokens": 8}, {"arrivals": "poisson", "rate_per_s": 1.0}])
-def test_workloads_that_only_boards_can_run_are_refused(tmp_path: Path, workload: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("stride", "workload"),
+    [(1, {"batch": 2}), (1, {"prompt_tokens": 8}), (1, {"arrivals": "requests"}),
+     (10, {"arrivals": "poisson", "rate_per_s": 1.0})],
+)  # fmt: skip
+def test_workloads_that_model_nodes_cannot_have(tmp_path: Path, stride: int, workload: dict[str, object]) -> None:
     prepared = prepare(load_bench(default_path("bench")), _campaign(1, **workload))
-    with pytest.raises(UsageError, match="closed loop, one at a time"):
-        simulate(prepared, tmp_path / "run")
+    with pytest.raises(UsageError):
+        simulate(prepared, tmp_path / "run", stride=stride)
     assert not (tmp_path / "run").exists()
+
+
+def test_poisson_arrivals_begin_at_their_instants(tmp_path: Path) -> None:
+    """Two at a time, 3 arrivals a second of 10 host seconds: every one to the nanosecond, and replay agrees."""
+    work = {"arrivals": "poisson", "rate_per_s": 3.0, "batch": 2}
+    folder = tmp_path / "run"
+    speed = simulate(prepare(load_bench(default_path("bench")), _campaign(1, **work)), folder)
+    begun = _entries(folder, "request_begin")
+    due = [one.at_s for one in itertools.takewhile(lambda one: one.at_s < speed.scenario_s / 10.0, poisson(3.0, 1))]
+    wanted = [ANCHOR_NS + round(at_s * 1e9) for at_s in due for _ in range(2)]
+    assert len(wanted) > 20
+    assert begun == wanted
+    assert replay_run(folder).mismatches == 0
+
+
+def _entries(folder: Path, kind: str) -> list[int]:
+    """Host times of the entries of a kind, ns."""
+    journal = Journal.read(folder)
+    try:
+        return [entry.host_ns for entry in journal.entries(kind)]
+    finally:
+        journal.close()
