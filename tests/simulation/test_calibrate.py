@@ -70,6 +70,9 @@ def test_calibrate_and_compare(tmp_path: Path) -> None:
     assert pairs["TPOT p50, ms"].within is not None
     assert pairs["energy gross, J"].within is not None
     assert pairs["bytes alpha to bravo a token"].ratio is not None
+    shares = [pair for name, pair in pairs.items() if name.startswith("share of steps at ")]
+    assert sum(pair.real or 0.0 for pair in shares) == pytest.approx(1.0)
+    assert sum(pair.simulated or 0.0 for pair in shares) == pytest.approx(1.0)
     with pytest.raises(InvalidRunError, match="was simulated"):
         calibrate_run(tmp_path / "simulated")
     with pytest.raises(InvalidRunError, match="in this order"):
