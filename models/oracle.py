@@ -74,12 +74,16 @@ class Oracle:
             [np.zeros((1, 0, heads, value), dtype=np.float32) for heads, _, value in shapes],
         )
 
+    def choose(self, layer: int, scores: FloatArray, mixing: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
+        """Picks [T, k], none twice in a row and -1 for none, and their weights [T, k]: the model's own."""
+        return route(scores, self.card.routing, mixing)
+
     def mix(self, layer: int, rows: FloatArray, scores: FloatArray, mixing: FloatArray | None = None) -> FloatArray:
         """Weighted sum [T, H] of the picked experts' outputs for expert inputs [T, H]."""
-        picks, weights = route(scores, self.card.routing, mixing)
+        picks, weights = self.choose(layer, scores, mixing)
         mixed, norms = np.zeros_like(rows), np.zeros_like(weights)
         for expert in np.unique(picks):
-            if (layer, int(expert)) in self.lost:
+            if expert < 0 or (layer, int(expert)) in self.lost:
                 continue
             token, slot = np.nonzero(picks == expert)
             output = self._experts[layer][expert].run(None, {"x": rows[token]})[0]

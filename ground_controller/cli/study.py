@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table as RichTable
 
-from ground_controller.studies.chart import Study
-
-JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-
-
-def out_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """`--out`, with the study's own folder as default."""
-    return click.option(
-        "--out", type=click.Path(path_type=Path), default=Path("runs") / f"study-{name}", show_default=True,
-        help="Folder for study.html, study.json and the PNGs.",
-    )  # fmt: skip
-
-
-JOBS_OPTION = click.option(
-    "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes at a time."
-)
+from ground_controller.cli.study_output import JOBS_OPTION, JSON_FLAG, finish, out_option, told
+from ground_controller.cli.study_policies import policies_command
 
 
 @click.group()
@@ -35,32 +15,7 @@ def study() -> None:
     """Questions answered by many modelled runs: a table, plots, and what is not shown."""
 
 
-def told(text: str) -> None:
-    """Progress, on stderr."""
-    click.echo(text, err=True)
-
-
-def finish(found: Study, out: Path, as_json: bool) -> None:
-    """Write the study's files and print its tables and text, or one JSON object."""
-    from ground_controller.studies.page import as_json as plain
-    from ground_controller.studies.page import write_study
-
-    path = write_study(out, found)
-    if as_json:
-        click.echo(json.dumps({"page": str(path), **plain(found)}))
-        return
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150)
-    console.print(found.provenance, style="bold")
-    for table in found.tables:
-        shown = RichTable(title=table.title, title_justify="left")
-        for heading in table.head:
-            shown.add_column(heading, overflow="fold")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-    for line in found.text:
-        console.print(line, highlight=False)
-    click.echo(f"\n{path}")
+study.add_command(policies_command)
 
 
 @study.command("spacemoe-placement")

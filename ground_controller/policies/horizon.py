@@ -52,6 +52,7 @@ class Horizon:
         heat, low: potentials at the target. wear: potential of a unit of wear by charge; 0: do not look at wear.
         price_per_k: gate units an expert is charged for a kelvin ahead over target on its coolest host.
         price_cap: most that an expert is charged. give: share of the rows expected to be given up at that price.
+        coverage: mixing mass to cover as in `top_p`; 1: the model's own number of experts.
         rounds: of the descent. most_nodes: above it `lyapunov` answers.
     """
 
@@ -65,6 +66,7 @@ class Horizon:
     price_per_k: float = 0.3
     price_cap: float = 0.5
     give: float = 0.4
+    coverage: float = 1.0
     rounds: int = 40
     most_nodes: int = 64
 
@@ -77,6 +79,7 @@ class Horizon:
         for option in ("band_k", "band_charge", "price_cap"):
             within(self.name, option, getattr(self, option), 1e-6)
         within(self.name, "give", self.give, 0.0, 1.0)
+        within(self.name, "coverage", self.coverage, 1e-6, 1.0)
         within(self.name, "rounds", self.rounds, 1)
         within(self.name, "most_nodes", self.most_nodes, 0)
 
@@ -91,7 +94,8 @@ class Horizon:
         problem = self._problem(view, view.outlook, hosts, order) if view.outlook else None
         if problem is None:
             why = "there is no outlook" if view.outlook is None else "there are no rows or too many nodes"
-            return replace(state, queues=queues), replace(fallback, reason=f"{why}, so as lyapunov: {fallback.reason}")
+            told = f"{why}, so as lyapunov: {fallback.reason}"
+            return replace(state, queues=queues), replace(fallback, coverage=self.coverage, reason=told)
         begin = np.zeros_like(problem.harvest_w)
         begin[:SHORT_PERIODS] = [state.potential[n] for n in order]
         plan = descend(problem, begin, self.rounds)
@@ -103,7 +107,7 @@ class Horizon:
         gateways = tuple(Lyapunov().order_gateways(piece, view, price) for piece in view.gateways)
         reason = with_trouble(_reason(view, order, plan), shortfall(view, hosts))
         k = view.model.routing.top_k
-        return Foresight(tuple(potential), queues), Selection(1.0, 1.0, 1, k, 0.0, layers, reason, gateways)
+        return Foresight(tuple(potential), queues), Selection(1.0, self.coverage, 1, k, 0.0, layers, reason, gateways)
 
     def _problem(self, view: View, outlook: Outlook, hosts: HostTable, order: list[int]) -> Problem | None:
         """The program with nodes by name, or None without rows, or where it would be too large."""
@@ -120,8 +124,9 @@ class Horizon:
         served_s = math.fsum(nodes.calls_per_s.tolist()) / outlook.rate
         if not keys or len(order) > self.most_nodes or total <= 0.0 or served_s < LEAST_CALLS_S:
             return None
-        # What was served, and what top-k would have asked for beyond it.
-        calls_s = served_s * max(view.model.routing.top_k / max(view.experts_per_row, 0.1), 1.0)
+        # What was served, and what top-k would have asked for beyond it; with a coverage that was never to be served.
+        asked = view.model.routing.top_k / max(view.experts_per_row, 0.1) if self.coverage == 1.0 else 1.0
+        calls_s = served_s * max(asked, 1.0)
         call_j = nodes.energy_per_call_j[order]
         experts_w = call_j * nodes.calls_per_s[order] / outlook.rate
         table = np.array([key + (key[0],) * (max(map(len, keys)) - len(key)) for key in keys])

@@ -42,7 +42,10 @@ def chart_png(chart: Chart) -> bytes | None:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
     handles, _ = axes.get_legend_handles_labels()
-    if len(handles) > 1:
+    named_already = all(curve.labels for curve in chart.curves)
+    if named_already:
+        axes.margins(x=0.14)
+    if len(handles) > 1 and not named_already:
         axes.legend(fontsize=7, ncols=2 if len(handles) > 6 else 1)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})

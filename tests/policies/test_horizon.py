@@ -129,3 +129,14 @@ def test_the_pull_is_the_gradient_of_wear() -> None:
         nudge[h] = 1e-4
         slope = (wear(power + nudge) - wear(power - nudge)) / (2e-4 * 600.0 / p.battery_j)
         assert math.isclose(pull[h, 0], max(slope, 0.0), rel_tol=1e-3, abs_tol=1e-6)
+
+
+def test_coverage_is_that_of_top_p_and_lowers_the_work_it_expects(calm: View, drawn: Outlook) -> None:
+    view = replace(view_of(calm, drawn), experts_per_row=1.6)
+    _, plain = Horizon().select(Horizon().start(len(view.nodes)), view)
+    _, less = Horizon(coverage=0.8).select(Horizon().start(len(view.nodes)), view)
+    assert plain.coverage == 1.0 and less.coverage == 0.8
+    _, blind = Horizon(coverage=0.8).select(Horizon().start(len(view.nodes)), replace(view, outlook=None))
+    assert blind.coverage == 0.8 and "as lyapunov" in blind.reason
+    with pytest.raises(ConfigError, match="coverage"):
+        Horizon(coverage=0.0)
