@@ -40,6 +40,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "top": ("ground_controller.cli.top:top", "Show in the terminal how a run stands."),
     "explain": ("ground_controller.cli.explain:explain", "Say why a token used these experts on these hosts."),
     "control": ("ground_controller.cli.control:control", "Pause, seek, step or disturb a running campaign."),
+    "sweep": ("ground_controller.cli.sweep:sweep_command", "Simulate over policies, seeds and parameters."),
     "study": ("ground_controller.cli.study:study", "Answer a question by many modelled runs."),
     "compare": (
         "ground_controller.cli.compare:compare_command",

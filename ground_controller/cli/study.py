@@ -8,6 +8,7 @@ import click
 
 from ground_controller.cli.study_output import JOBS_OPTION, JSON_FLAG, finish, out_option, told
 from ground_controller.cli.study_policies import policies_command
+from ground_controller.cli.study_tradeoffs import accuracy_command, heat_ramp_command, wear_command
 
 
 @click.group()
@@ -16,6 +17,9 @@ def study() -> None:
 
 
 study.add_command(policies_command)
+study.add_command(heat_ramp_command)
+study.add_command(wear_command)
+study.add_command(accuracy_command)
 
 
 @study.command("spacemoe-placement")

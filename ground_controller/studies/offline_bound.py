@@ -34,7 +34,7 @@ from hil_config.errors import UsageError
 from models.oracle import route
 
 Float = NDArray[np.float64]
-TIME_LIMIT_S = 240.0
+TIME_LIMIT_S = 900.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Many simulated campaigns at once, their figures in one table."""

@@ -1,0 +1,48 @@
+"""The trade-off studies: what they plot is what was counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ground_controller.studies.heat_ramp import WAYS, heat_ramp_study
+from ground_controller.studies.page import write_study
+from ground_controller.studies.policy_cells import Effort
+from ground_controller.studies.policy_scene import SCENES
+from ground_controller.studies.tradeoff_policies import WEAR_POLICIES, accuracy_study, wear_study
+
+SMALL = replace(SCENES["room"], satellites=4, tokens_s=10.0)
+EFFORT = Effort(orbits=2, seeds=2, plans=1, tokens=40, tick_s=240.0)
+
+
+def quiet(text: str) -> None:
+    """Nobody watches."""
+
+
+def test_more_work_wears_more_and_takes_no_less_time(tmp_path: Path) -> None:
+    study = wear_study(SMALL, EFFORT, 1, quiet, (0.5, 1.0))
+    throughput, latency = study.charts
+    assert [curve.name for curve in throughput.curves] == list(WEAR_POLICIES)
+    for curve in throughput.curves:
+        assert curve.y[0] < curve.y[1] and curve.x == (5.0, 10.0)
+    assert all(curve.y[0] <= curve.y[1] for curve in latency.curves)
+    write_study(tmp_path, study)
+    assert "extrapolated" in (tmp_path / "study.html").read_text()
+
+
+def test_fewer_experts_are_cooler_lighter_and_read_worse() -> None:
+    study = accuracy_study(SMALL, EFFORT, 1, quiet, {"top_p": ("top_p p=0.5", "top_p p=0.9")})
+    heat, light = study.charts
+    topk, knob = heat.curves
+    warmth = [float(x) for x in (*knob.x, *topk.x)]
+    assert warmth == sorted(warmth) and knob.y[0] > knob.y[1]
+    assert float(light.curves[1].x[0]) < float(light.curves[0].x[0]) and "measured under modelled plans" in light.title
+
+
+def test_the_heat_ramp_draws_every_way_and_the_limit(tmp_path: Path) -> None:
+    study = heat_ramp_study(quiet, 360)
+    assert len(study.charts[0].curves) == len(WAYS) + 1 and study.charts[0].limit is not None
+    hottest = [float(row[1]) for row in study.tables[0].rows]
+    assert hottest[-1] < hottest[0] and "measured under modelled plans" in study.charts[-1].title
+    write_study(tmp_path, study)
+    assert (tmp_path / "heat-ramp-nats.png").stat().st_size > 5_000
