@@ -28,7 +28,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK = 4 << 20
+BLOCK = 1 << 20
+"""With two blocks in flight all of them stay in a processor's cache; of 4 MiB each, fast disks wait for memory."""
 __all__ = ["BLOCK", "Facts", "Image", "check_sha256", "fill", "zstd"]
 _BROKEN = (EOFError, lzma.LZMAError, zstd.ZstdError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 _MAGIC = ((b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zst"), (b"\x1f\x8b", "gz"), (b"PK\x03\x04", "zip"))

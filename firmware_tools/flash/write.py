@@ -24,7 +24,8 @@ from hil_config.errors import ArtefactError, HardwareError, SafetyRefusal
 SYNC_EVERY, SYNC_S = 64 << 20, 2.0
 """A sync costs a fast disk its stride: one after so many bytes, and not before so many seconds."""
 
-BUFFERS = 4
+BUFFERS = 2
+"""One is filled while the other is written."""
 TAIL = 1 << 20
 """Set to zeros at the end of a disk: a backup partition table of what was there before would lie in it."""
 
