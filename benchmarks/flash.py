@@ -1,7 +1,7 @@
 """Flashing against `dd` on the same device: whole images, and with a block map the bytes that matter.
 
-Device: a direct-io loop device (root), else a file with O_DIRECT. Both write 4 MiB at a time past the page cache and
-end with a sync; the verification pass of `hil flash` is timed apart, since `dd` has none.
+Device: a direct-io loop device (root), else a file with O_DIRECT. Both write past the page cache, `dd` 4 MiB at a time,
+and end with a sync; the verification pass of `hil flash` is timed apart, since `dd` has none.
 """
 
 from __future__ import annotations
