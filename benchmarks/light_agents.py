@@ -32,14 +32,17 @@ class LightAgent:
     def __init__(self, folder: Path, port: int, node: str, boot: str, crew: Crew) -> None:
         power = PowerModel("none", 1.0, 1.0, 1, 1.0)
         config = AgentConfig(node, BENCH, "127.0.0.1", port, "127.0.0.1", 0, "", str(folder), power)
-        self.node = node
+        self.node, self.boot = node, boot
         left = left_spools(folder, node, boot, 64 << 20)
         self.spool = open_spool(folder, node, boot, 64 << 20)
-        status = Status(node=node, boot_id=boot, state="online")
-        self.link = MqttLink(config, boot, lambda: status, self._take, EpochFile(folder / f"{node}.epoch"))
+        self.link = MqttLink(config, boot, self.status, self._take, EpochFile(folder / f"{node}.epoch"))
         self.evidence = Evidence(node, boot, self.spool, self.link, left)
         self.link.start()
         crew.start(f"evidence-{node}", lambda: self.evidence.work(crew))
+
+    def status(self) -> Status:
+        """What it says of itself."""
+        return Status(node=self.node, boot_id=self.boot, state="online")
 
     def _take(self, row: object, message: Any) -> None:
         if isinstance(message, Watermark):
