@@ -12,6 +12,8 @@ from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import encode_schedule, schedule_hash
 
+LONG_SCHEDULE_BYTES = 2 << 20
+
 Holders = tuple[tuple[tuple[int, ...], ...], ...]
 
 
@@ -50,6 +52,20 @@ def link_codecs(prepared: Prepared, node: str) -> dict[str, Codec]:
     return found
 
 
+def _schedules(prepared: Prepared, addressed: tuple[str, ...]) -> dict[str, bytes]:
+    """What each addressed node is told of the links: of addressed nodes only, and where that is long and no node sends
+    over others, of its own only. A message has an end, and 200 boards have 19,900 links."""
+    places, campaign = dict(zip(prepared.setting.nodes, prepared.setting.satellites, strict=True)), prepared.campaign
+    whole, data = prepared.schedule, prepared.schedule_bytes
+    if len(addressed) < len(places):
+        whole = restricted(whole, tuple(places[node] for node in places if node in addressed))
+        data = encode_schedule(whole)
+    if len(data) <= LONG_SCHEDULE_BYTES or campaign.links.relay or campaign.policies.routing != "direct":
+        return dict.fromkeys(addressed, data)
+    names = whole.header.satellites
+    return {node: encode_schedule(restricted(whole, names, places[node])) for node in addressed}
+
+
 def prepare_orders(
     prepared: Prepared,
     run: str,
@@ -72,17 +88,13 @@ def prepare_orders(
         return tuple(Peer(name, address, known.get(name, b"")) for name, address in seen.items())
 
     alike = None if sight is not None and sight.emulated else peers_of(everybody)
-    campaign, schedule = prepared.campaign, prepared.schedule_bytes
-    if len(addresses) < len(nodes):
-        by_node = zip(nodes, prepared.setting.satellites, strict=True)
-        near = tuple(satellite for node, satellite in by_node if node in addresses)
-        schedule = encode_schedule(restricted(prepared.schedule, near))
+    campaign, schedules = prepared.campaign, _schedules(prepared, tuple(addresses))
     return {
         node: Prepare(
             run=run, peers=alike or peers_of(sight.seen_by(node, everybody) if sight else everybody),
             manifest_sha256=prepared.manifest_sha256,
             trunk_layers=trunk_layers(prepared, node), experts=held_experts(prepared, index, holders),
-            schedule=schedule, schedule_sha256=schedule_hash(schedule),
+            schedule=schedules[node], schedule_sha256=schedule_hash(schedules[node]),
             satellites=dict(zip(nodes, prepared.setting.satellites, strict=True)),
             delay_scale=campaign.orbit.delay_scale / link_acceleration(campaign),
             rate_scale=link_acceleration(campaign), hidden_codec=campaign.model.hidden_codec,

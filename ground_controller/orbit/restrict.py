@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from hil_config.wire.schedule_file import LinkSchedule, ScheduleArrays
 
 
-def restricted(schedule: LinkSchedule, satellites: tuple[str, ...]) -> LinkSchedule:
-    """Links, sunlight and tracks of `satellites` alone. Which others a path went over is left out, its delay is not."""
+def restricted(schedule: LinkSchedule, satellites: tuple[str, ...], at: str = "") -> LinkSchedule:
+    """Links, sunlight and tracks of `satellites` alone; with `at` no links but that satellite's own. Which others a
+    path went over is left out, its delay is not."""
     head, arrays = schedule.header, schedule.arrays
     wanted = frozenset(satellites)
     place = [i for i, name in enumerate(head.satellites) if name in wanted]
-    pairs = [i for i, pair in enumerate(head.pairs) if wanted.issuperset(pair)]
+    pairs = [i for i, pair in enumerate(head.pairs) if wanted.issuperset(pair) and (not at or at in pair)]
     lights = _kept(arrays.lights, "satellite", place, len(head.satellites))
     links = _kept(arrays.links, "pair", pairs, len(head.pairs))
     links["route"] = 0

@@ -80,7 +80,7 @@ def _tokens(journal: Journal) -> list[TokenArrived]:
 
 def test_the_run_has_numbers(run: Finished) -> None:
     m = run.metrics
-    assert m["tokens"] > 50
+    assert m["tokens"] > 20
     assert m["tokens_per_s"] == pytest.approx(m["tokens"] / m["host_s"], rel=1e-3)
     assert m["finished"] > 0
     assert 0 < m["tpot_ms"]["p50"] <= m["tpot_ms"]["p99"]

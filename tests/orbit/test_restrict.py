@@ -7,7 +7,7 @@ import numpy as np
 from ground_controller.orbit.restrict import restricted
 from ground_controller.preparation import prepare
 from hil_config.schema.load import default_path, load_bench, load_campaign
-from hil_config.wire.schedule_file import decode_schedule, encode_schedule
+from hil_config.wire.schedule_file import DOWN, decode_schedule, encode_schedule
 
 
 def test_kept_links_light_and_tracks_are_the_same() -> None:
@@ -26,3 +26,14 @@ def test_kept_links_light_and_tracks_are_the_same() -> None:
     at = [whole.header.satellites.index(name) for name in part.header.satellites]
     times = np.array([0.0, 30.0])
     assert (part.position_km(times) == whole.position_km(times)[:, at]).all()
+
+
+def test_a_node_may_be_told_of_its_own_links_only() -> None:
+    whole = prepare(load_bench(default_path("bench")), load_campaign(default_path("campaign"))).schedule
+    names = whole.header.satellites
+    part = decode_schedule(encode_schedule(restricted(whole, names, names[0])), "cut")
+    assert part.header.satellites == names
+    own = {pair for pair in whole.header.pairs if names[0] in pair}
+    assert set(part.header.pairs) == own and own < set(whole.header.pairs)
+    for a, b in whole.header.pairs:
+        assert part.link(a, b, 30.0) == (whole.link(a, b, 30.0) if (a, b) in own else DOWN)
