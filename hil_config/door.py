@@ -66,7 +66,17 @@ def _missing(error: ModuleNotFoundError) -> EnvironmentFault:
 def _resolve(target: str) -> click.Command:
     module, _, name = target.partition(":")
     command: click.Command = getattr(importlib.import_module(module), name)
+    _whole_sentences(command)
     return command
+
+
+def _whole_sentences(command: click.Command) -> None:
+    """Let a group's help wrap what its commands do; click cuts each line at the width of the terminal."""
+    import click
+
+    for sub in command.commands.values() if isinstance(command, click.Group) else ():
+        sub.short_help = sub.short_help or sub.get_short_help_str(limit=1_000)
+        _whole_sentences(sub)
 
 
 def _version() -> str:

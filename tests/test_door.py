@@ -174,3 +174,10 @@ def test_help_imports_click_and_nothing_else(argument: str) -> None:
 def test_every_group_resolves_and_describes_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert door.run([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: hil {name} ")
+
+
+def test_help_of_a_group_wraps_and_cuts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    door.run(["study", "--help"])
+    assert "Seconds a token under the four placement rules of arXiv 2605.00515, over its constellation." in " ".join(
+        capsys.readouterr().out.split()
+    )
