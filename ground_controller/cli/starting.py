@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from ground_controller.preparation import Prepared, prepare
 from hil_config.schema.load import load_bench, load_campaign
@@ -18,9 +19,11 @@ from hil_config.schema.load import load_bench, load_campaign
 @contextmanager
 def bar(label: str, extra: str = "") -> Iterator[Callable[[float, float, str], None]]:
     """A progress bar with ETA on stderr: call it with (done, total, note)."""
+    whole = Column(no_wrap=True, min_width=7)  # h:mm:ss; a narrow terminal cuts the note, not the times
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(table_column=whole), TextColumn("ETA"), TimeRemainingColumn(table_column=whole.copy()),
+        TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
         task = progress.add_task(label, total=1.0, note=extra)
