@@ -242,7 +242,7 @@ def _line(metric: _Metric, values: list[tuple[float | None, float | None]]) -> L
         )  # fmt: skip
 
     if not pairs:
-        return without("not measured")
+        return without("no figures to pair: one is not known, or the orbits differ")
     if len(pairs) < LEAST_PAIRS:
         return without(f"{len(pairs)} pairs; at least {LEAST_PAIRS} are needed")
     try:
