@@ -95,7 +95,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def _text(path: Path) -> str:
-    hint = "check the path; `hil config --help` says what the files are"
+    hint = "check the path; `hil config example bench` and `hil config example campaign` print files to start from"
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
