@@ -42,15 +42,22 @@ def show(one: Comparison, console: Console) -> None:
         console.print("  their settings are the same")
     for key, ours, theirs in one.settings:
         console.print(f"  {key}: {theirs} (base: {ours})", markup=False)
-    table = Table()
-    for heading in ("metric", one.base, one.other, "other / base or other - base, 95 %", "pairs", "verdict"):
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("metric", "base", "other", "95 % interval", "pairs"):
         table.add_column(heading, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     for line in one.lines:
         table.add_row(
-            f"{line.metric}, {line.unit}", *means(line), _interval(line), str(line.pairs),
-            line.verdict if not line.note else f"{line.verdict} ({line.note})",
+            f"{line.metric}, {line.unit}", *means(line), _interval(line), str(line.pairs), line.verdict
         )  # fmt: skip
     console.print(table)
+    console.print("Intervals are of other / base (x), else of other - base.")
+    notes: dict[str, list[str]] = {}
+    for line in one.lines:
+        if line.note:
+            notes.setdefault(line.note, []).append(line.metric)
+    for note, metrics in notes.items():
+        console.print(f"{', '.join(metrics)}: {note}", markup=False)
     console.print(one.paired_by)
 
 

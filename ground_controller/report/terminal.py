@@ -102,7 +102,8 @@ def node_rows(m: Metrics) -> list[tuple[str, ...]]:
             n.node + ("" if n.ended == "alive" else " (lost)"), n.satellite, f"{n.temperature_peak_c:.1f}",
             f"{n.over_soft_limit_s:.0f}", f"{n.out_of_service_s:.0f}",
             f"{100 * n.charge_start:.1f}-{100 * n.charge_end:.1f}",
-            f"{n.wear:.1e}", f"{n.sunlit_share:.0%}", str(n.expert_rows), _figure(n.net_j, "{:.1f}"),
+            f"{n.wear:.1e}", f"{n.sunlit_share:.0%}", str(n.expert_rows),
+            "?" if n.net_j is None else f"{n.net_j:.1f}",
         )
         for n in m.nodes
     ]  # fmt: skip
