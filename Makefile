@@ -36,7 +36,7 @@ demo: $(GROUND) ## install the ground half and run the demonstration campaign
 
 test: $(TEST) ## install everything, run the checks, run the tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The second mypy run is as a board sees the code. numpy dropped Python 3.10 with 2.3, and the stubs of later
 # releases, read as 3.10, turn some results into Any: the two warnings about Any and about ignores that it makes

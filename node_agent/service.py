@@ -71,6 +71,7 @@ class Agent:
         )
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
+        self._asked_to_stop = False
         self._run: RunContext | None = None
         self._fence = EpochFile(Path(config.spool) / f"{config.node}.epoch")
         self._starts = starts
@@ -126,7 +127,13 @@ class Agent:
         return [orders, *samplers, Heart("evidence", lambda: self._evidence.beat_s, SILENT_THREAD_S)]
 
     def stop(self) -> None:
-        """Ask `serve` to return; whatever hangs then has `STOP_S` to let go."""
+        """Ask `serve` to return; whatever hangs then has `STOP_S` to let go.
+
+        A signal may come while the main thread is in here already, with the lock of an event in its hands.
+        """
+        if self._asked_to_stop:
+            return
+        self._asked_to_stop = True
         notify("STOPPING=1")
         self._crew.stopping.set()
         last = threading.Timer(STOP_S, self._end)

@@ -21,6 +21,24 @@ READY_S = 10.0
 THREAD_END_S = 2.0
 
 
+LONGEST_FIRST = (
+    "tests/firmware/virtual/",
+    "tests/campaign/",
+    "tests/simulation/",
+    "tests/studies/",
+    "tests/test_docs.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits for emulated machines and paced clocks goes first, so that no worker is left with it at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
+
 class Address(NamedTuple):
     """Where a broker listens."""
 

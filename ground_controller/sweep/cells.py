@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ground_controller.report.accounting import accounting_of_campaigns
 from ground_controller.simulation.board_model import Calibration
 from ground_controller.software import software
 from hil_config.errors import ConfigError, UsageError
@@ -122,6 +123,7 @@ def cells_of(bench: Bench, document: Document, calibration: Calibration, stride:
     Raises:
         ConfigError: a mistake in the campaign or one of its variants, where it was written; repeats or a stop rule,
             which a sweep does not have.
+        InvalidRunError: variants count work differently, and their figures cannot stand in one table.
     """
     whole = campaign_of(document)
     matrix = whole.matrix or Matrix()
@@ -132,6 +134,7 @@ def cells_of(bench: Bench, document: Document, calibration: Calibration, stride:
             "leave it out, or use hil simulate, which runs one cell after the other",
         )
     variants = variants_of(document)
+    accounting_of_campaigns((variant.name, variant.campaign) for variant in variants)
     boards = msgspec.json.encode(calibration).decode()
     here = software()
     revision = here.revision + ("+changes" if here.changed else "")

@@ -126,7 +126,7 @@ def test_two_boards_may_not_share_a_port(write: Write) -> None:
     [
         ("", "1:1", "the file is empty"),
         ("# nothing\n", "1:1", "the file is empty"),
-        ("- a\n", "1:1", "found a list of 1, wanted a mapping with the keys bench, broker, boards"),
+        ("- a\n", "1:1", "found a list of 1, wanted a mapping with the keys bench, broker, ground_port"),
         ("words", "1:1", "found 'words', wanted a mapping"),
         ("bench: a\nboards: []\n", "2:9", "boards: found a list of 0, wanted a list of 1 to 2048 entries"),
         ("bench: a\nboards: [5]\n", "2:10",
