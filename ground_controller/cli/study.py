@@ -8,7 +8,13 @@ import click
 
 from ground_controller.cli.study_output import JOBS_OPTION, JSON_FLAG, finish, out_option, told
 from ground_controller.cli.study_policies import policies_command
-from ground_controller.cli.study_tradeoffs import accuracy_command, heat_ramp_command, wear_command
+from ground_controller.cli.study_tradeoffs import (
+    accuracy_command,
+    architecture_command,
+    heat_ramp_command,
+    storage_command,
+    wear_command,
+)
 
 
 @click.group()
@@ -20,6 +26,8 @@ study.add_command(policies_command)
 study.add_command(heat_ramp_command)
 study.add_command(wear_command)
 study.add_command(accuracy_command)
+study.add_command(storage_command)
+study.add_command(architecture_command)
 
 
 @study.command("spacemoe-placement")

@@ -1,4 +1,4 @@
-"""`hil study heat-ramp`, `wear` and `accuracy`: what is given up for what, a plot from each command."""
+"""`hil study heat-ramp`, `wear`, `accuracy`, `storage`, `architecture`: what is given up for what, by plots."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from ground_controller.cli.study_output import JOBS_OPTION, JSON_FLAG, finish, o
 
 SCENE = click.option("--scene", default="tight", show_default=True, help="As of hil study policies.")
 SEEDS = click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Draws, paired.")
+
+DURATION = click.option(
+    "--duration-s", type=click.FloatRange(min=20), default=300.0, show_default=True, help="Seconds of orbit."
+)
 
 
 @click.command("heat-ramp")
@@ -50,3 +54,27 @@ def accuracy_command(scene: str, seeds: int, jobs: int, out: Path, as_json: bool
     from ground_controller.studies.tradeoff_policies import accuracy_study
 
     finish(accuracy_study(scene_of(scene), Effort(seeds=seeds, plans=3), jobs, told), out, as_json)
+
+
+@click.command("storage")
+@SEEDS
+@DURATION
+@out_option("storage")
+@JSON_FLAG
+def storage_command(seeds: int, duration_s: float, out: Path, as_json: bool) -> None:
+    """Access latency against storage: every expert on one to all of four boards."""
+    from ground_controller.studies.fleet_shape import storage_study
+
+    finish(storage_study(seeds, duration_s, told), out, as_json)
+
+
+@click.command("architecture")
+@SEEDS
+@DURATION
+@out_option("architecture")
+@JSON_FLAG
+def architecture_command(seeds: int, duration_s: float, out: Path, as_json: bool) -> None:
+    """One satellite, a ring in its plane, across planes, with a ground station."""
+    from ground_controller.studies.fleet_shape import architecture_study
+
+    finish(architecture_study(seeds, duration_s, told), out, as_json)

@@ -94,7 +94,7 @@ def _measures(path: Path) -> bool:
 
 def test_whoever_measures_runs_measures_one_or_asks_for_one_accounting() -> None:
     """A new module that takes figures of runs has to say which of the two it is."""
-    shown_only = {"cli/run_result.py"}  # it is given the figures of one run
+    shown_only = {"cli/run_result.py", "studies/fleet_shape.py"}  # they are given the figures
     passed_on = {"matrix/run.py", "sweep/execute.py"}  # run by run; `matrix.begin` and `sweep.cells` asked before
     strangers = {
         name
