@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from hil_config.wire.frames import ExpertReply, Frame, Hello, encode_frame
-from hil_config.wire.schedule_file import LinkState
+from hil_config.wire.link_state import LinkState
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
 from node_agent.link.outgoing import OutgoingLink

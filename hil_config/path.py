@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 
+from hil_config.wire.link_state import LinkState
 from hil_config.wire.plan import MAX_HOPS
-from hil_config.wire.schedule_file import LinkState
 
 
 def quickest_path(

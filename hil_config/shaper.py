@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from hil_config.wire.schedule_file import LinkState
+from hil_config.wire.link_state import LinkState
 
 MAX_QUEUE_S = 30.0
 """A frame that would wait longer for the line is refused: bounded queues end to end."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from hil_config.path import quickest_path
+from hil_config.wire.link_state import LinkState
 from hil_config.wire.plan import SelectionPlan
-from hil_config.wire.schedule_file import LinkState
 
 PATH_FRESH_S = 0.1
 """A path over relays is used for so many host seconds before it is looked for again, as on a board."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from hil_config.errors import RemoteProtocolError
-from hil_config.wire.schedule_file import DOWN, LinkState
+from hil_config.wire.link_state import DOWN, LinkState
 
 
 class LinkFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="link_fault"):

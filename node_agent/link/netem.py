@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hil_config.errors import EnvironmentFault
-from hil_config.wire.schedule_file import LinkState
+from hil_config.wire.link_state import LinkState
 
 ROOT = "5a1:"
 """Handle of our root: how leftovers of a crash are known as ours."""

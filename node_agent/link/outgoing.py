@@ -13,8 +13,8 @@ from collections.abc import Callable
 from hil_config.errors import LinkError
 from hil_config.shaper import Flight, Shaper
 from hil_config.tls import connect, explain, serial_number
+from hil_config.wire.link_state import LinkState
 from hil_config.wire.messages import ERROR_EDGES_US
-from hil_config.wire.schedule_file import LinkState
 from node_agent.link.frame_log import FrameLog
 from node_agent.link.timer import hurry_thread
 

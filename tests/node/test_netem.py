@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hil_config.errors import EnvironmentFault
-from hil_config.wire.schedule_file import DOWN, LinkState
+from hil_config.wire.link_state import DOWN, LinkState
 from node_agent.link.netem import Netem, Setting, Target, _words
 
 HERE = Path(__file__).parent / "uml"

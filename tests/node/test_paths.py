@@ -6,8 +6,8 @@ import itertools
 import random
 
 from hil_config.path import quickest_path
+from hil_config.wire.link_state import DOWN, LinkState
 from hil_config.wire.plan import MAX_HOPS
-from hil_config.wire.schedule_file import DOWN, LinkState
 
 Delays = dict[tuple[str, str], float]
 

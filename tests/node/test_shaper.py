@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hil_config.errors import DataFileError, EnvironmentFault
 from hil_config.shaper import MAX_QUEUE_S, Flight, Shaper
-from hil_config.wire.schedule_file import LinkState
+from hil_config.wire.link_state import LinkState
 from node_agent.link.frame_log import FrameLog, open_frame_log, read_frame_log
 
 INF = float("inf")

@@ -7,7 +7,8 @@ import numpy as np
 from ground_controller.orbit.restrict import restricted
 from ground_controller.preparation import prepare
 from hil_config.schema.load import default_path, load_bench, load_campaign
-from hil_config.wire.schedule_file import DOWN, decode_schedule, encode_schedule
+from hil_config.wire.link_state import DOWN
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule
 
 
 def test_kept_links_light_and_tracks_are_the_same() -> None:

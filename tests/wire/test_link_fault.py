@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire import messages as m
 from hil_config.wire.link_fault import LinkFault, faulted
-from hil_config.wire.schedule_file import DOWN, LinkState
+from hil_config.wire.link_state import DOWN, LinkState
 
 UP = LinkState(0.01, 1e8, 0.1, True)
 

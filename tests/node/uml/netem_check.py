@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from hil_config.errors import EnvironmentFault
-from hil_config.wire.schedule_file import DOWN, LinkState
+from hil_config.wire.link_state import DOWN, LinkState
 from node_agent.link.netem import Netem, Target
 
 NEAR, FAR = "10.9.0.1", "10.9.0.2"
