@@ -27,3 +27,14 @@ def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str
             f"board {spec.board}: supply at {spec.at} does not answer {question}", "check its baud rate"
         )
     return answer
+
+
+def volts_times_amperes(place: Place, said: tuple[bytes, bytes], hint: str) -> float:
+    """The power in what a supply answered; HardwareError with the hint if these are no numbers."""
+    try:
+        return float(said[0]) * float(said[1])
+    except ValueError as error:
+        raise HardwareError(
+            f"board {place.board}: supply at {place.at} says {said[0]!r} and {said[1]!r}, wanted volts and amperes",
+            hint,
+        ) from error

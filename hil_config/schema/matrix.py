@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from hil_config.schema.numbers import Count, Text
-from hil_config.schema.requirements import Metric, Statistic, statistics_of
+from hil_config.schema.requirements import Metric, Statistic, check_statistic
 from hil_config.schema.strict import Name, Strict, Wanted, refuse
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -29,12 +29,7 @@ class Stop(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Stop:
-        allowed = statistics_of(self.metric)
-        if self.statistic not in allowed:
-            raise refuse(
-                ("statistic",), f"found {self.statistic!r}, wanted {' or '.join(allowed)} of {self.metric}",
-                f"write statistic: {allowed[0]}",
-            )  # fmt: skip
+        check_statistic(self.metric, self.statistic)
         return self
 
 

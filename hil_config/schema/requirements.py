@@ -33,6 +33,16 @@ def statistics_of(metric: str) -> tuple[Statistic, ...]:
     return OF_NODES if metric in get_args(PerNode) else ("value",)
 
 
+def check_statistic(metric: Metric, statistic: str) -> None:
+    """Refused at the key `statistic` if the metric has none of that name."""
+    allowed = statistics_of(metric)
+    if statistic not in allowed:
+        raise refuse(
+            ("statistic",), f"found {statistic!r}, wanted {' or '.join(allowed)} of {metric}",
+            f"write statistic: {allowed[0]}",
+        )  # fmt: skip
+
+
 class Requirement(Strict):
     """One bound. A figure that the run does not give has not met it."""
 
@@ -48,12 +58,7 @@ class Requirement(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Requirement:
-        allowed = statistics_of(self.metric)
-        if self.statistic not in allowed:
-            raise refuse(
-                ("statistic",), f"found {self.statistic!r}, wanted {' or '.join(allowed)} of {self.metric}",
-                f"write statistic: {allowed[0]}",
-            )  # fmt: skip
+        check_statistic(self.metric, self.statistic)
         if (self.at_most is None) == (self.at_least is None):
             raise refuse(
                 ("metric",), f"{self.metric} has {'no bound' if self.at_most is None else 'two bounds'}, wanted one",
