@@ -22,12 +22,8 @@ THREAD_END_S = 2.0
 
 
 LONGEST_FIRST = (
-    "tests/firmware/virtual/",
-    "tests/campaign/",
-    "tests/simulation/",
-    "tests/studies/",
-    "tests/test_docs.py",
-)
+    "tests/firmware/virtual/", "tests/test_docs.py", "tests/campaign/", "tests/matrix/", "tests/simulation/",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,10 +42,15 @@ class Cycles:
 
 
 def count_cycles(charge: Float, temperature_c: Float) -> Cycles:
-    """Rainflow cycles of a history of charge [T]; each takes the mean temperature [T] between its ends."""
+    """Rainflow cycles of a history of charge [T]; each takes the mean temperature [T] between its ends.
+
+    Charge is counted to 1e-12: `rainflow` multiplies neighbouring differences to find a turn, and misses one where the
+    product is too small for a float.
+    """
+    history = np.round(np.asarray(charge, dtype=np.float64), 12)
     found = [
         (depth, mean, count, float(np.mean(temperature_c[first : last + 1])))
-        for depth, mean, count, first, last in rainflow.extract_cycles(np.asarray(charge, dtype=np.float64))
+        for depth, mean, count, first, last in rainflow.extract_cycles(history)
         if depth > 0.0
     ]
     columns = np.array(found, dtype=np.float64).reshape(-1, 4)

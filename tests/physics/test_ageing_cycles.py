@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ground_controller.physics.ageing_cycles import (
@@ -57,6 +57,7 @@ def test_the_film_takes_its_share_first() -> None:
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=40), st.floats(-10.0, 60.0))
+@example([1.0, 5e-324, 0.0, 0.5], 0.0)
 def test_hotter_and_deeper_wears_more(charge: list[float], warm_c: float) -> None:
     history = np.array(charge)
     temperature = np.full(len(history), warm_c)
