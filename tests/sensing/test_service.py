@@ -169,6 +169,39 @@ def test_a_controller_of_an_earlier_epoch_is_not_obeyed(
         end(process)
 
 
+TOLD_AGAIN = """
+import os, signal, sys, threading
+from node_agent.cli import main
+
+def set_and_told_again(event):
+    with event._cond:  # as threading.Event does it, and a signal comes just now
+        event._flag = True
+        if sys._getframe(1).f_code.co_name == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+        event._cond.notify_all()
+
+threading.Event.set = set_and_told_again
+sys.exit(main())
+"""
+
+
+def test_a_signal_in_the_middle_of_stopping_holds_nothing_up(
+    tmp_path: Path, broker: Address, reference_shards: Path, supervisor: Supervisor
+) -> None:
+    path = agent_file(tmp_path, broker, reference_shards)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TOLD_AGAIN, "run", "--config", str(path)], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "NOTIFY_SOCKET": supervisor.path},
+    )  # fmt: skip
+    try:
+        supervisor.wait_for("READY=1")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+
+
 def test_a_crash_loop_ends_in_safe_mode_with_telemetry_only(
     tmp_path: Path, broker: Address, reference_shards: Path, supervisor: Supervisor
 ) -> None:
