@@ -114,10 +114,11 @@ class SshShell(BoardShell):
     def _run(self, command: str, data: bytes, timeout_s: float) -> tuple[int, str]:
         if self._connection is None:
             raise Stuck(f"board {self.board}: no connection", "run the command again")
-        word = f"{self._sudo}sh -c {quoted(command)}"
+        # What the login shell's own start-up files complain of arrives as errors too, and is no answer.
+        word = f"sh -c {quoted(f'exec 2>&1; {self._sudo}sh -c {quoted(command)}')}"
         try:
             done = self._do(
-                self._connection.run(word, input=data, encoding=None, stderr=asyncssh.STDOUT, timeout=timeout_s)
+                self._connection.run(word, input=data, encoding=None, stderr=asyncssh.DEVNULL, timeout=timeout_s)
             )
         except asyncssh.TimeoutError as error:
             raise Stuck(

@@ -59,6 +59,15 @@ def test_commands_and_files(board: SshBoard, shell: SshShell) -> None:
         shell.must("echo no good; exit 3", "trying")
 
 
+def test_a_login_shell_that_complains_as_it_starts(board: SshBoard) -> None:
+    forced = board.home / "forced"
+    forced.write_text(forced.read_text().replace("\nexec", "\necho .profile: no such file >&2\nexec", 1))
+    one = SshShell("alpha", place(board))
+    one.reach(30.0)
+    assert one.run("echo first; echo second >&2") == (0, "first\nsecond"), "root without sudo, and nothing in the way"
+    one.close()
+
+
 def test_a_command_that_hangs_and_a_line_that_breaks(board: SshBoard, shell: SshShell) -> None:
     with pytest.raises(Stuck, match="'sleep 30' did not end within 1 s"):
         shell.run("sleep 30", 1.0)
