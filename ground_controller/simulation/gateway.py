@@ -18,12 +18,11 @@ from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import LayerEvidence, Sent, TokenEvidence, WorkSummary
 from hil_config.wire.plan import SelectionPlan
+from models.serving.batching import take_batch
 from models.serving.dispatch import Outcome
 from models.serving.gate import Picks
 from models.serving.transmission import Sending, compile_sending
 
-BATCH_ROWS = 256
-FAIR_S = 0.05
 KEPT_PLANS = 32
 
 
@@ -141,25 +140,11 @@ class SimGateway:
             # A moment later, so that what becomes ready at the same instant goes together.
             self._t.agenda.at(self._t.agenda.now_s, self._run_batch)
 
-    def _take(self) -> list[SimWork]:
-        """The next batch: the lowest layer, unless something has waited too long."""
-        oldest = min(self._ready, key=lambda key: self._ready[key][0].ready_s)
-        late = self._t.agenda.now_s - self._ready[oldest][0].ready_s > FAIR_S
-        key = oldest if late else min(self._ready)
-        works = self._ready.pop(key)
-        rows = count = 0
-        for work in works:
-            if count and rows + work.step.rows > BATCH_ROWS:
-                self._ready[key] = works[count:]
-                break
-            rows, count = rows + work.step.rows, count + 1
-        return [work for work in works[:count] if not work.stale]
-
     def _run_batch(self) -> None:
         """The trunk step of the next batch, then its calls."""
         works: list[SimWork] = []
         while self._ready and not works:
-            works = self._take()
+            works = take_batch(self._ready, self._t.agenda.now_s)
         self._busy = bool(works)
         if works and self.node.alive:
             trunk = self.node.work("trunk")

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from ground_controller.simulation.traces import Trace
 from hil_config.wire.messages import LayerEvidence
 from hil_config.wire.plan import GatewaySlice, SelectionPlan
-
-CHUNK_ROWS = 64
-"""Rows of a prompt that go through a layer together, as on a board."""
+from models.serving.batching import CHUNK_ROWS
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,10 @@ class SimWork:
     handover: str = ""
     kept: list[float] = field(default_factory=list)
     evidence: list[LayerEvidence] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return self.step.rows
 
 
 @dataclass(eq=False)

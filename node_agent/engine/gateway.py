@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from hil_config.wire.frames import Cancel, ExpertReply, Handover, Refusal, Step
 from hil_config.wire.messages import LayerEvidence, TokenEvidence
+from models.serving.batching import take_batch
 from models.serving.dispatch import Outcome
 from models.serving.gate import Picks, row_fraction, select
 from node_agent.engine.audit import Auditor, Opinion
-from node_agent.engine.batching import ReadyRows
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
 from node_agent.engine.lines import Line, LineTable, Work, chunks
 from node_agent.engine.outlet import Outlet
@@ -78,11 +78,11 @@ class Gateway:
         self._out_of_service = out_of_service
         self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
         self._lines = LineTable(self._model.cache_shape, REQUESTS)
-        self._ready = ReadyRows()
+        self._ready: dict[tuple[int, int, bool, str], list[Work]] = {}
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)
         self._steps = 0
-        self._turns = Turns(self._ready.__bool__, self._run_batch, self._watch)
+        self._turns = Turns(lambda: bool(self._ready), self._run_batch, self._watch)
         self.late = 0
         self.batches = 0
         self.batched_steps = 0
@@ -152,11 +152,16 @@ class Gateway:
             self._steps -= 1 + line.forget()
             return
         line.active = work
-        self._ready.add(work)
+        self._add(work)
+
+    def _add(self, work: Work) -> None:
+        plan = work.pinned
+        key = work.layer, plan.plan.version, plan.expired, work.frame.adapter
+        self._ready.setdefault(key, []).append(work)
 
     def _run_batch(self) -> None:
         """One batch through trunk and gate, its expert calls sent."""
-        works = self._ready.take(time.monotonic())
+        works = take_batch(self._ready, time.monotonic())
         if not works:
             return
         layer, pinned, adapter = works[0].layer, works[0].pinned, works[0].frame.adapter
@@ -263,7 +268,7 @@ class Gateway:
             elif work.layer < work.slice.last:
                 work.layer += 1
                 work.ready_s = time.monotonic()
-                self._ready.add(work)
+                self._add(work)
             else:
                 leaving.append(work)
         if leaving:

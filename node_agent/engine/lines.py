@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from hil_config.wire.frames import Handover, Step
 from hil_config.wire.messages import LayerEvidence
 from hil_config.wire.plan import GatewaySlice
+from models.serving.batching import CHUNK_ROWS
 from node_agent.engine.kv_cache import CacheShape, RequestCache
 from node_agent.engine.plans import Pinned
 
 F32 = NDArray[np.float32]
-CHUNK_ROWS = 64
-"""Rows of a prompt that go through a layer together: long prompts do not hold up everybody's next token."""
 
 
 @dataclass(eq=False)

@@ -12,8 +12,8 @@ from hil_config.wire.frames import Cancel, Route, Step
 from models.build import build_shards
 from models.locate import reference_checkpoint
 from models.oracle import Oracle
+from models.serving.batching import CHUNK_ROWS
 from node_agent.engine import gateway
-from node_agent.engine.lines import CHUNK_ROWS
 from tests.node.nodes import Bench
 
 MARGIN = 1e-3
