@@ -16,6 +16,9 @@ from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, prepare_gguf, pre
 
 SERIES = 5
 TOKENS = 48
+BLOCKS = (32, 128)
+"""Weights to a scale. With float32 scales 5 and 4.25 bits a weight; Q4_0 has 4.5: blocks of 32, float16 scales."""
+
 THREADS = 2
 """Of llama.cpp, and of the gateway's trunk; each host has one."""
 
@@ -48,7 +51,7 @@ def _breakdown(steps: list[StepTime]) -> str:
     )
 
 
-def _compare(shape: Shape, fleet: Fleet, gguf: Path) -> None:
+def _compare(name: str, fleet: Fleet, gguf: Path) -> None:
     """Interleaved series, so that a busy moment meets both; medians, and the fastest tenth of the tokens."""
     ours: list[float] = []
     theirs: list[float] = []
@@ -59,7 +62,7 @@ def _compare(shape: Shape, fleet: Fleet, gguf: Path) -> None:
     middle = [float(np.median(side)) for side in (ours, theirs)]
     best = [float(np.percentile(side, 10)) for side in (ours, theirs)]
     print(
-        f"{shape.name}: ours {middle[0]:.2f} ms/token ({1e3 / middle[0]:.1f}/s), llama.cpp {middle[1]:.2f} "
+        f"{name}: ours {middle[0]:.2f} ms/token ({1e3 / middle[0]:.1f}/s), llama.cpp {middle[1]:.2f} "
         f"({1e3 / middle[1]:.1f}/s), rate {middle[1] / middle[0]:.2f} of it; fastest tenth {best[0]:.2f} and "
         f"{best[1]:.2f} ms, {best[1] / best[0]:.2f} (target 0.75; {len(ours)} tokens each, interleaved)"
     )
@@ -89,12 +92,12 @@ def run() -> None:
         print("left out: the baseline is not installed; pip install -e '.[bench]' (llama.cpp is compiled)")
         return
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
-        shards, gguf = prepare_shards(shape), prepare_gguf(shape)
         copies = 1 if shape is OLMOE_16 else 2
-        fleet = Fleet(shards, ("g",), ("h1", "h2"), copies, THREADS)
-        try:
-            _compare(shape, fleet, gguf)
-            if copies > 1:
-                _kill(shape, fleet)
-        finally:
-            fleet.close()
+        for block in BLOCKS:
+            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, THREADS)
+            try:
+                _compare(f"{shape.name}, blocks of {block}", fleet, prepare_gguf(shape))
+                if copies > 1 and block == BLOCKS[0]:
+                    _kill(shape, fleet)
+            finally:
+                fleet.close()

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.wire import manifest as m
+from hil_config.wire.manifest import BLOCK
 from models import graph
 from models.build import build_graph, model_card, plan_shards
 from models.checkpoint import Checkpoint
 from models.families import describe
 from models.shard_writer import write_shard
 
-BLOCK = 32
 F32 = NDArray[np.float32]
 
 
@@ -85,8 +85,8 @@ class _RandomCheckpoint(Checkpoint):
         return self._rng.standard_normal(shape, np.float32) / np.float32(shape[1] ** 0.5)
 
 
-def write_shards(s: Shape, folder: Path) -> None:
-    """A model folder as nodes read it, all at int4 (embedding fp16, router fp32)."""
+def write_shards(s: Shape, folder: Path, block: int) -> None:
+    """A model folder as nodes read it, all at int4 with `block` weights to a scale (embedding fp16, router fp32)."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = _RandomCheckpoint(s, folder)
     shards: list[m.Shard] = []
@@ -97,14 +97,14 @@ def write_shards(s: Shape, folder: Path) -> None:
             old = expert[1]
             shard = m.Shard(name, kind, precision, old.sha256, old.bytes, old.inputs, old.outputs, layer, number)
         else:
-            built = build_graph(checkpoint, kind, precision, layer, number)
+            built = build_graph(checkpoint, kind, precision, layer, number, block)
             digest, size = write_shard(folder / name, built.graph, built.weights)
             shard = m.Shard(name, kind, precision, digest, size, built.inputs, built.outputs, layer, number)
             expert = (folder / name, shard) if kind == "expert" else None
         shards.append(shard)
     manifest = m.Manifest(
-        version=m.MANIFEST_VERSION, model=model_card(checkpoint, "int4"), source_sha256="random", opset=graph.OPSET,
-        minimum_onnxruntime=graph.MINIMUM_ONNXRUNTIME, shards=tuple(shards),
+        version=m.MANIFEST_VERSION, model=model_card(checkpoint, "int4", block), source_sha256="random",
+        opset=graph.OPSET, minimum_onnxruntime=graph.MINIMUM_ONNXRUNTIME, shards=tuple(shards),
     )  # fmt: skip
     (folder / m.MANIFEST_NAME).write_bytes(m.encode_manifest(manifest))
 
@@ -164,12 +164,12 @@ def _folder(shape: Shape) -> Path:
     return root / shape.name.replace(", ", "-").replace(" ", "-").lower()
 
 
-def prepare_shards(shape: Shape) -> Path:
+def prepare_shards(shape: Shape, block: int = BLOCK) -> Path:
     """The shards of a shape, written once and kept in the cache."""
-    folder = _folder(shape) / "shards"
+    folder = _folder(shape) / f"shards-{block}"
     if not (folder / m.MANIFEST_NAME).exists():  # written last
         shutil.rmtree(folder, ignore_errors=True)
-        write_shards(shape, folder)
+        write_shards(shape, folder, block)
     return folder
 
 

@@ -35,7 +35,7 @@ from hil_config.schema.load import config_hash
 from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.importance import read_importance
-from hil_config.wire.manifest import Manifest, manifest_hash
+from hil_config.wire.manifest import BLOCK, Manifest, manifest_hash
 from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
 from models.allocation import AllocationFile, read_allocation
@@ -208,8 +208,10 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         campaign.model.precision, *(allocation.precisions() if allocation else ()), *choosers.precision.variants()
     }  # fmt: skip
     precisions = tuple(p for p in PRECISIONS if p in wanted)
-    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{'-'.join(precisions)}"
-    manifest = build_shards(checkpoint, shards, precisions, progress)
+    block = campaign.model.block
+    kinds = "-".join((*precisions, *(() if block == BLOCK else (f"blocks-of-{block}",))))
+    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{kinds}"
+    manifest = build_shards(checkpoint, shards, precisions, progress, block=block)
     longest = manifest.model.context - LEAST_PROMPT
     if campaign.workload.max_new_tokens > longest:
         raise ConfigError(

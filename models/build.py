@@ -11,9 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from msgspec import UNSET
+
 from hil_config.durable_file import write_durably
 from hil_config.errors import ArtefactError, DataFileError, EnvironmentFault, UsageError
 from hil_config.wire.manifest import (
+    BLOCK,
     MANIFEST_NAME,
     MANIFEST_VERSION,
     ExpertFunction,
@@ -32,6 +35,7 @@ from models.build_folder import BuildFolder, sole_builder, source_sha256
 from models.card import read_card, side_files
 from models.checkpoint import TRAINING_NAME, Checkpoint, read_checkpoint
 from models.importance import from_training
+from models.quantize import BLOCKS
 from models.serving.shard_file import SUFFIX
 
 Progress = Callable[[int, int, str], None]
@@ -44,22 +48,25 @@ def build_shards(
     precisions: tuple[Precision, ...] = ("int8",),
     progress: Progress | None = None,
     trunk_precision: Precision = "fp32",
+    block: int = BLOCK,
 ) -> Manifest:
     """Build `out` from `checkpoint`: experts at each of `precisions`, everything else at `trunk_precision`.
 
-    Routers and norms stay fp32 always. `progress(done, total, what)` is called after each shard. Returns the
-    manifest that now stands in `out`.
+    Routers and norms stay fp32 always. `block` inputs share a scale at int8 and int4. `progress(done, total, what)` is
+    called after each shard. Returns the manifest that now stands in `out`.
     """
     if not precisions or len(set(precisions)) != len(precisions) or not {*precisions, trunk_precision} <= {*PRECISIONS}:
         raise UsageError(f"precisions: got {list(precisions)}, wanted each of {', '.join(PRECISIONS)} at most once", "")
+    if block not in BLOCKS:
+        raise UsageError(f"block {block}: wanted one of {', '.join(map(str, BLOCKS))}", "32 is the most exact")
     source = read_checkpoint(checkpoint)
     digest = source_sha256(source)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with sole_builder(out):
-            existing = _standing(out, digest, precisions, trunk_precision)
+            existing = _standing(out, digest, precisions, trunk_precision, block)
             if existing is None:
-                return _build(source, digest, out, precisions, trunk_precision, progress)
+                return _build(source, digest, out, precisions, trunk_precision, block, progress)
     except OSError as error:
         hint = "check the disk and its permissions, or choose another --out; what is done already is kept"
         raise EnvironmentFault(f"{out}: cannot be written: {error.strerror}", hint) from error
@@ -70,13 +77,13 @@ def build_shards(
 
 def _build(
     source: Checkpoint, digest: str, out: Path, precisions: tuple[Precision, ...], trunk: Precision,
-    progress: Progress | None,
+    block: int, progress: Progress | None,
 ) -> Manifest:  # fmt: skip
     """Write everything into the part folder of `out`, then put that in its place."""
-    work = BuildFolder(out, digest)
+    work = BuildFolder(out, f"{digest} {block}")
     try:
-        card, own = model_card(source, trunk), read_card(source.folder)
-        shards = tuple(_write_shards(source, work, precisions, trunk, progress))
+        card, own = model_card(source, trunk, block), read_card(source.folder)
+        shards = tuple(_write_shards(source, work, precisions, trunk, block, progress))
     except DataFileError:
         work.discard()  # going on cannot help: the checkpoint itself is wrong
         raise
@@ -99,7 +106,7 @@ def _build(
     return manifest
 
 
-def model_card(checkpoint: Checkpoint, trunk_precision: Precision = "fp32") -> ModelCard:
+def model_card(checkpoint: Checkpoint, trunk_precision: Precision = "fp32", block: int = BLOCK) -> ModelCard:
     """Dimensions and what training measured of the experts."""
     d, training = checkpoint.description, checkpoint.training()
     a, where = d.attention, str(checkpoint.folder / TRAINING_NAME)
@@ -127,6 +134,7 @@ def model_card(checkpoint: Checkpoint, trunk_precision: Precision = "fp32") -> M
         trunk_depth=tuple(len(d.blocks(layer)) for layer in range(d.layers)) if d.dense else (),
         trunk_precision=trunk_precision,
         expert_function=ExpertFunction(d.expert.activation, d.expert.alpha, d.expert.limit),
+        block=UNSET if block == BLOCK else block,
     )
 
 
@@ -148,20 +156,20 @@ def plan_shards(
 
 
 def build_graph(
-    source: Checkpoint, kind: ShardKind, precision: Precision, layer: int, expert: int
+    source: Checkpoint, kind: ShardKind, precision: Precision, layer: int, expert: int, block: int = BLOCK
 ) -> export_onnx.Built:
     """The graph and weights of one shard."""
     if kind == "embed":
         return export_onnx.embed_graph(source, precision)
     if kind == "trunk":
-        return export_onnx.trunk_graph(source, layer, precision)
+        return export_onnx.trunk_graph(source, layer, precision, block)
     if kind == "head":
-        return export_onnx.head_graph(source, precision)
-    return export_onnx.expert_graph(source, layer, expert, precision)
+        return export_onnx.head_graph(source, precision, block)
+    return export_onnx.expert_graph(source, layer, expert, precision, block)
 
 
 def _write_shards(
-    source: Checkpoint, work: BuildFolder, precisions: tuple[Precision, ...], trunk: Precision,
+    source: Checkpoint, work: BuildFolder, precisions: tuple[Precision, ...], trunk: Precision, block: int,
     progress: Progress | None,
 ) -> Iterator[Shard]:  # fmt: skip
     d = source.description
@@ -169,7 +177,7 @@ def _write_shards(
     for done, (name, kind, precision, layer, expert) in enumerate(planned, start=1):
         shard = work.finished(name)
         if shard is None:
-            built = build_graph(source, kind, precision, layer, expert)
+            built = build_graph(source, kind, precision, layer, expert, block)
             sha256, size = work.write(name, built)
             shard = Shard(name, kind, precision, sha256, size, built.inputs, built.outputs, layer, expert)
             work.record(shard)
@@ -178,7 +186,9 @@ def _write_shards(
             progress(done, len(planned), name)
 
 
-def _standing(out: Path, digest: str, precisions: tuple[Precision, ...], trunk: Precision) -> Manifest | None:
+def _standing(
+    out: Path, digest: str, precisions: tuple[Precision, ...], trunk: Precision, block: int
+) -> Manifest | None:
     """The manifest in `out` if it is exactly what would be built and every file still has its hash."""
     if not (out / MANIFEST_NAME).exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -186,7 +196,8 @@ def _standing(out: Path, digest: str, precisions: tuple[Precision, ...], trunk: 
         return None
     try:
         manifest = read_manifest(out)
-        if manifest.source_sha256 != digest or manifest.model.trunk_precision != trunk:
+        card = manifest.model
+        if (manifest.source_sha256, card.trunk_precision, card.scale_block) != (digest, trunk, block):
             return None
         if {shard.precision for shard in manifest.shards if shard.kind == "expert"} != set(precisions):
             return None

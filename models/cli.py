@@ -47,10 +47,15 @@ models.add_command(sign)
     show_default=True, help="Precision of the expert shards; repeat for several.",
 )  # fmt: skip
 @click.option("--trunk-precision", type=PRECISIONS, default="fp32", show_default=True, help="Of everything else.")
+@click.option(
+    "--block", type=click.Choice(["32", "64", "128"]), default="32", show_default=True,
+    help="Inputs that share a scale at int8 and int4: longer is faster and less exact.",
+)  # fmt: skip
 @JSON_FLAG
 def build(
-    checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...], trunk_precision: Precision, as_json: bool
-) -> None:
+    checkpoint: Path | None, out: Path, precisions: tuple[Precision, ...], trunk_precision: Precision, block: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Build shards from CHECKPOINT (default: the reference model that comes with the package).
 
     CHECKPOINT is a Hugging Face folder of OLMoE, Mixtral, Qwen2-MoE, Qwen3-MoE, GraniteMoE, DeepSeek-V2 or V3, PhiMoE
@@ -69,7 +74,9 @@ def build(
             advance(done, total, what)
 
         wanted = tuple(dict.fromkeys(precisions))
-        manifest = build_shards(checkpoint or reference_checkpoint(), out, wanted, progress, trunk_precision)
+        manifest = build_shards(
+            checkpoint or reference_checkpoint(), out, wanted, progress, trunk_precision, int(block)
+        )
     if as_json:
         _print_json({"out": str(out), "written": written, **_summary(manifest)})
     else:
@@ -99,7 +106,7 @@ def show(folder: Path, plot: Path | None, as_json: bool) -> None:
     click.echo(
         f"{card.name}: {card.layers} layers, {card.experts} experts of {card.expert_width}, "
         f"top {card.routing.top_k}, hidden {card.hidden}, "
-        f"vocabulary {card.vocabulary}, context {card.context}"
+        f"vocabulary {card.vocabulary}, context {card.context}; {card.scale_block} inputs to a scale"
     )
     for domain, value in card.perplexity.items():
         click.echo(f"  held-out perplexity {domain}: {value:.2f}")
@@ -167,6 +174,7 @@ def _summary(manifest: Manifest) -> dict[str, Any]:
         "layers": card.layers,
         "experts": card.experts,
         "hidden": card.hidden,
+        "block": card.scale_block,
         "model_version": manifest.model_version,
         "license": manifest.license,
         "source": manifest.source,

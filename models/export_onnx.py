@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from hil_config.wire.manifest import Precision, Tensor
+from hil_config.wire.manifest import BLOCK, Precision, Tensor
 from models.attention_graph import DecoderLayer, Positions, normalise
 from models.checkpoint import Checkpoint, ExpertWeights
 from models.describe import Description, FeedForward
@@ -99,9 +99,9 @@ def embed_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
     return _built(g, "embed", embed_contract(d))
 
 
-def head_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
+def head_graph(checkpoint: Checkpoint, precision: Precision = "fp32", block: int = BLOCK) -> Built:
     """Residual stream after the last layer [R, H] -> logits [R, V]."""
-    g, d = Graph(), checkpoint.description
+    g, d = Graph(block), checkpoint.description
     normed = normalise(g, checkpoint, "hidden", "model.norm", "normed")
     name = "model.embed_tokens.weight" if d.tied else "lm_head.weight"
     table = checkpoint.tensor(name, d.vocabulary, d.hidden)
@@ -114,9 +114,9 @@ def head_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
     return _built(g, "head", head_contract(d))
 
 
-def trunk_graph(checkpoint: Checkpoint, layer: int, precision: Precision = "fp32") -> Built:
+def trunk_graph(checkpoint: Checkpoint, layer: int, precision: Precision = "fp32", scale_block: int = BLOCK) -> Built:
     """Attention and router of MoE layer `layer`, after the dense layers just before it; see the module."""
-    g, d = Graph(), checkpoint.description
+    g, d = Graph(scale_block), checkpoint.description
     blocks = d.blocks(layer)
     positions = Positions(g, d.attention)
     pasts = []
@@ -167,12 +167,12 @@ def _dense(g: Graph, checkpoint: Checkpoint, block: DecoderLayer, x: str) -> str
     return g.node("Add", [x, scaled], pre + "after_dense")
 
 
-def expert_graph(checkpoint: Checkpoint, layer: int, expert: int, precision: Precision) -> Built:
+def expert_graph(checkpoint: Checkpoint, layer: int, expert: int, precision: Precision, block: int = BLOCK) -> Built:
     """One expert, not weighted: y [R, H] of rows x [R, H].
 
     Both products take a low-rank delta at run time (`Graph.low_rank`), at sites `gate_up` and `y`.
     """
-    g, d = Graph(), checkpoint.description
+    g, d = Graph(block), checkpoint.description
     feed_forward(g, "x", checkpoint.expert(layer, expert), d.feed_forward(expert), precision, "", "y", deltas=True)
     return _built(g, f"expert_{precision}", expert_contract(d))
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hil_config.wire.manifest import Precision, Tensor
-from models.quantize import BLOCK, matmul_nbits_layout
+from hil_config.wire.manifest import BLOCK, Precision, Tensor
+from models.quantize import matmul_nbits_layout
 from models.tensor_file import FloatArray
 
 OPSET = 21
@@ -25,10 +25,11 @@ class Graph:
     """Collects nodes, constants and weights; every method returns the name of its first output.
 
     A constant is part of the graph. A weight is declared external and handed over in `weights`, so that a
-    session can take it from where it lies (see `models.serving.shard_file`).
+    session can take it from where it lies (see `models.serving.shard_file`). `block`: inputs under one scale.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, block: int = BLOCK) -> None:
+        self._block = block
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: dict[str, onnx.TensorProto] = {}
         self.weights: dict[str, npt.NDArray[Any]] = {}
@@ -86,11 +87,11 @@ class Graph:
         return out
 
     def _nbits(self, x: str, weight: FloatArray, out: str, bits: int) -> str:
-        codes, scales = matmul_nbits_layout(weight, bits)
+        codes, scales = matmul_nbits_layout(weight, bits, self._block)
         inputs = [x, self.weight(out + ".codes", codes), self.weight(out + ".scales", scales)]
         return self.node(
             "MatMulNBits", inputs, out, domain="com.microsoft",
-            K=weight.shape[1], N=weight.shape[0], bits=bits, block_size=BLOCK, accuracy_level=4,
+            K=weight.shape[1], N=weight.shape[0], bits=bits, block_size=self._block, accuracy_level=4,
         )  # fmt: skip
 
     def rms_norm(self, x: str, weight: FloatArray, epsilon: float, out: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hil_config.errors import UsageError
-from hil_config.wire.manifest import Precision
+from hil_config.wire.manifest import BLOCK, Precision
 from models.describe import Description, FeedForward
-from models.quantize import BLOCK
 
 GRAPH_BYTES = 4096
 """A graph and its container's header, about."""
@@ -21,7 +20,7 @@ LOADED = 1.2
 
 
 def linear_bytes(outputs: int, inputs: int, precision: Precision, bias: bool = False) -> int:
-    """Stored bytes of a weight [outputs, inputs] and its bias."""
+    """Stored bytes of a weight [outputs, inputs] and its bias; integers in blocks of 32, which are the largest."""
     blocks = -(-inputs // BLOCK)
     sizes = {
         "fp32": 4 * outputs * inputs,

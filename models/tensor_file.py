@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hil_config.errors import DataFileError
+from hil_config.wire.manifest import BLOCK
 from models.config_file import HINT, read_json
-from models.quantize import BLOCK, expand_scales
+from models.quantize import expand_scales
 from models.serving.safetensors_file import BadContainer, Entry, read_header, view
 
 FloatArray = npt.NDArray[np.float32]

@@ -28,6 +28,9 @@ class Model(Strict):
     precision: Literal["fp32", "fp16", "int8", "int4"] = Field(
         default="int8", description="Precision of the expert shards."
     )
+    block: Literal[32, 64, 128] = Field(
+        default=32, description="Inputs that share a scale at int8 and int4: longer is faster and less exact."
+    )
     allocation: Text = Field(
         default="none",
         description="`none`, or a file of `hil models budget`: a precision for every expert, or none at all.",

@@ -17,6 +17,8 @@ from hil_config.errors import ArtefactError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 3
+BLOCK = 32
+"""Inputs that share a scale unless the card says otherwise."""
 """Below 3, trunk steps took one request and weights lay inside the graph; nodes of now cannot run those shards."""
 MAX_MANIFEST_BYTES = 64 << 20
 
@@ -77,6 +79,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_k); `importance[layer][expert]` is the mean of ||w y|| over calibration tokens.
     `layers` are those with experts; `trunk_depth` says how many decoder layers each trunk shard has (the
     others are dense; empty: one each). `value_dim` 0: as `head_dim`. All but experts is at `trunk_precision`.
+    `block` is written only where it is not the usual one (see `scale_block`).
     """
 
     name: str
@@ -98,6 +101,12 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trunk_depth: tuple[int, ...] = ()
     trunk_precision: Precision = "fp32"
     expert_function: ExpertFunction = ExpertFunction()
+    block: int | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def scale_block(self) -> int:
+        """How many inputs share a scale at int8 and int4."""
+        return BLOCK if isinstance(self.block, msgspec.UnsetType) else self.block
 
     def cache_shape(self, layer: int) -> tuple[int, int, int]:
         """Heads, key size and value size of what a trunk shard caches for a position."""

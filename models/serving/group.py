@@ -1,10 +1,10 @@
 """All experts of one layer that a node holds at one precision, as a single graph: com.microsoft.QMoE.
 
 The same shard files serve a session an expert or a group. QMoE wants what the shards have, stacked, with gate and up
-rows taking turns: weights uint8 [n, 2I, H * bits / 8] and [n, H, I * bits / 8], scales float32 [n, 2I, H / 32] and
-[n, H, I / 32]. Its own routing is switched off: selection is 0 for an expert that a row uses and -1e4 for the rest,
-`router_weights` carries the mixing weights, so the result is exactly the weighted partial sum over the group.
-Needs onnxruntime 1.31 (router_weights; fast kernels since microsoft/onnxruntime#32644); see decision 0012.
+rows taking turns: weights uint8 [n, 2I, H * bits / 8] and [n, H, I * bits / 8], scales float32 [n, 2I, H / b] and
+[n, H, I / b] for blocks of b inputs. Its own routing is switched off: selection is 0 for an expert that a row uses and
+-1e4 for the rest, `router_weights` carries the mixing weights, so the result is exactly the weighted partial sum over
+the group. Needs onnxruntime 1.31 (router_weights; fast kernels since microsoft/onnxruntime#32644); see decision 0012.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.manifest import ExpertFunction, Precision
+from hil_config.wire.manifest import BLOCK, ExpertFunction, Precision
 from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model
 
 F32 = NDArray[np.float32]
-BLOCK = 32
 BITS: dict[Precision, int] = {"int8": 8, "int4": 4}
 NOT_PICKED = np.float32(-1e4)
 MINIMUM_ONNXRUNTIME = (1, 31)
@@ -34,8 +33,14 @@ def can_group(shards: Sequence[Weights], precision: Precision) -> bool:
     shapes = {tuple(sorted((name, value.shape) for name, value in weights.items())) for weights in shards}
     codes = {name: value for name, value in shards[0].items() if name.endswith(".codes")}
     hidden, width = (_inputs(codes, name) for name in ("gate_up", "y"))
-    whole = hidden % BLOCK == 0 and width % BLOCK == 0
-    return len(shapes) == 1 and whole and codes[_site(codes, "y")].shape[0] == hidden
+    blocks = {_block(value, precision) for value in codes.values()}
+    whole = all(inputs % block == 0 for inputs in (hidden, width) for block in blocks)
+    return len(shapes) == len(blocks) == 1 and whole and codes[_site(codes, "y")].shape[0] == hidden
+
+
+def _block(codes: NDArray[Any], precision: Precision) -> int:
+    """Inputs under one scale, of codes [outputs, blocks, bytes a block]."""
+    return int(codes.shape[2]) * 8 // BITS[precision]
 
 
 def _site(codes: Weights, site: str) -> str:
@@ -75,9 +80,10 @@ def group_graph(weights: Weights, precision: Precision, function: ExpertFunction
 
     k is n, so that no pick can be dropped: experts of weight 0 cost nothing (measured equal to k = 2).
     """
-    count, hidden, _ = weights["down_codes"].shape
+    count, hidden, stored = weights["down_codes"].shape
+    block = stored * 8 // BITS[precision] // weights["down_scales"].shape[2]
     attributes: dict[str, int | float | str] = {
-        "k": count, "expert_weight_bits": BITS[precision], "block_size": BLOCK, "accuracy_level": 4,
+        "k": count, "expert_weight_bits": BITS[precision], "block_size": block, "accuracy_level": 4,
         "activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": float(function.alpha),
         "activation_beta": 1.0 if function.activation == "clamped" else 0.0, "normalize_routing_weights": 0,
         "weights_prepacked": 0,
@@ -120,24 +126,25 @@ def select_inputs(experts: NDArray[np.int16], weights: F32, place: NDArray[np.in
     return selection, mixing
 
 
-def expert_output(weights: Weights, x: F32, function: ExpertFunction) -> F32:
-    """One expert in plain numpy from its stored blocks, activations not rounded: what a group is checked against."""
-    gate, up = np.split(_product(weights, "gate_up", x), 2, axis=1)
+def expert_output(weights: Weights, x: F32, function: ExpertFunction, block: int = BLOCK) -> F32:
+    """One expert in plain numpy from its stored blocks of `block` inputs, activations not rounded: what a group is
+    checked against."""
+    gate, up = np.split(_product(weights, "gate_up", x, block), 2, axis=1)
     if function.activation == "clamped":
         gate, up = np.minimum(gate, function.limit), np.clip(up, -function.limit, function.limit) + 1
     inner = gate / (1 + np.exp(-function.alpha * gate)) * up
-    return _product(weights, "y", inner.astype(np.float32))
+    return _product(weights, "y", inner.astype(np.float32), block)
 
 
-def _product(weights: Weights, site: str, x: F32) -> F32:
+def _product(weights: Weights, site: str, x: F32, block: int) -> F32:
     codes = next(v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".codes"))
     scales = next(v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".scales"))
     bias = next((v for n, v in weights.items() if n.startswith(site + ".") and n.endswith(".bias")), None)
     rows, blocks, stored = codes.shape
-    if stored == BLOCK:
+    if stored == block:
         value = codes.astype(np.float32) - 128
     else:
-        value = np.stack((codes & 15, codes >> 4), axis=-1).reshape(rows, blocks, BLOCK).astype(np.float32) - 8
+        value = np.stack((codes & 15, codes >> 4), axis=-1).reshape(rows, blocks, block).astype(np.float32) - 8
     whole = (value * scales.reshape(rows, blocks, 1)).reshape(rows, -1)[:, : x.shape[1]]
     product: F32 = x @ whole.T
     return product if bias is None else product + bias

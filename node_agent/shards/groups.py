@@ -103,7 +103,7 @@ def computes(group: ExpertGroup, shards: Sequence[Weights], card: ModelCard) -> 
     first, last = group.experts[0], group.experts[-1]
     picks = np.array([[first, -1], [last, -1], [first, last], [-1, -1]], np.int16)
     weights = np.array([[0.75, 0.0], [0.5, 0.0], [0.25, 0.5], [0.0, 0.0]], np.float32)
-    outputs = [expert_output(shards[at], rows, card.expert_function) for at in (0, -1)]
+    outputs = [expert_output(shards[at], rows, card.expert_function, card.scale_block) for at in (0, -1)]
     wanted = sum(
         np.where(picks == expert, weights, 0).sum(axis=1)[:, None] * output
         for expert, output in zip((first, last), outputs, strict=True)

@@ -91,6 +91,28 @@ def test_other_weights_replace_the_folder(
     assert read_manifest(out) == second
 
 
+def test_another_block_is_another_build(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Also of one that was interrupted: shards of two blocks never stand in one folder."""
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(tiny_checkpoint, out, ("int4",), stop, "int4")
+    wide = build_shards(tiny_checkpoint, out, ("int4",), None, "int4", 64)
+    scales = {len(unpack(read_shard(out, shard)).weights["y.base.scales"]) for shard in wide.shards[-3:]}
+    card = wide.model
+    assert (card.scale_block, scales) == (64, {card.hidden * -(-card.expert_width // 64)})
+    assert read_manifest(out) == wide == build_shards(tiny_checkpoint, out, ("int4",), None, "int4", 64)
+    usual = build_shards(tiny_checkpoint, out, ("int4",), None, "int4")
+    assert usual.model.scale_block == 32
+    assert b'"block"' not in (out / MANIFEST_NAME).read_bytes(), "as manifests always were"
+    with pytest.raises(UsageError, match="block 48: wanted one of 32, 64, 128"):
+        build_shards(tiny_checkpoint, out, ("int4",), block=48)
+
+
 def test_progress_counts_every_shard(tiny_checkpoint: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     manifest = build_shards(tiny_checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))

@@ -10,23 +10,26 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
-from models.quantize import BLOCK, dequantize, expand_scales, matmul_nbits_layout, quantize
+from hil_config.wire.manifest import BLOCK
+from models.quantize import BLOCKS, dequantize, expand_scales, matmul_nbits_layout, quantize, quantize4
 from models.session import session_options
 
 WEIGHTS = hnp.arrays(
     np.float32,
-    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70),
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=140),
     elements=st.floats(-1000, 1000, width=32),
 )
 
 
-@given(WEIGHTS, st.sampled_from([np.float16, np.float32]))
+@given(WEIGHTS, st.sampled_from([np.float16, np.float32]), st.sampled_from(BLOCKS))
 @settings(max_examples=150, deadline=None)
-def test_error_is_at_most_half_a_scale(weight: np.ndarray, scale_dtype: type[np.float16] | type[np.float32]) -> None:
-    codes, scales = quantize(weight, scale_dtype)
-    assert scales.shape == (weight.shape[0], -(-weight.shape[1] // BLOCK))
+def test_error_is_at_most_half_a_scale(
+    weight: np.ndarray, scale_dtype: type[np.float16] | type[np.float32], block: int
+) -> None:
+    codes, scales = quantize(weight, scale_dtype, block)
+    assert scales.shape == (weight.shape[0], -(-weight.shape[1] // block))
     assert codes.shape == weight.shape
-    step = expand_scales(scales.astype(np.float32), weight.shape[1]).astype(np.float64)
+    step = expand_scales(scales.astype(np.float32), weight.shape[1], block).astype(np.float64)
     exact = codes.astype(np.float64) * step
     assert (np.abs(exact - weight) <= step * (0.5 + 1e-6)).all()
 
@@ -63,16 +66,18 @@ def test_zeros_stay_zeros() -> None:
     assert not scales.any()
 
 
-@pytest.mark.parametrize("inputs", [32, 40, 128])
-def test_matmul_nbits_reads_the_layout(inputs: int) -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("inputs", [32, 40, 128, 192])
+def test_matmul_nbits_reads_the_layout(inputs: int, bits: int, block: int) -> None:
     """With exact activations (accuracy_level 1) the operator is the product with our dequantised weight."""
     rng = np.random.default_rng(inputs)
     weight = rng.standard_normal((24, inputs)).astype(np.float32)
     x = rng.standard_normal((7, inputs)).astype(np.float32)
-    packed, scales = matmul_nbits_layout(weight)
+    packed, scales = matmul_nbits_layout(weight, bits, block)
     node = helper.make_node(
         "MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft",
-        K=inputs, N=24, bits=8, block_size=BLOCK, accuracy_level=1,
+        K=inputs, N=24, bits=bits, block_size=block, accuracy_level=1,
     )  # fmt: skip
     graph = helper.make_graph(
         [node], "one",
@@ -83,5 +88,6 @@ def test_matmul_nbits_reads_the_layout(inputs: int) -> None:
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
-    wanted = x @ dequantize(*quantize(weight)).T
+    codes, step = quantize(weight, block=block) if bits == 8 else quantize4(weight, block)
+    wanted = x @ dequantize(codes, step, block).T
     np.testing.assert_allclose(session.run(None, {"x": x})[0], wanted, rtol=0, atol=1e-4)

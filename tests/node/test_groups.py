@@ -26,12 +26,12 @@ needs_grouping = pytest.mark.skipif(bool(grouping_unsupported()), reason=groupin
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+@pytest.fixture(scope="module", params=[32, 128], ids="blocks of {}".format)
+def store(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> ShardStore:
     from models.locate import reference_checkpoint
 
     out = tmp_path_factory.mktemp("groups") / "shards"
-    build_shards(reference_checkpoint(), out, ("int8", "int4", "fp32"))
+    build_shards(reference_checkpoint(), out, ("int8", "int4", "fp32"), block=request.param)
     return ShardStore(out)
 
 
