@@ -16,9 +16,9 @@ from ground_controller.decision import Decision
 from ground_controller.evaluation import FIRST_REQUEST, TextScored
 from ground_controller.fleet.orders import link_codecs
 from ground_controller.preparation import Prepared
-from ground_controller.simulation.planned_model import PlannedModel
 from hil_config.wire.hidden_codec import Codec
 from models.evaluate import log_probabilities
+from models.planned import PlannedModel
 
 
 def due(items: int, ticks: int) -> dict[int, list[int]]:

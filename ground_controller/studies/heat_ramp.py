@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ground_controller.further import with_precisions
 from ground_controller.further_setup import variants
@@ -22,7 +21,6 @@ from ground_controller.policies.registry import precision_policy, selection_poli
 from ground_controller.policies.resources import Resources
 from ground_controller.policies.view import Limits, NodeView, View
 from ground_controller.preparation import cache_folder, platform_of
-from ground_controller.simulation.planned_model import PlannedModel
 from ground_controller.studies.chart import Chart, Curve, Study, Table
 from ground_controller.twin import Twin
 from hil_config.schema.platforms import PlatformChoice
@@ -33,6 +31,7 @@ from models.build import build_shards
 from models.evaluate import items, read_evaluation
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
+from models.planned import PlannedModel
 from models.serving.gate import compile_layer, row_fraction, select
 
 PROVENANCE = (
@@ -81,21 +80,19 @@ class Reader:
 
     def read(self, plan: SelectionPlan, experts: int) -> tuple[float, float, float]:
         """(nats a token above top-k at int8, perplexity, experts a row) on hosts that are all there."""
-        live = np.ones(len(plan.nodes), np.bool_)
         if self._plain is None:
             layers = tuple(LayerPlan((0.0,) * experts, y.hosts, (-1,) * experts) for y in plan.layers)
             self._plain = self._nats(
-                msgspec.structs.replace(plan, layers=layers, scale=1.0, coverage=1.0, k_min=self._k, k_max=self._k),
-                live,
+                msgspec.structs.replace(plan, layers=layers, scale=1.0, coverage=1.0, k_min=self._k, k_max=self._k)
             )
         self._model.picked = self._model.rows = 0
-        nats = self._nats(plan, live)
+        nats = self._nats(plan)
         return nats - self._plain, math.exp(nats), self._model.picked / self._model.rows
 
-    def _nats(self, plan: SelectionPlan, live: NDArray[np.bool_]) -> float:
+    def _nats(self, plan: SelectionPlan) -> float:
         total = 0.0
         for number, tokens in enumerate(self._texts):
-            self._model.under(plan, live, number)
+            self._model.under(plan, request=number)
             total += self._model.nll(tokens) * (len(tokens) - 1)
         return total / sum(len(tokens) - 1 for tokens in self._texts)
 

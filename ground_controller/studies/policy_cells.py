@@ -19,7 +19,7 @@ from hil_config.errors import UsageError
 from hil_config.wire.plan import SelectionPlan
 from models.heldout import read_heldout, read_tokenizer
 from models.locate import reference_checkpoint
-from models.planned import Planned, choice_key
+from models.planned import PlannedModel, choice_key
 
 BESIDE = ("horizon coverage=0.8",)
 """Put beside the policies with their default options: ours with the coverage of `top_p`."""
@@ -183,14 +183,14 @@ def _texts(tokens: int, context: int, end_of_text: int) -> dict[str, list[list[i
 
 
 @lru_cache(maxsize=1)
-def _model(shards: Path) -> Planned:
-    return Planned(shards)
+def _model(shards: Path) -> PlannedModel:
+    return PlannedModel(shards)
 
 
 def measure_nats(shards: Path, tokens: int, plan: SelectionPlan) -> float:
     """Nats a token of the quantised model under a plan, the mean over domains."""
     model = _model(shards)
-    model.follow(plan)
+    model.under(plan)
     domains = []
     for texts in _texts(tokens, model.card.context, model.card.end_of_text).values():
         count = sum(len(ids) - 1 for ids in texts)

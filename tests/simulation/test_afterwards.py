@@ -14,11 +14,11 @@ from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.simulation.afterwards import due
-from ground_controller.simulation.planned_model import PlannedModel
 from ground_controller.simulation.run import simulate
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from models.oracle import Oracle
+from models.planned import PlannedModel
 
 TEXT = list(range(5, 120))
 

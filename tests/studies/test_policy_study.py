@@ -22,7 +22,7 @@ from ground_controller.studies.policy_verdicts import Found, rivals, wins
 from hil_config.errors import UsageError
 from hil_config.wire.plan import SelectionPlan
 from models.oracle import Oracle
-from models.planned import Planned, choice_key
+from models.planned import PlannedModel, choice_key
 
 SMALL = replace(SCENES["tight"], satellites=4, tokens_s=10.0)
 TICK_S = 60.0
@@ -39,8 +39,8 @@ def _plan(small: Stage, policy: str) -> SelectionPlan:
 
 def test_under_topk_the_planned_model_is_the_model(small: Stage) -> None:
     tokens = [0, *range(40, 90)]
-    planned, plain = Planned(small.prepared.shards), Oracle(small.prepared.shards)
-    planned.follow(_plan(small, "topk"))
+    planned, plain = PlannedModel(small.prepared.shards), Oracle(small.prepared.shards)
+    planned.under(_plan(small, "topk"))
     assert planned.nll(tokens) == pytest.approx(plain.nll(tokens), abs=1e-5)
 
 
@@ -58,11 +58,27 @@ def test_a_substitute_that_is_picked_too_counts_with_both_weights(small: Stage) 
     """Every expert is served by expert 0: the weights of a row's picks come together on it."""
     plan = _plan(small, "topk")
     layers = tuple(msgspec.structs.replace(layer, substitute=(-1, *(0,) * 15)) for layer in plan.layers)
-    model = Planned(small.prepared.shards)
-    model.follow(msgspec.structs.replace(plan, layers=layers))
+    model = PlannedModel(small.prepared.shards)
+    model.under(msgspec.structs.replace(plan, layers=layers))
     picks, weights = model.choose(0, small.scores[0, :5])
     assert (picks[:, 0] == 0).all() and (picks[:, 1] == -1).all()
     assert weights[:, 0] == pytest.approx(np.ones(5), abs=1e-6)
+
+
+def test_summed_host_by_host_a_layer_is_the_same(small: Stage) -> None:
+    """Over links that change nothing; experts 1 and 2 are served by 3, which rows pick for itself too."""
+    plan = _plan(small, "topk")
+    layers = tuple(msgspec.structs.replace(layer, substitute=(-1, 3, 3, *(-1,) * 13)) for layer in plan.layers)
+    scores = small.scores[0]
+    rows = np.random.default_rng(1).standard_normal((len(scores), 128)).astype(np.float32)
+    sums = []
+    for codec in (None, lambda _source, _target: "fp32"):
+        model = PlannedModel(small.prepared.shards, codec=codec)
+        model.under(msgspec.structs.replace(plan, layers=layers), request=7)
+        sums.append(model.mix(0, rows, scores))
+        assert model.picked > 0 and model.rows == len(rows)
+    assert sums[1] == pytest.approx(sums[0], rel=1e-5, abs=1e-5), "but for the order of additions"
+    assert np.abs(sums[0] - Oracle(small.prepared.shards).mix(0, rows, scores)).max() > 0.01, "the plan has its effect"
 
 
 def test_plans_that_differ_only_in_hosts_count_as_one(small: Stage) -> None:
