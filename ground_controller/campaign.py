@@ -12,7 +12,6 @@ import msgspec
 from msgspec.structs import replace
 
 from ground_controller.asking import asking
-from ground_controller.client import NAME as CLIENT
 from ground_controller.client import Client
 from ground_controller.clock_keeper import ClockKeeper, Offset
 from ground_controller.core import Core
@@ -21,13 +20,13 @@ from ground_controller.feed import Feed
 from ground_controller.finish import finish
 from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.mqtt import MqttFleet
-from ground_controller.fleet.orders import Holders, prepare_orders
+from ground_controller.fleet.orders import Holders
 from ground_controller.fleet.outlet import Outlet
-from ground_controller.fleet.sight import Sight
 from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Inbox
 from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
+from ground_controller.introduction import introduce
 from ground_controller.journal import Entry, Journal, check_new
 from ground_controller.loop import Loop
 from ground_controller.mixed import META as MIXED
@@ -49,7 +48,6 @@ from hil_config.units import HostSeconds
 from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import SelectionPlan
 
-PREPARE_S, EMULATED_PREPARE_S = 60.0, 600.0
 LEAD_S = 0.5
 """The clock is anchored this far ahead, so that every node knows it before scenario second 0."""
 
@@ -151,21 +149,12 @@ class Run:
     def _prepare(self, fleet: MqttFleet, plan: SelectionPlan, holders: Holders | None = None) -> Client:
         """Open the client and have every node load what it is to serve."""
         refuse_unready((releases(fleet.statuses, self._nodes),))
-        addresses, sight = {node: fleet.statuses[node].data_address for node in self._nodes}, Sight(self._p.bench)
-        dialled = sight.outside(addresses).items()
-        split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in dialled}
-        offers = {node: fleet.statuses[node].offer for node in self._nodes}
-        tls = self._stage.tls
-        client = self._client = Client(
-            self._folder.name, split, lambda avoid: choose_route(self._core.view, avoid, self._nodes),
-            self._record.client_event,
-            self._p.manifest.model.end_of_text, self._p.campaign.control.token_timeout_s,
-            tls, offers, self._stage.host, self._p.bench.ground_port,
+        client, orders, wait_s = introduce(
+            self._p, self._folder.name, self._stage, fleet, plan,
+            lambda avoid: choose_route(self._core.view, avoid, self._nodes), self._record.client_event, holders,
         )  # fmt: skip
-        host, port = client.address
-        sealed = None if tls is None else {**offers, CLIENT: client.offer}
-        orders = prepare_orders(self._p, self._folder.name, addresses, f"{host}:{port}", plan, sealed, holders, sight)
-        fleet.order(self._nodes, orders, EMULATED_PREPARE_S if sight.emulated else PREPARE_S)
+        self._client = client
+        fleet.order(self._nodes, orders, wait_s)
         return client
 
     def _stay_idle(self, side: Side, turn: Callable[[], object]) -> None:

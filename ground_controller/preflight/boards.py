@@ -6,13 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ground_controller.client import NAME as CLIENT
-from ground_controller.client import Client
 from ground_controller.core import Core
 from ground_controller.fleet.mqtt import MqttFleet
-from ground_controller.fleet.orders import prepare_orders
-from ground_controller.fleet.sight import Sight
 from ground_controller.inbox import Inbox
+from ground_controller.introduction import introduce
 from ground_controller.preflight.nodes import clocks, releases
 from ground_controller.preparation import Prepared
 from ground_controller.stage import Stage
@@ -20,8 +17,6 @@ from ground_controller.verification.check import Check, judged, listed, not_appl
 from hil_config.errors import HilError
 from hil_config.wire.orders import Finish
 
-PREPARE_S = 60.0
-EMULATED_PREPARE_S = 600.0
 FINISH_S = 5.0
 RUN = "preflight"
 
@@ -42,7 +37,7 @@ def look_at_boards(prepared: Prepared, folder: Path) -> tuple[Check, ...]:
         except HilError as error:
             unknown = (not_applicable(name, "the bench did not come up") for name in names)
             return (Check("boards online", "fail", error.message, prepared.bench.bench, error.hint), *unknown)
-        nodes = prepared.setting.nodes
+        nodes = stage.nodes
         told = ", ".join(f"{node} (boot {fleet.statuses[node].boot_id})" for node in nodes[:8])
         found = [
             judged("boards online", True, f"{len(nodes)} of {len(nodes)}: {told}"),
@@ -60,24 +55,10 @@ def look_at_boards(prepared: Prepared, folder: Path) -> tuple[Check, ...]:
 
 def _shards(prepared: Prepared, stage: Stage, fleet: MqttFleet, opened: ExitStack) -> Check:
     """Have every board load what the placement gives it: it verifies each file by itself."""
-    nodes = prepared.setting.nodes
-    addresses = {node: fleet.statuses[node].data_address for node in nodes}
-    sight = Sight(prepared.bench)
-    dialled = sight.outside(addresses).items()
-    split = {node: (text.rpartition(":")[0], int(text.rpartition(":")[2])) for node, text in dialled}
-    offers = {node: fleet.statuses[node].offer for node in nodes}
-    client = Client(
-        RUN, split, lambda avoid: None, lambda event: None, prepared.manifest.model.end_of_text,
-        prepared.campaign.control.token_timeout_s, stage.tls, offers, stage.host,
-        prepared.bench.ground_port,
-    )  # fmt: skip
-    opened.callback(client.close)
     core = Core(prepared.setting, prepared.policy, stage.epoch, prepared.campaign.control.plan_ttl_s)
-    plan = core.advance(-1, 0.0, []).plan
-    sealed = None if stage.tls is None else {**offers, CLIENT: client.offer}
-    host, port = client.address
-    orders = prepare_orders(prepared, RUN, addresses, f"{host}:{port}", plan, sealed, None, sight)
-    wait_s = EMULATED_PREPARE_S if sight.emulated else PREPARE_S
+    plan, nodes = core.advance(-1, 0.0, []).plan, stage.nodes
+    client, orders, wait_s = introduce(prepared, RUN, stage, fleet, plan, lambda avoid: None, lambda event: None)
+    opened.callback(client.close)
     replies = fleet.ask(nodes, orders, wait_s)
     wrong = [f"{node}: no answer within {wait_s:g} s" for node in nodes if node not in replies]
     wrong += [f"{node}: {reply.error}" for node, reply in replies.items() if not reply.ok]

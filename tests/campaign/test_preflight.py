@@ -98,6 +98,20 @@ def test_a_port_that_is_taken(prepared: Prepared, tmp_path: Path) -> None:
     assert {one.outcome for one in rest} == {"not applicable"}
 
 
+def test_of_a_mixed_bench_the_real_boards_are_asked(prepared: Prepared, tmp_path: Path) -> None:
+    """The model boards have no agent, no clock and no shards."""
+    boards = prepared.bench.boards
+    models = tuple(board.model_copy(update={"kind": "model"}) for board in boards[2:])
+    mixed = prepared.bench.model_copy(update={"boards": boards[:2] + models})
+    once = prepared.campaign.model.model_copy(update={"replicas": 1})
+    campaign = prepared.campaign.model_copy(update={"model": once})
+    found = look_at_boards(prepare(mixed, campaign), tmp_path)
+    assert [(one.name, one.outcome, one.figure[:6]) for one in found] == [
+        ("boards online", "pass", "2 of 2"), ("agent versions", "pass", "2 of 2"),
+        ("clock offsets", "pass", "uncert"), ("shards on boards", "pass", "2 of 2"),
+    ]  # fmt: skip
+
+
 def test_the_command(command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     done = command("campaign", "check", "--demo", "--out", str(tmp_path / "runs"), "--json")
     assert done.returncode == 0, done.stderr
