@@ -6,6 +6,7 @@ Its processes see only each other, and nothing they write lies outside of `home`
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -101,12 +102,10 @@ class SshBoard:
                 assert self._sshd.poll() is None, (self.home / "sshd.log").read_text()
                 assert time.monotonic() < deadline, "sshd does not listen"
 
-    def cut_when(self, path: Path) -> None:
-        """End sshd and its sessions as soon as `path` is there."""
-        deadline = time.monotonic() + 30
-        while not path.exists():
-            assert time.monotonic() < deadline, f"no {path}"
-            time.sleep(0.02)
+    def cut_when(self, told: int) -> None:
+        """End sshd and its sessions as soon as the board writes to the named pipe whose reading end is `told`."""
+        ready, _, _ = select.select([told], [], [], 30)
+        assert ready, "the board said nothing for 30 s"
         assert self._sshd is not None
         children = Path(f"/proc/{self._sshd.pid}/task/{self._sshd.pid}/children").read_text().split()
         for pid in children:

@@ -72,11 +72,14 @@ def test_a_command_that_hangs_and_a_line_that_breaks(board: SshBoard, shell: Ssh
     with pytest.raises(Stuck, match="'sleep 30' did not end within 1 s"):
         shell.run("sleep 30", 1.0)
     assert shell.run("true")[0] == 0, "the connection is still good"
-    thread = threading.Thread(target=board.cut_when, args=(board.root / "opt/begun",))
+    os.mkfifo(board.root / "opt/begun")
+    told = os.open(board.root / "opt/begun", os.O_RDONLY | os.O_NONBLOCK)  # before the board opens it to write
+    thread = threading.Thread(target=board.cut_when, args=(told,))
     thread.start()
     with pytest.raises(Stuck, match="the connection broke during"):
         shell.run("echo > /opt/begun; sleep 30")
     thread.join()
+    os.close(told)
 
 
 def test_another_host_key_is_refused(board: SshBoard) -> None:
