@@ -94,8 +94,8 @@ class EnergyStep:
 
 
 @cache
-def _curve(drop_ohm: float) -> tuple[Float, Float, Float]:
-    """Grid of charge (rising), U in V, and the integral of U from 0 in V, of the measured discharge."""
+def _curve(drop_ohm: float) -> tuple[Float, Float, Float, Float]:
+    """Grid of charge (rising), U in V, the integral of U from 0 in V, of the measured discharge, and U's slopes."""
     text = resources.files("ground_controller.physics").joinpath("data/bupt1_discharge.csv").read_text()
     rows = [row for row in csv.DictReader(text.splitlines()) if float(row["dod_percent"]) < 100.0]
     s = 1.0 - np.array([float(row["dod_percent"]) for row in rows]) / 100.0
@@ -105,25 +105,30 @@ def _curve(drop_ohm: float) -> tuple[Float, Float, Float]:
     s, u = np.r_[0.0, s], np.r_[u[0] - (u[1] - u[0]), u]
     u = np.maximum.accumulate(u)
     area = np.r_[0.0, np.cumsum(0.5 * (u[1:] + u[:-1]) * np.diff(s))]
-    return s, u, area
+    return s, u, area, np.diff(u) / np.diff(s)
 
 
 def open_circuit_v(charge: Float | float, drop_ohm: float) -> Float:
     """U(s): piecewise linear between the measured points, continued linearly beyond 0 and 1."""
-    s, u, _ = _curve(drop_ohm)
+    s, u, _, slope = _curve(drop_ohm)
     inside = np.interp(charge, s, u)
     below, above = np.minimum(charge, 0.0), np.maximum(np.subtract(charge, 1.0), 0.0)
-    ends = below * (u[1] - u[0]) / (s[1] - s[0]) + above * (u[-1] - u[-2]) / (s[-1] - s[-2])
+    ends = below * slope[0] + above * slope[-1]
     return np.asarray(inside + ends, dtype=np.float64)
 
 
 def _energy(charge: Float, drop_ohm: float) -> Float:
     """Integral of U from 0 to `charge` in V (times coulombs: J), exact for the piecewise linear U."""
-    s, u, area = _curve(drop_ohm)
-    at = np.clip(np.searchsorted(s, charge, side="right") - 1, 0, len(s) - 2)
-    over = charge - s[at]
-    slope = (u[at + 1] - u[at]) / (s[at + 1] - s[at])
-    return np.asarray(area[at] + over * (u[at] + 0.5 * slope * over), dtype=np.float64)
+    return _energy_and_voltage(charge, drop_ohm)[0]
+
+
+def _energy_and_voltage(charge: Float, drop_ohm: float) -> tuple[Float, Float]:
+    """`_energy`, and U at `charge`, its derivative."""
+    s, u, area, slope = _curve(drop_ohm)
+    at = np.minimum(np.maximum(np.searchsorted(s, charge, side="right") - 1, 0), len(s) - 2)
+    over, rise = charge - s[at], slope[at]
+    low = u[at]
+    return np.asarray(area[at] + over * (low + 0.5 * rise * over)), np.asarray(low + rise * over)
 
 
 def stored_j(battery: Battery, state: BatteryState) -> Float:
@@ -138,15 +143,17 @@ def terminal_v(battery: Battery, state: BatteryState, current_a: float | Float =
     return open_v - state.rc_v - np.multiply(current_a, battery.series_ohm / battery.strings)
 
 
-def _out_j(battery: Battery, state: BatteryState, current_a: Float, duration_s: float) -> Float:
-    """Energy delivered at the terminals by a constant current."""
+def _out_j(battery: Battery, state: BatteryState, current_a: Float, duration_s: float) -> tuple[Float, Float]:
+    """Energy delivered at the terminals by a constant current, and its derivative by the current in J/A."""
     drop = battery.series_ohm + battery.rc_ohm
     r0, r1 = battery.series_ohm / battery.strings, battery.rc_ohm / battery.strings
-    after = state.charge - current_a * duration_s / battery.charge_c
-    chemical = (_energy(state.charge, drop) - _energy(after, drop)) * battery.charge_c
+    held, open_v = _energy_and_voltage(state.charge - current_a * duration_s / battery.charge_c, drop)
+    chemical = (_energy(state.charge, drop) - held) * battery.charge_c
     relaxed = battery.rc_s * -np.expm1(-duration_s / battery.rc_s)
     rc = current_a * (current_a * r1 * duration_s + (state.rc_v - current_a * r1) * relaxed)
-    return np.asarray(chemical - current_a**2 * r0 * duration_s - rc, dtype=np.float64)
+    rc_slope = 2.0 * current_a * r1 * (duration_s - relaxed) + state.rc_v * relaxed
+    out = chemical - current_a**2 * r0 * duration_s - rc
+    return np.asarray(out), np.asarray(open_v * duration_s - 2.0 * current_a * r0 * duration_s - rc_slope)
 
 
 def _current_a(battery: Battery, state: BatteryState, energy_j: Float, duration_s: float) -> Float:
@@ -161,12 +168,10 @@ def _current_a(battery: Battery, state: BatteryState, energy_j: Float, duration_
     least = np.clip((rest_v - battery.limit_v) / stiff, -(1.0 - state.charge) * full, 0.0)
     current = np.clip(energy_j / duration_s / rest_v, least, most)
     for _ in range(_ROUNDS):
-        nudge = 1e-6 * full
-        found = _out_j(battery, state, current, duration_s)
-        gradient = (_out_j(battery, state, current + nudge, duration_s) - found) / nudge
-        change = (energy_j - found) / np.maximum(gradient, 1e-9)
-        current = np.clip(current + change, least, most)
-        if np.all(np.abs(change) <= 1e-13 * full):
+        found, gradient = _out_j(battery, state, current, duration_s)
+        better = np.minimum(np.maximum(current + (energy_j - found) / np.maximum(gradient, 1e-9), least), most)
+        moved, current = np.abs(better - current), better
+        if (moved <= 1e-13 * full).all():
             break
     return np.where(energy_j == 0.0, 0.0, current)
 
@@ -176,7 +181,7 @@ def _part(
 ) -> tuple[BatteryState, Float, Float]:
     """State after a part, the energy delivered at the terminals and the current."""
     current = _current_a(battery, state, energy_j, duration_s)
-    out = _out_j(battery, state, current, duration_s)
+    out, _ = _out_j(battery, state, current, duration_s)
     r1 = battery.rc_ohm / battery.strings
     fade = np.exp(-duration_s / battery.rc_s)
     after = BatteryState(

@@ -98,8 +98,8 @@ def descend(p: Problem, start: Float, rounds: int) -> Plan:
         if number % SLOW == 0 or number == rounds - 1:
             charge, pull = _charge(p, power)
         wanted = (p.heat * (felt @ np.maximum(over + 1.0, 0.0)) + pull) * p.relative_j
-        u = np.clip(u + step * (wanted - u), 0.0, MOST_POTENTIAL)
-        asked = np.clip(p.price_per_k * p.band_k * (felt @ np.maximum(over, 0.0)), 0.0, p.price_cap)
+        u = np.minimum(np.maximum(u + step * (wanted - u), 0.0), MOST_POTENTIAL)
+        asked = np.minimum(p.price_per_k * p.band_k * (felt @ np.maximum(over, 0.0)), p.price_cap)
         price = price + step * (asked - price)
     return Plan(u, price, temperature, charge, power)
 
@@ -133,7 +133,7 @@ def _charge(p: Problem, power: Float) -> tuple[Float, Float]:
     now = p.charge
     for h in range(len(moved)):
         raw = now + moved[h]
-        into = np.clip(raw - 1.0 + ROUND, 0.0, 2.0 * ROUND)
+        into = np.minimum(np.maximum(raw - (1.0 - ROUND), 0.0), 2.0 * ROUND)
         passes[h] = 1.0 - into / (2.0 * ROUND)
         now = np.maximum(np.minimum(raw, 1.0 + ROUND) - into * into / (4.0 * ROUND), 0.0)
         charge[h] = now
