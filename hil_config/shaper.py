@@ -20,6 +20,8 @@ from hil_config.wire.link_state import LinkState
 MAX_QUEUE_S = 30.0
 """A frame that would wait longer for the line is refused: bounded queues end to end."""
 
+_INFINITE = float("inf")
+
 T = TypeVar("T")
 
 
@@ -76,6 +78,15 @@ class Shaper(Generic[T]):
         self._waiting_bits += 8.0 * size
         self.advance(link, now_s)
         return True
+
+    def passes(self, link: LinkState, now_s: float) -> bool:
+        """Would a frame admitted now be due now, with nothing before it and nothing left to chance? Then it need not
+        be admitted: the state afterwards would say the same of every later frame."""
+        return (
+            link.up and link.delay_s == 0.0 and link.rate_bit_s == _INFINITE and link.loss == self._jitter_s == 0.0
+            and not self._waiting and not self._flying
+            and self._line_free_s <= now_s and self._last_due_s <= now_s
+        )  # fmt: skip
 
     def advance(self, link: LinkState, now_s: float) -> None:
         """Put on the line what it has become free for by `now_s`; drop what waits if the link is down."""

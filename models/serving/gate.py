@@ -13,6 +13,7 @@ weight does not count as covered mass.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -84,7 +85,30 @@ class LayerGate:
     @cached_property
     def plain(self) -> bool:
         """Utility is the score itself."""
-        return isinstance(self.gain, float) and self.gain == 1.0 and not self.price.any() and bool(self.live.all())
+        return isinstance(self.gain, float) and self.gain == 1.0 and not self.price.any() and self.all_live
+
+    @cached_property
+    def all_live(self) -> bool:
+        return bool(self.live.all())
+
+    @cached_property
+    def columns(self) -> _Columns:
+        """For one row at a time, where a list is quicker than an array."""
+        return _Columns(
+            self.target.tolist(), self.hosts.tolist(), self.cumulative.tolist(), self.live.tolist(),
+            float(np.float32(self.threshold)), float(np.float32(self.coverage)),
+        )  # fmt: skip
+
+
+class _Columns(NamedTuple):
+    """A gate's arrays as lists; the bounds as float32 holds them, which is what scores are compared with."""
+
+    target: list[int]
+    hosts: list[list[int]]
+    cumulative: list[list[float]]
+    live: list[bool]
+    threshold: float
+    coverage: float
 
 
 def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
@@ -151,6 +175,7 @@ def compile_layer(plan: SelectionPlan, layer: int, alive: NDArray[np.bool_]) -> 
     )  # fmt: skip
 
 
+_WORD = 0xFFFFFFFFFFFFFFFF
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11 = (np.uint64(n) for n in (30, 27, 31, 11))
@@ -158,7 +183,12 @@ _S30, _S27, _S31, _S11 = (np.uint64(n) for n in (30, 27, 31, 11))
 
 def row_fraction(request: int, first_position: int, rows: int, layer: int) -> NDArray[np.float64]:
     """[rows] numbers in [0, 1) that depend only on (request, position, layer): splitmix64's finaliser."""
-    seed = (request * 0x9E3779B97F4A7C15 + layer * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF
+    seed = (request * 0x9E3779B97F4A7C15 + layer * 0xD1B54A32D192ED03) & _WORD
+    if rows == 1:
+        y = (first_position + seed) & _WORD
+        y = ((y ^ (y >> 30)) * int(_MIX_1)) & _WORD
+        y = ((y ^ (y >> 27)) * int(_MIX_2)) & _WORD
+        return np.array([((y ^ (y >> 31)) >> 11) * 2.0**-53])
     x = np.arange(first_position, first_position + rows, dtype=np.uint64) + np.uint64(seed)
     x = (x ^ (x >> _S30)) * _MIX_1
     x = (x ^ (x >> _S27)) * _MIX_2
@@ -184,6 +214,8 @@ def select(
             are shared out within the row, so that its hosts work side by side.
         mixing: float32 [T, E], finished mixing weights, exactly where `routing.separate_weights`.
     """
+    if len(scores) == 1:
+        return _select_row(gate, scores[0], routing, float(fraction[0]), None if mixing is None else mixing[0])
     first = np.arange(0, scores.size, scores.shape[1])[:, None]  # of each row, in the flat array
     wanted = gate.k_max + RESERVES
     if gate.plain and not routing.always_on:
@@ -232,3 +264,71 @@ def select(
         (weights.sum(axis=1) / share).astype(np.float32),
         (~gate.live.take(own)).sum(axis=1),
     )  # fmt: skip
+
+
+def _select_row(gate: LayerGate, scores: F32, routing: Routing, fraction: float, mixing: F32 | None) -> Picks:
+    """`select` for one row [E], to the last bit, at a quarter of the instructions: what a decoded token pays."""
+    wanted = gate.k_max + RESERVES
+    ranked = (-scores).argsort(kind="stable")
+    own = ranked[: routing.top_k]
+    if gate.plain and not routing.always_on:
+        utility, order = scores, ranked[:wanted]
+    else:
+        utility = gate.gain * scores - gate.price
+        if not gate.all_live:
+            utility = np.where(gate.live, utility, -np.inf)
+        utility = utility.astype(np.float32, copy=False)
+        if routing.always_on:
+            tail_utility = utility[-routing.always_on :]
+            np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))
+        order = (-utility).argsort(kind="stable")[:wanted]
+    if mixing is None:
+        share = scores.take(own).sum()
+        w = scores.take(order)
+        if routing.normalise_top_k:
+            w, share = w / share, share / share
+    else:
+        share, w = mixing.take(own).sum(), mixing.take(order)
+    columns, chosen = gate.columns, order.tolist()
+    u = utility.take(order).tolist()
+    covered = _covered_before(u[: gate.k_max], w, routing) if gate.coverage < 1.0 else None
+    kept: list[bool] = []
+    for pick, value in enumerate(u):
+        keep = math.isfinite(value)
+        if gate.k_min <= pick < gate.k_max:
+            keep = keep and value >= columns.threshold and (covered is None or covered[pick] < columns.coverage)
+        kept.append(keep)
+    experts = [columns.target[e] if keep else -1 for e, keep in zip(chosen, kept, strict=True)]
+    weights = w if all(kept) else np.where(kept, w, np.float32(0.0))
+    k = gate.k_max
+    hosts = _row_hosts(columns, chosen[:k], kept, fraction)
+    both = np.array([experts], np.int16)
+    return Picks(
+        both[:, :k], np.array([hosts], np.int16), weights[None, :k], both[:, k:], weights[None, k:],
+        np.array([weights[:k].sum() / share], np.float32),
+        np.zeros(1, np.intp) if gate.all_live else (~gate.live.take(own)).sum(keepdims=True),
+    )  # fmt: skip
+
+
+def _covered_before(u: list[float], w: F32, routing: Routing) -> list[float]:
+    """Mixing mass of the picks before each pick; always-on experts count for nothing."""
+    mass = w[: len(u)]
+    if routing.always_on:
+        mass = np.where(np.array(u, np.float32) == ALWAYS_UTILITY, np.float32(0.0), mass)
+    before: list[float] = (np.cumsum(mass) - mass).tolist()
+    return before
+
+
+def _row_hosts(columns: _Columns, chosen: list[int], kept: list[bool], fraction: float) -> list[int]:
+    """Which replica serves each pick of a row, -1 where the pick was left out."""
+    if len(columns.hosts[0]) == 1:
+        return [columns.hosts[e][0] if keep else -1 for e, keep in zip(chosen, kept, strict=False)]
+    hosts = []
+    for e, keep, offset in zip(chosen, kept, pick_offsets(len(chosen)).tolist(), strict=False):
+        part = fraction - offset
+        part += part < 0.0
+        replica = 0
+        for bound in columns.cumulative[e]:
+            replica += part >= bound
+        hosts.append(columns.hosts[e][min(replica, len(columns.hosts[e]) - 1)] if keep else -1)
+    return hosts

@@ -34,6 +34,8 @@ def reply_fault(call: Call, partial: F32, width: int, ceiling: F32 | None) -> st
     """Why a reply [n, H] to `call` must not be counted, or "". `ceiling` None: no calibration to compare with."""
     if partial.shape != (len(call.rows), width):
         return f"shape {partial.shape}, wanted {(len(call.rows), width)}"
+    if len(partial) == 1 and ceiling is None:
+        return "" if math.isfinite(np.vdot(partial, partial)) else "a value is not finite"
     square = np.einsum("ij,ij->i", partial, partial)
     if not math.isfinite(square.sum()):
         return "a value is not finite"

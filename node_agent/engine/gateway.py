@@ -42,6 +42,7 @@ class _Batch:
     step: TrunkStep
     picks: Picks
     alive: bytes
+    """A byte for each node of the plan: 1 where it may be asked."""
     gate_us: float
 
 
@@ -187,7 +188,7 @@ class Gateway:
             layer, step.expert_input, picks, pinned.plan, compiled.holders, first.request, first.adapter,
             compiled.manner,
         )  # fmt: skip
-        self._calls[call.id] = _Batch(works, call, step, picks, alive.astype(np.uint8).tobytes(), gate_us)
+        self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
         self.batches += 1
         self.batched_steps += len(works)
         self._settle(call.id)
@@ -197,15 +198,15 @@ class Gateway:
             self._outlet.refuse(work.frame, reason)
             self._steps -= work.line.forget()
 
-    def _alive(self, work: Work) -> NDArray[np.bool_]:
+    def _alive(self, work: Work) -> bytes:
         """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""
-        names = work.pinned.plan.nodes
-        alive = np.array([self._caller.peers.reachable(name) for name in names])
-        never, shunned = self._caller.hosts.barred(time.monotonic())
+        names, now_s = work.pinned.plan.nodes, time.monotonic()
+        alive = bytes(self._caller.peers.reachable_of(names, now_s))
+        never, shunned = self._caller.hosts.barred(now_s)
         if not never and not shunned:
             return alive
-        alive &= np.array([name not in never for name in names])
-        without: NDArray[np.bool_] = alive & np.array([name not in shunned for name in names])
+        alive = bytes(up and name not in never for up, name in zip(alive, names, strict=True))
+        without = bytes(up and name not in shunned for up, name in zip(alive, names, strict=True))
         for hosts in work.pinned.plan.layers[work.layer].hosts:
             if any(alive[s.node] for s in hosts) and not any(without[s.node] for s in hosts):
                 return alive  # a slow host is better than another expert
@@ -252,7 +253,7 @@ class Gateway:
     def _distribute(self, batch: _Batch, outcome: Outcome, timing: LayerTiming) -> None:
         """Each step's rows go to its next layer, or out of the slice."""
         hidden = batch.step.residual + outcome.total
-        finite = np.isfinite(hidden).all(axis=1)
+        finite = np.isfinite(hidden).all(axis=1).tolist()
         leaving: list[Work] = []
         at = 0
         for work in batch.works:
@@ -262,7 +263,7 @@ class Gateway:
                 continue
             self._note(work, batch, rows, outcome, timing)
             work.hidden = hidden[rows]
-            if not finite[rows].all():
+            if not all(finite[rows]):
                 self._outlet.refuse(work.frame, f"{self._node}: layer {work.layer} gave a value that is not finite")
                 self._steps -= work.line.forget()
             elif work.layer < work.slice.last:
@@ -285,13 +286,13 @@ class Gateway:
     def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
         """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
         picks, step = batch.picks, batch.step
-        rerouted, lost = int(outcome.rerouted[rows].sum()), int(outcome.lost[rows].sum())
-        own = int(picks.rerouted[rows].sum())
+        rerouted, lost = sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
+        own = sum(picks.rerouted[rows].tolist())
         if own or rerouted:
             work.degraded.add("rerouted")
         if lost:
             work.degraded.add("lost")
-        work.kept.append(float(picks.kept[rows].mean()))
+        work.kept.append(float(picks.kept[rows.start]) if work.rows == 1 else float(picks.kept[rows].mean()))
         work.evidence.append(
             LayerEvidence(
                 work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),

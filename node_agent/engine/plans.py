@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hil_config.wire.manifest import ModelCard, Precision
 from hil_config.wire.plan import SelectionPlan
@@ -83,15 +82,15 @@ class PlanBook:
             return Pinned(unpriced(plan, self._model.routing.top_k), True)
         return Pinned(plan, False, sending)
 
-    def layer(self, pinned: Pinned, layer: int, alive: NDArray[np.bool_]) -> CompiledLayer:
-        """Compiled once per plan, layer and set of live nodes."""
-        key = (pinned.plan.version, pinned.expired, layer, alive.tobytes())
+    def layer(self, pinned: Pinned, layer: int, alive: bytes) -> CompiledLayer:
+        """Compiled once per plan, layer and set of live nodes: in `alive` a byte each, 1 or 0."""
+        key = (pinned.plan.version, pinned.expired, layer, alive)
         with self._lock:
             found = self._gates.get(key)
         if found is None:
             holders = [[s.node for s in hosts if alive[s.node]] for hosts in pinned.plan.layers[layer].hosts]
             found = CompiledLayer(
-                compile_layer(pinned.plan, layer, alive), holders,
+                compile_layer(pinned.plan, layer, np.frombuffer(alive, np.bool_)), holders,
                 Manner(pinned.plan.layers[layer].precisions(), pinned.sending),
             )  # fmt: skip
             with self._lock:

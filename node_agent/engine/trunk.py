@@ -79,21 +79,18 @@ class Trunk:
     def step(self, layer: int, parts: Sequence[Rows]) -> TrunkStep:
         """Attention and router of one layer over the rows of any number of requests; writes their caches."""
         session = self._held.layers[layer]
+        if len(parts) == 1:
+            found, runtime_s = _run(session, layer, parts, len(parts[0].hidden))
+            return _trunk_step(found, runtime_s)
         alike: dict[int, list[int]] = {}
         for index, part in enumerate(parts):
             alike.setdefault(len(part.hidden), []).append(index)
         outputs: list[list[F32]] = [[] for _ in parts]
         runtime_s = 0.0
         for rows, members in alike.items():
-            group = [parts[i] for i in members]
-            keys, values = _pasts(layer, group)
-            position = np.array([part.start for part in group], np.int64)[:, None] + np.arange(rows, dtype=np.int64)
-            hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
-            begin_s = time.perf_counter()
-            *found, new_keys, new_values = session.run(hidden, keys, values, position)
-            runtime_s += time.perf_counter() - begin_s
-            for at, (i, part) in enumerate(zip(members, group, strict=True)):
-                part.cache.write(layer, new_keys[at], new_values[at])
+            found, group_s = _run(session, layer, [parts[i] for i in members], rows)
+            runtime_s += group_s
+            for at, i in enumerate(members):
                 outputs[i] = [output[at * rows : (at + 1) * rows] for output in found]
             if len(alike) == 1:
                 return _trunk_step(found, runtime_s)
@@ -119,6 +116,19 @@ class Trunk:
         begin_s = time.perf_counter()
         (logits,) = session.run(hidden)
         return logits, (time.perf_counter() - begin_s) * 1e6
+
+
+def _run(session: Session, layer: int, group: Sequence[Rows], rows: int) -> tuple[list[F32], float]:
+    """The trunk's outputs for parts of `rows` rows each, and seconds inside onnxruntime; the caches written."""
+    keys, values = _pasts(layer, group)
+    hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
+    position = np.array([range(part.start, part.start + rows) for part in group], np.int64)
+    begin_s = time.perf_counter()
+    *found, new_keys, new_values = session.run(hidden, keys, values, position)
+    runtime_s = time.perf_counter() - begin_s
+    for at, part in enumerate(group):
+        part.cache.write(layer, new_keys[at], new_values[at])
+    return found, runtime_s
 
 
 def _trunk_step(rows: list[F32], runtime_s: float) -> TrunkStep:

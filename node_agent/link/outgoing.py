@@ -107,16 +107,17 @@ class OutgoingLink:
         state = self._state()
         now_s = time.monotonic()
         with self._condition:
-            quiet = self._shaper.next_s() is None
-            if self._closed or now_s < self._retry_at_s or not self._shaper.admit(frame, len(frame), state, now_s):
+            shut = self._closed or now_s < self._retry_at_s
+            at_once = not shut and self._shaper.passes(state, now_s)
+            quiet = at_once or self._shaper.next_s() is None
+            if shut or not (at_once or self._shaper.admit(frame, len(frame), state, now_s)):
                 self._count.refused += 1
                 return False
             self._count.frames += 1
             self._count.bytes += len(frame)
             if not quiet:
                 return True  # the thread is awake or will be before this one is due
-            flight = self._shaper.take_due(now_s + AT_ONCE_S)
-            if flight is None:
+            if not at_once and self._shaper.take_due(now_s + AT_ONCE_S) is None:
                 self._condition.notify()
                 return True
         return self._transmit(frame)

@@ -83,6 +83,8 @@ class Peers:
         self._lock = threading.Lock()
         self._gone: set[str] = set()
         self._known: dict[tuple[str, str], tuple[float, LinkState]] = {}
+        self._around: dict[str, tuple[float, bool, float]] = {}
+        """Peer -> when looked up, is there a way there and back, and its scheduled delay."""
         hello = encode_frame(Hello(node, order.run, boot_id, offer=self._ring.offer if self._ring else b""))
         self._netem = self._kernel(order, data_interface) if data_interface else None
         shape = self.state if self._netem is None else self._open_state
@@ -190,6 +192,7 @@ class Peers:
             pair = names[load.source], names[load.target]
             loads[pair] = (*loads.get(pair, ()), (load.start_s, load.end_s, load.share))
         self._loads = loads
+        self._around.clear()
 
     def _way(self, source: str, target: str) -> tuple[str, ...] | None:
         """The nodes after `source` that the plan sends frames over, if every link of the way is up now."""
@@ -207,21 +210,34 @@ class Peers:
         """Look every link up anew: time has jumped, or a fault has come."""
         self._known.clear()
         self._paths.clear()
+        self._around.clear()
 
     def reachable(self, peer: str) -> bool:
         """True for ourselves, and for a peer that is not lost and has a way there and back now."""
-        if peer == self.node:
-            return True
-        if peer in self._gone or peer not in self._links:
-            return False
-        there, back = ((self.node, peer), (peer, self.node))
-        if all(self._scheduled(*pair).up or self._way(*pair) is not None for pair in (there, back)):
-            return True
-        return self._path(self.node, peer) is not None and self._path(peer, self.node) is not None
+        return self.reachable_of((peer,), time.monotonic())[0]
+
+    def reachable_of(self, peers: tuple[str, ...], now_s: float) -> list[bool]:
+        """`reachable` of each at this host second."""
+        return [
+            peer == self.node
+            or (peer not in self._gone and peer in self._links and self._there_and_back(peer, now_s)[1])
+            for peer in peers
+        ]
 
     def round_trip_s(self, peer: str) -> float:
         """Scheduled delay both ways now, 0 for ourselves."""
-        return 0.0 if peer == self.node else self._delay_s(self.node, peer) + self._delay_s(peer, self.node)
+        return 0.0 if peer == self.node else self._there_and_back(peer, time.monotonic())[2]
+
+    def _there_and_back(self, peer: str, now_s: float) -> tuple[float, bool, float]:
+        """As `_around` has it, looked up at most every `FRESH_S`: a decoded token asks some dozens of times."""
+        known = self._around.get(peer)
+        if known is not None and now_s - known[0] < FRESH_S:
+            return known
+        here = self.node
+        direct = all(self._scheduled(*p).up or self._way(*p) is not None for p in ((here, peer), (peer, here)))
+        way = direct or (self._path(here, peer) is not None and self._path(peer, here) is not None)
+        known = self._around[peer] = now_s, way, self._delay_s(here, peer) + self._delay_s(peer, here)
+        return known
 
     def _delay_s(self, source: str, target: str) -> float:
         way = self._way(source, target) if self._ways else None
