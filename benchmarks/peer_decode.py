@@ -20,7 +20,7 @@ BLOCKS = (32, 128)
 """Weights to a scale. With float32 scales 5 and 4.25 bits a weight; Q4_0 has 4.5: blocks of 32, float16 scales."""
 
 THREADS = 2
-"""Of llama.cpp, and of the gateway's trunk; each host has one."""
+"""Of llama.cpp, and of the gateway's head; the trunk and each host have one."""
 
 
 def _llama(path: Path, tokens: int) -> list[float]:
@@ -94,7 +94,7 @@ def run() -> None:
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
         copies = 1 if shape is OLMOE_16 else 2
         for block in BLOCKS:
-            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, THREADS)
+            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, 1)
             try:
                 _compare(f"{shape.name}, blocks of {block}", fleet, prepare_gguf(shape))
                 if copies > 1 and block == BLOCKS[0]:

@@ -54,9 +54,10 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike.
 
     `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
-    processor threads of a trunk step (an expert has one). `shard_budget_bytes`: of shard files open at once; 0 is
-    no limit. `provider`: where sessions run; CUDA is taken only if it computes (`shards/providers.py`).
-    `grouping`: several experts in one session where that is faster (`shards/groups.py`).
+    processor threads of a trunk step (an expert has one); `head_threads`: of the head, 0 goes by its size.
+    `shard_budget_bytes`: of shard files open at once; 0 is no limit. `provider`: where sessions run; CUDA is taken
+    only if it computes (`shards/providers.py`). `grouping`: several experts in one session where that is faster
+    (`shards/groups.py`).
     `command_key`: the controller's public key; with it only signed orders are taken. `frame_log`: folder for the
     delay of every single frame, or empty. `data_interface`: there the kernel's netem shapes, instead of the agent.
     """
@@ -80,6 +81,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
     trust: Trust = NO_TRUST
     trunk_threads: int = 1
+    head_threads: int = 0
     shard_budget_bytes: int = 0
     provider: Literal["cpu", "cuda", "auto"] = "cpu"
     cuda_arena_bytes: int = 2 << 30

@@ -67,8 +67,9 @@ class Agent:
         self.boot_id = uuid.uuid4().hex[:12]
         self._providers = choose_providers(config.provider, config.cuda_arena_bytes)
         self._store = ShardStore(
-            Path(config.shards), config.trust, config.trunk_threads, self._providers, config.grouping
-        )
+            Path(config.shards), config.trust, config.trunk_threads, self._providers, config.grouping,
+            config.head_threads,
+        )  # fmt: skip
         self._crew = Crew()
         self._orders: Queue[m.Command] = Queue(1024)
         self._asked_to_stop = False

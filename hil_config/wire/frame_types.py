@@ -94,7 +94,8 @@ class ExpertCall(FrameHeader):
     """Gateway -> host: the weighted sum of experts [rows, picks] (-1 empty) of `layer` over rows [rows, width].
 
     `precisions`: (expert, precision) of those that are not to be served at the one the host holds first. `answer`: the
-    codec of the reply (empty: the host's own for this link).
+    codec of the reply (empty: the host's own for this link). `encoded` is not sent: calls over the same rows share it,
+    so that `hidden` is encoded once for each codec.
     """
 
     kind: ClassVar[int] = 4
@@ -110,6 +111,7 @@ class ExpertCall(FrameHeader):
     adapter: str = ""
     precisions: tuple[tuple[int, Precision], ...] = ()
     answer: Literal["", "fp32", "fp16", "int8", "int4"] = ""
+    encoded: dict[str, bytes] | None = None
 
 
 class ExpertReply(FrameHeader):

@@ -56,6 +56,7 @@ MAX_ROWS = 4096
 MAX_WIDTH = 16384
 MAX_PICKS = 64
 _PREFIX = struct.Struct("<4sBBHII")
+_I2, _F4 = np.dtype("<i2"), np.dtype("<f4")
 _U16 = struct.Struct("<H")
 _CODEC_NUMBER = {codec: number for number, codec in enumerate(CODECS)}
 PREFIX_BYTES = _PREFIX.size
@@ -74,7 +75,7 @@ def _bare_header(frame: FrameHeader) -> bytes:
     return msgspec.msgpack.encode(items)
 
 
-_TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload"}
+_TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload", "encoded"}
 _OPTIONAL: dict[str, object] = {
     "score": False, "adapter": "", "offer": b"", "precisions": (), "answer": "",
 }  # fmt: skip
@@ -128,7 +129,7 @@ def _tensors(frame: FrameHeader, codec: Codec) -> bytes:
         raise LocalProtocolError(
             f"{type(frame).__name__}: hidden {frame.hidden.shape}, header {(frame.rows, frame.width)}"
         )
-    hidden = encode_hidden(frame.hidden, codec)
+    hidden = _hidden(frame, codec)
     if isinstance(frame, Handover):
         if frame.tokens.shape != ((frame.rows,) if frame.score else (0,)):
             raise LocalProtocolError(f"Handover: tokens {frame.tokens.shape}, rows {frame.rows}, score {frame.score}")
@@ -138,8 +139,18 @@ def _tensors(frame: FrameHeader, codec: Codec) -> bytes:
     shape = (frame.rows, frame.picks)
     if frame.experts.shape != shape or frame.weights.shape != shape:
         raise LocalProtocolError(f"ExpertCall: experts {frame.experts.shape}, weights {frame.weights.shape}")
-    experts = frame.experts.astype("<i2", copy=False).tobytes()
-    return experts + frame.weights.astype("<f4", copy=False).tobytes() + hidden
+    experts = frame.experts.astype(_I2, copy=False).tobytes()
+    return b"".join((experts, frame.weights.astype(_F4, copy=False).tobytes(), hidden))
+
+
+def _hidden(frame: Handover | ExpertCall | ExpertReply, codec: Codec) -> bytes:
+    known = frame.encoded if isinstance(frame, ExpertCall) else None
+    if known is None:
+        return encode_hidden(frame.hidden, codec)
+    found = known.get(codec)
+    if found is None:
+        found = known[codec] = encode_hidden(frame.hidden, codec)
+    return found
 
 
 def _body(frame: Frame, codec: Codec) -> tuple[bytes, bytes]:
@@ -192,8 +203,8 @@ def _split_call(frame: ExpertCall, data: memoryview) -> memoryview:
     count = frame.rows * frame.picks
     if len(data) < 6 * count:
         raise RemoteProtocolError(f"ExpertCall: {len(data)} bytes of tensors, picks need {6 * count}")
-    frame.experts = np.frombuffer(data, "<i2", count).reshape(frame.rows, frame.picks)
-    frame.weights = np.frombuffer(data, "<f4", count, 2 * count).reshape(frame.rows, frame.picks)
+    frame.experts = np.ndarray((frame.rows, frame.picks), _I2, data)
+    frame.weights = np.ndarray((frame.rows, frame.picks), _F4, data, 2 * count)
     if not np.isfinite(frame.weights).all():
         raise RemoteProtocolError("ExpertCall: a weight is not finite")
     return data[6 * count :]

@@ -19,6 +19,7 @@ Codec = Literal["fp32", "fp16", "int8", "int4"]
 CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8", "int4")
 GROUP = 32
 _FP16_MAX = 65504.0
+_F4 = np.dtype("<f4")
 
 Hidden = NDArray[np.float32]
 
@@ -49,7 +50,7 @@ def encode_hidden(hidden: Hidden, codec: Codec) -> bytes:
     if not _finite(hidden):
         raise LocalProtocolError("a hidden state holds a value that is not finite")
     if codec == "fp32":
-        return hidden.astype("<f4", copy=False).tobytes()
+        return hidden.astype(_F4, copy=False).tobytes()
     if codec == "fp16":
         return np.clip(hidden, -_FP16_MAX, _FP16_MAX).astype("<f2").tobytes()
     if codec == "int4":
@@ -93,7 +94,9 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         )
     hidden: Hidden
     if codec == "fp32":
-        hidden = np.frombuffer(data, "<f4").reshape(rows, width).astype(np.float32, copy=False)
+        hidden = np.ndarray((rows, width), _F4, data).astype(np.float32, copy=False)
+        if not hidden.flags.aligned:  # numpy would go through a buffer every time it is used
+            hidden = hidden.copy()
     elif codec == "fp16":
         hidden = np.frombuffer(data, "<f2").reshape(rows, width).astype(np.float32)
     elif codec == "int4":

@@ -34,9 +34,7 @@ def take_batch(waiting: dict[Key, list[Step]], now_s: float) -> list[Step]:
     """
     if not waiting:
         return []
-    oldest = min(waiting, key=lambda key: waiting[key][0].ready_s)
-    late = now_s - waiting[oldest][0].ready_s > FAIR_S
-    key = oldest if late else min(waiting)
+    key = next(iter(waiting)) if len(waiting) == 1 else _first(waiting, now_s)
     steps = waiting.pop(key)
     rows = count = 0
     for step in steps:
@@ -45,3 +43,8 @@ def take_batch(waiting: dict[Key, list[Step]], now_s: float) -> list[Step]:
             break
         rows, count = rows + step.rows, count + 1
     return [step for step in steps[:count] if not step.stale]
+
+
+def _first(waiting: dict[Key, list[Step]], now_s: float) -> Key:
+    oldest = min(waiting, key=lambda key: waiting[key][0].ready_s)
+    return oldest if now_s - waiting[oldest][0].ready_s > FAIR_S else min(waiting)

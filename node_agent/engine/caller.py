@@ -121,6 +121,7 @@ class LayerCall:
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
         self._answers: list[tuple[Call, F32]] = []
         self._again = False
+        self._encoded: dict[str, bytes] = {}
         self.sent: list[Sent] = []
         """Calls of the first round, where the plan has rules of transmission."""
 
@@ -166,7 +167,7 @@ class LayerCall:
         start_s = time.perf_counter()
         host = self._nodes[call.host]
         rows, picks = call.experts.shape
-        hidden = self._hidden if rows == len(self._hidden) else self._hidden[call.rows]
+        whole = rows == len(self._hidden)
         frame = ExpertCall(
             call.id,
             self._request,
@@ -176,9 +177,10 @@ class LayerCall:
             picks,
             call.experts,
             call.weights,
-            hidden,
+            self._hidden if whole else self._hidden[call.rows],
             self._adapter,
             self._variants(call),
+            encoded=self._encoded if whole else None,
         )
         codec = self._choose_codecs(call, frame)
         sent = self._caller.peers.send(host, frame, codec)

@@ -101,11 +101,13 @@ class ExpertBank:
             raise NotHeld(f"delta {adapter!r} is not here")
         groups: list[ExpertGroup] = []
         single: list[int] = []
-        for expert in set(experts.ravel().tolist()) - {-1}:
-            if (layer, expert) not in held.precision:
+        named = experts.ravel().tolist()
+        for expert in set(named) - {-1}:
+            key = layer, expert
+            if key not in held.precision:
                 raise NotHeld(f"layer {layer} expert {expert} is not held here")
-            group = held.grouped.get((layer, expert))
-            if group is None or (layer, expert) in feeds:  # a group takes no deltas
+            group = held.grouped.get(key)
+            if group is None or key in feeds:  # a group takes no deltas
                 single.append(expert)
             elif group not in groups:
                 groups.append(group)
@@ -122,7 +124,7 @@ class ExpertBank:
                 rows, share = _share(expert, experts, weights)
                 extra = feeds.get((layer, expert))
                 total[rows] += session.run(hidden if len(hidden) == 1 else hidden[rows], extra=extra)[0] * share
-        return Partial(total, (time.perf_counter() - begin_s) * 1e6, int((experts >= 0).sum()))
+        return Partial(total, (time.perf_counter() - begin_s) * 1e6, len(named) - named.count(-1))
 
     def _session(self, held: HeldExperts, layer: int, expert: int) -> Session:
         """The expert's own session; that of a grouped one is opened, and verified, when a delta first asks for it."""

@@ -253,7 +253,8 @@ class Gateway:
     def _distribute(self, batch: _Batch, outcome: Outcome, timing: LayerTiming) -> None:
         """Each step's rows go to its next layer, or out of the slice."""
         hidden = batch.step.residual + outcome.total
-        finite = np.isfinite(hidden).all(axis=1).tolist()
+        sound = np.isfinite(hidden)
+        whole = np.count_nonzero(sound) == sound.size
         leaving: list[Work] = []
         at = 0
         for work in batch.works:
@@ -263,7 +264,7 @@ class Gateway:
                 continue
             self._note(work, batch, rows, outcome, timing)
             work.hidden = hidden[rows]
-            if not all(finite[rows]):
+            if not (whole or sound[rows].all()):
                 self._outlet.refuse(work.frame, f"{self._node}: layer {work.layer} gave a value that is not finite")
                 self._steps -= work.line.forget()
             elif work.layer < work.slice.last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model
 from models.serving.shard_file import unpack
 from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
 from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
-from node_agent.shards.store import ShardStore
+from node_agent.shards.store import HEAD_BYTES_A_THREAD, ShardStore, head_threads_for
 
 HELD = (0, 3, 4, 9, 15)
 needs_grouping = pytest.mark.skipif(bool(grouping_unsupported()), reason=grouping_unsupported() or "supported")
@@ -84,6 +85,11 @@ def test_a_row_in_a_group_does_not_depend_on_its_mates(store: ShardStore, precis
     loud = np.concatenate((x, x * 1000))
     together = group.partial_sum(loud, np.concatenate((picks, picks)), np.concatenate((w, w)))[:12]
     np.testing.assert_allclose(together, alone, rtol=0, atol=TOLERANCE)
+
+
+def test_a_head_has_a_second_thread_where_its_bytes_are_many() -> None:
+    sizes = (1, HEAD_BYTES_A_THREAD, 2 * HEAD_BYTES_A_THREAD, 100 * HEAD_BYTES_A_THREAD)
+    assert [head_threads_for(size) for size in sizes] == [1, 1, *[min(2, os.cpu_count() or 1)] * 2]
 
 
 def test_what_cannot_be_grouped_is_served_one_by_one(store: ShardStore) -> None:

@@ -148,6 +148,36 @@ def test_whatever_happens_every_frame_has_one_fate_and_none_is_early(steps: list
     assert [f.due_s for f in out] == sorted(f.due_s for f in out)
 
 
+_SOMETIMES_FREE = st.one_of(_LINKS, st.just(_up()), st.just(_up(delay_s=0.001)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1e-4, 0.2]), st.integers(1, 10_000), _SOMETIMES_FREE), max_size=40),
+    st.sampled_from([0.0, 0.001]),
+)
+def test_a_frame_that_passes_is_one_that_would_be_due_at_once(
+    steps: list[tuple[float, int, LinkState]], jitter_s: float
+) -> None:
+    """One shaper admits every frame, the other leaves out those that pass: the same fates at the same times."""
+    whole, short = Shaper[int]("p", jitter_s), Shaper[int]("p", jitter_s)
+    now_s = 0.0
+    fates: list[list[tuple[int, float]]] = [[], []]
+    for n, (wait_s, size, link) in enumerate([*steps, (1e3, 1, _up()), (0.0, 1, _up())]):
+        now_s += wait_s
+        passed = short.passes(link, now_s)
+        assert whole.admit(n, size, link, now_s) == (passed or short.admit(n, size, link, now_s))
+        if passed:
+            fates[1].append((n, now_s))
+        for shaper, fate in zip((whole, short), fates, strict=True):
+            shaper.advance(link, now_s)
+            while (flight := shaper.take_due(now_s)) is not None:
+                fate.append((flight.item, flight.due_s))
+    assert fates[0] == fates[1]
+    assert (whole.lost, whole.cut) == (short.lost, short.cut)
+    assert jitter_s or short.passes(_up(), now_s + 1e3), "an idle link without limits lets pass"
+
+
 def test_the_frame_log_reads_back_and_says_when_it_cannot(tmp_path: Path) -> None:
     log = open_frame_log(str(tmp_path), "run", "a")
     assert log is not None and open_frame_log("", "run", "a") is None

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hil_config.errors import LocalProtocolError, RemoteProtocolError
 from hil_config.wire import frames as f
-from hil_config.wire.hidden_codec import CODECS, GROUP, encode_hidden
+from hil_config.wire.hidden_codec import CODECS, GROUP, Codec, encode_hidden
 
 ROUTE = f.Route(("alpha", "bravo"), "ground")
 
@@ -81,6 +81,18 @@ def test_frames_that_use_no_later_field_are_as_they_were_before_it() -> None:
     assert items == {
         "Hello": 4, "Step": 6, "Handover": 10, "ExpertCall": 6, "ExpertReply": 6, "Refusal": 4, "Token": 7, "Cancel": 2,
     }  # fmt: skip
+
+
+def test_calls_over_the_same_rows_share_what_is_encoded() -> None:
+    picks, weights, rows = np.array([[3], [0]], np.int16), np.ones((2, 1), np.float32), hidden(2, 8)
+    shared: dict[str, bytes] = {}
+    codecs: tuple[Codec, ...] = ("fp32", "int8", "fp32", "int8")
+    for call, codec in enumerate(codecs):
+        alone = f.ExpertCall(call, 7, 3, 2, 8, 1, picks, weights, rows)
+        sharing = f.ExpertCall(call, 7, 3, 2, 8, 1, picks, weights, rows, encoded=shared)
+        assert f.encode_frame(sharing, codec) == f.encode_frame(alone, codec)
+        assert f.encode_plain(sharing, codec) == f.encode_plain(alone, codec)
+    assert sorted(shared) == ["fp32", "int8"]
 
 
 def test_byte_by_byte() -> None:
