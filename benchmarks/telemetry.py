@@ -117,7 +117,7 @@ def _load(folder: Path, agents: int, hz: float, records: int, processes: int, ki
         pause.wait(TICK_S)
         tick += 1
         arrivals = [a for a in inbox.drain() if a.seq]
-        fresh = journal.commit([Entry(tick, 0.0, *arrival) for arrival in arrivals])
+        fresh = journal.commit([Entry(tick, 0.0, *arrival[:6]) for arrival in arrivals])
         duplicates += len(arrivals) - len(fresh)
         for (node, boot_id), seq in journal.watermarks().items():
             fleet.publish(node, topics.WATERMARK, Watermark(node=node, boot_id=boot_id, seq=seq))

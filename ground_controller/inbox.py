@@ -9,7 +9,8 @@ CAPACITY = 200_000
 
 
 class Arrival(NamedTuple):
-    """`body` is the JSON as it came; evidence carries its boot and seq, everything else seq 0."""
+    """`body` is the JSON as it came; evidence carries its boot and seq, everything else seq 0. `epoch`: of the
+    controller in whose run it was recorded, 0 where it says nothing of that."""
 
     host_ns: int
     kind: str
@@ -17,6 +18,7 @@ class Arrival(NamedTuple):
     boot_id: str
     seq: int
     body: bytes
+    epoch: int = 0
 
 
 class Inbox:

@@ -85,7 +85,7 @@ class Loop:
         began = TickBegan(self.tick, scenario_s, lateness_s, self._decide_us)
         arrivals = self._own.told_apart(self._inbox.drain())
         entries = [self._entry("tick", msgspec.json.encode(began))]
-        entries += [Entry(self.tick, scenario_s, *arrival) for arrival in arrivals]
+        entries += [Entry(self.tick, scenario_s, *arrival[:6]) for arrival in arrivals]
         fresh = self._journal.commit(entries)
         decision = self._core.advance(self.tick, scenario_s, [*self._steered, *fresh])
         self._steered = []

@@ -121,6 +121,7 @@ class Evidence:
         self._wake = threading.Condition()
         self._chance = random.Random(f"{node}-{boot_id}")
         self._told = (0.0, 0)
+        self._epoch = 0
         self.beat_s = time.monotonic()
 
     def put(self, body: SampleBatch | TokenEvidence | NodeEvent | LinkReport) -> None:
@@ -130,7 +131,7 @@ class Evidence:
             return encode(
                 Record(
                     node=self._node, boot_id=self._boot_id, seq=seq, mono_ns=time.monotonic_ns(),
-                    wall_ns=time.time_ns(), body=body,
+                    wall_ns=time.time_ns(), epoch=self._epoch, body=body,
                 )
             )  # fmt: skip
 
@@ -150,8 +151,10 @@ class Evidence:
         with self._wake:
             self._wake.notify()
 
-    def new_run(self) -> None:
-        """A controller whose journal is empty has taken over: what an earlier one has committed will not come again."""
+    def new_run(self, epoch: int) -> None:
+        """The controller of `epoch` has put the node into a run, perhaps with an empty journal: what an earlier one has
+        committed will not come again."""
+        self._epoch = epoch
         self._spool.rebase("committed by an earlier run")
 
     @property

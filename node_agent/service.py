@@ -222,7 +222,7 @@ class Agent:
             self._answer(command, error.message, "another controller is in command", SafetyRefusal.exit_code)
             return
         try:
-            self._carry_out(command.body)
+            self._carry_out(command.body, command.epoch)
         except HilError as error:
             self._answer(command, error.message, error.hint, error.exit_code)
             return
@@ -230,7 +230,7 @@ class Agent:
         if isinstance(command.body, Shutdown):
             self.stop()
 
-    def _carry_out(self, body: Order) -> None:
+    def _carry_out(self, body: Order, epoch: int) -> None:
         if isinstance(body, Prepare):
             if self._starts.safe_mode:
                 raise SafetyRefusal(
@@ -251,7 +251,7 @@ class Agent:
                 self._config.shard_budget_bytes,
                 self._config.data_interface,
             )
-            self._evidence.new_run()
+            self._evidence.new_run(epoch)
             run.start()
             self._run = run
             self._care.order(SetDuty(True, ""))

@@ -47,7 +47,7 @@ class Committer(threading.Thread):
         tick = 0
         while not self.stopping.wait(0.1):
             tick += 1
-            self._journal.commit([Entry(tick, 0.0, *a) for a in self._inbox.drain() if a.seq])
+            self._journal.commit([Entry(tick, 0.0, *a[:6]) for a in self._inbox.drain() if a.seq])
             for (node, boot_id), seq in self._journal.watermarks().items():
                 self._fleet.publish(node, topics.WATERMARK, Watermark(node=node, boot_id=boot_id, seq=seq, epoch=1))
 

@@ -25,7 +25,7 @@ def collect(spool: Path, nodes: list[str], inbox: Inbox) -> int:
                     record = decode(payload, Record)
                 except RemoteProtocolError:
                     continue  # damaged although its checksum is right: the gap it leaves is in the report
-                kind = evidence_kind(record)
-                inbox.put(Arrival(time.monotonic_ns(), kind, record.node, record.boot_id, seq, payload))
+                kind, now_ns = evidence_kind(record), time.monotonic_ns()
+                inbox.put(Arrival(now_ns, kind, record.node, record.boot_id, seq, payload, record.epoch))
                 count += 1
     return count

@@ -121,7 +121,7 @@ class MqttFleet:
     def _take(self, row: Topic, node: str, body: object, data: bytes) -> None:
         now_ns = time.monotonic_ns()
         if isinstance(body, m.Record):
-            self._inbox.put(Arrival(now_ns, evidence_kind(body), node, body.boot_id, body.seq, data))
+            self._inbox.put(Arrival(now_ns, evidence_kind(body), node, body.boot_id, body.seq, data, body.epoch))
         elif isinstance(body, m.Status):
             self._inbox.put(Arrival(now_ns, "status", node, body.boot_id, 0, data))
             with self._changed:

@@ -208,7 +208,8 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="gap"):
 
 
 class Record(_Message, frozen=True):
-    """Envelope of evidence: order is (boot_id, seq); wall time is only a label."""
+    """Envelope of evidence: order is (boot_id, seq); wall time is only a label; `epoch` is that of the controller whose
+    order put the node into the run it is in, 0 as long as it was in none."""
 
     node: str
     boot_id: str
@@ -216,6 +217,7 @@ class Record(_Message, frozen=True):
     mono_ns: int
     wall_ns: int
     body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | WorkSummary | Gap
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)] = 0
 
 
 class Watermark(_Message, frozen=True):

@@ -7,11 +7,13 @@ import json
 import os
 import random
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from firmware_tools.identity import (
     write_identity,
     write_private,
 )
+from ground_controller.journal import NAME
 from hil_config.schema.profiles import load_profile
 from hil_config.tls import identity_files
 from hil_config.wire.manifest import MANIFEST_NAME, read_manifest_bytes
@@ -92,6 +95,20 @@ def in_service(home: Path) -> Iterator[InService]:
             service = _agent(home, node, (port, data[node]), identity, shards, trusted)
             bench.agents[node] = stack.enter_context(running(service, home / f"{node}.log"))
         yield bench
+
+
+def wait_for_decisions(folder: Path, count: int) -> None:
+    """Until so many ticks of a run that was just started are in its journal."""
+    deadline, pause, found = time.monotonic() + 90.0, threading.Event(), 0
+    while found < count:
+        assert time.monotonic() < deadline, f"{found} decisions in {folder}"
+        pause.wait(0.1)
+        if (folder / NAME).exists():
+            with closing(sqlite3.connect(f"file:{folder / NAME}?mode=ro", uri=True)) as db:
+                try:
+                    found = db.execute("SELECT COUNT(*) FROM entry WHERE kind = 'decision'").fetchone()[0]
+                except sqlite3.OperationalError:
+                    continue  # made a moment ago
 
 
 def _free() -> int:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-from tests.campaign.boards import in_service
+from ground_controller.journal import Journal
+from ground_controller.own_boots import EARLIER
+from hil_config.wire.messages import Record, decode
+from tests.campaign.boards import AWAY, in_service, wait_for_decisions
 from tests.campaign.conftest import SHORT, hil, write_files
 
 
@@ -23,6 +28,44 @@ def test_two_runs_over_boards_in_service_and_processes_of_this_machine(tmp_path:
             assert [agent.poll() for agent in bench.agents.values()] == [None, None], "services outlive a run"
             replay = hil("campaign", "replay", str(tmp_path / run), "--json")
             assert replay.returncode == 0, replay.stderr
+
+
+def _records(folder: Path) -> dict[bool, Counter[tuple[str, int]]]:
+    """How many records of which node and epoch are in a journal: as evidence of another run, and as its own."""
+    found: dict[bool, Counter[tuple[str, int]]] = {True: Counter(), False: Counter()}
+    with closing(Journal.read(folder)) as journal:
+        for entry in journal.entries():
+            if entry.seq > 0 and entry.kind != "gap":
+                found[entry.kind == EARLIER][entry.node, decode(entry.body, Record).epoch] += 1
+    return found
+
+
+def test_what_boards_hold_of_a_run_whose_controller_died_is_not_counted_in_the_next(tmp_path: Path) -> None:
+    with in_service(tmp_path) as bench:
+        with ExitStack() as stack:
+            dead = bench.start(stack, "dead", orbit__duration_s=400)
+            wait_for_decisions(tmp_path / "dead", 5)
+            dead.kill()
+            dead.wait(10.0)
+        done = bench.run("next", orbit__duration_s=20)
+        assert done.returncode == 0, f"{done.stderr}\n{bench.logs()}"
+        told = _records(tmp_path / "next")
+        epochs = []
+        for run in ("dead", "next"):
+            with closing(Journal.read(tmp_path / run)) as journal:
+                epochs.append(int(journal.meta("epoch")))
+        assert {node for node, _ in told[True]} == set(AWAY), "samples at least: the boards went on taking them"
+        assert {epoch for _, epoch in told[True]} == {epochs[0]}
+        assert {epoch for _, epoch in told[False]} <= {0, epochs[1]}
+        assert json.loads(done.stdout)["metrics"]["records_missing"] == {}
+        replay = hil("campaign", "replay", str(tmp_path / "next"), "--json")
+        assert replay.returncode == 0, replay.stderr
+
+        back = hil("campaign", "resume", str(tmp_path / "dead"), "--json")
+        assert back.returncode == 0, f"{back.stderr}\n{bench.logs()}"
+        assert json.loads(back.stdout)["metrics"]["record_gaps"] == {}
+        with closing(Journal.read(tmp_path / "dead")) as journal:
+            assert {node for node, _ in journal.shed()} == set(AWAY), "what the next run took is named by the boards"
 
 
 def test_a_board_elsewhere_needs_a_fixed_broker_and_certificates(tmp_path: Path) -> None:

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
-from ground_controller.journal import NAME, Journal
+from ground_controller.journal import Journal
 from ground_controller.steering import Request, ask
-from tests.campaign.boards import AWAY, InService, in_service
+from tests.campaign.boards import AWAY, InService, in_service, wait_for_decisions
 from tests.campaign.conftest import hil
-
-
-def _wait_for_decisions(folder: Path, count: int) -> None:
-    deadline, pause, found = time.monotonic() + 90.0, threading.Event(), 0
-    while found < count:
-        assert time.monotonic() < deadline, f"{found} decisions in {folder}"
-        pause.wait(0.1)
-        if (folder / NAME).exists():
-            with closing(sqlite3.connect(f"file:{folder / NAME}?mode=ro", uri=True)) as db:
-                try:
-                    found = db.execute("SELECT COUNT(*) FROM entry WHERE kind = 'decision'").fetchone()[0]
-                except sqlite3.OperationalError:
-                    continue  # made a moment ago
 
 
 def _epoch(folder: Path) -> int:
@@ -60,7 +44,7 @@ def test_the_second_controller_is_refused_and_the_run_of_a_dead_one_goes_on(tmp_
     with in_service(tmp_path) as bench, ExitStack() as stack:
         folder = tmp_path / "first"
         first = bench.start(stack, "first", orbit__duration_s=80)
-        _wait_for_decisions(folder, 3)
+        wait_for_decisions(folder, 3)
         ask(folder, Request("pause"), 30.0)  # the orbit waits while others try
         _refused(bench, tmp_path, first.pid)
         assert first.poll() is None

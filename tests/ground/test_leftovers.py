@@ -24,7 +24,7 @@ def test_only_what_the_journal_lacks_is_new(tmp_path: Path) -> None:
     journal.commit([Entry(0, 0.0, 0, "event", "delta", "b9", seq, record(seq)) for seq in (1, 2)])
     inbox = Inbox()
     assert collect(tmp_path / "spool", ["delta"], inbox) == 5
-    fresh = journal.commit([Entry(1, 1.0, *arrival) for arrival in inbox.drain()])
+    fresh = journal.commit([Entry(1, 1.0, *arrival[:6]) for arrival in inbox.drain()])
     assert [entry.seq for entry in fresh] == [3, 4, 5]
     assert journal.watermarks()["delta", "b9"] == 5
     assert collect(tmp_path / "spool", ["alpha"], inbox) == 0

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from ground_controller.inbox import Arrival
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.own_boots import EARLIER, OwnBoots
 from hil_config.wire.messages import Status, encode
@@ -15,8 +19,8 @@ def status(boot_id: str, state: str = "online") -> Arrival:
     return Arrival(1, "status", "alpha", boot_id, 0, body)
 
 
-def token(boot_id: str, seq: int, kind: str = "token") -> Arrival:
-    return Arrival(1, kind, "alpha", boot_id, seq, b"{}")
+def token(boot_id: str, seq: int, kind: str = "token", epoch: int = 0) -> Arrival:
+    return Arrival(1, kind, "alpha", boot_id, seq, b"{}", epoch)
 
 
 def kinds(own: OwnBoots, *arrivals: Arrival) -> list[str]:
@@ -33,8 +37,22 @@ def test_only_boots_that_were_online_in_this_run_are_its_own(tmp_path: Path) -> 
     assert kinds(own, token("before", 3, "gap")) == ["gap"]
 
     arrivals = own.told_apart([status("second"), token("before", 1), token("second", 1)])
-    journal.commit([Entry(0, 0.0, *one) for one in arrivals])
+    journal.commit([Entry(0, 0.0, *one[:6]) for one in arrivals])
     assert journal.watermarks() == {("alpha", "before"): 1, ("alpha", "second"): 1}, "the board may forget both"
     assert [entry.boot_id for entry in journal.entries("token")] == ["second"]
     assert kinds(OwnBoots(journal), token("second", 2), token("before", 2)) == ["token", EARLIER], "a run that goes on"
+    journal.close()
+
+
+def test_what_a_boot_recorded_for_another_controller_is_not_this_runs(tmp_path: Path) -> None:
+    """The agent lived on, its spool still holds what a dead controller's run came to."""
+    journal = Journal.create(tmp_path / "run")
+    journal.set_meta("epoch", "7")
+    told = [token("b", 1, epoch=5), token("b", 2), token("b", 3, epoch=7), token("b", 4, "gap", epoch=5)]
+    assert kinds(OwnBoots(journal), status("b"), *told) == ["status", EARLIER, "token", "token", "gap"]
+    assert kinds(OwnBoots(journal), token("b", 1, epoch=5)) == [EARLIER], "before it has said that it is there"
+    resumed = RunResumed(9, 0.0, 0, 1, 1.0, {}, {}, (), (), "")
+    journal.commit([Entry(1, 0.0, 1, RESUMED, "", "", 0, msgspec.json.encode(resumed))])
+    mine = [token("b", n, epoch=epoch) for n, epoch in enumerate((7, 8, 9), 1)]
+    assert kinds(OwnBoots(journal), status("b"), *mine) == ["status", "token", EARLIER, "token"]
     journal.close()

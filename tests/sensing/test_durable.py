@@ -29,7 +29,7 @@ class Ground:
         self._fleet.start("127.0.0.1", port)
 
     def tick(self) -> None:
-        self.journal.commit([Entry(0, 0.0, *arrival) for arrival in self._inbox.drain() if arrival.seq])
+        self.journal.commit([Entry(0, 0.0, *arrival[:6]) for arrival in self._inbox.drain() if arrival.seq])
         for (node, boot_id), seq in self.journal.watermarks().items():
             self._fleet.publish(node, topics.WATERMARK, m.Watermark(node=node, boot_id=boot_id, seq=seq))
 
@@ -127,7 +127,7 @@ def test_a_second_controller_starts_where_the_first_one_ended(tmp_path: Path, ki
     first.until(lambda: not agent.evidence.waiting)
     first.close()
     second = Ground(tmp_path / "second", killable.port)
-    agent.evidence.new_run()
+    agent.evidence.new_run(2)
     agent.sample()
     second.until(lambda: not agent.evidence.waiting)
     assert second.seqs("b") == [8, 9] and second.journal.watermarks()["alpha", "b"] == 9

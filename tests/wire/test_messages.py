@@ -36,7 +36,7 @@ def every_message() -> list[msgspec.Struct]:
     return [
         m.Status(node="alpha", boot_id="b", state="online", quantities=(quantity,), missing=(m.Missing("t", "no"),)),
         *(m.Record(body=b, **body) for b in (samples, token, m.NodeEvent("PeerLost", 1, {"peer": "x"}))),
-        m.Record(body=m.LinkReport("bravo", 1, 2, 3, 0, 5.0, (1.0, 2.0, 3.0)), **body),
+        m.Record(body=m.LinkReport("bravo", 1, 2, 3, 0, 5.0, (1.0, 2.0, 3.0)), epoch=3, **body),
         m.Watermark(node="alpha", boot_id="b", seq=3),
         m.Summary(node="alpha", power_w=3.0),
         m.Command(id="1", epoch=2, body=SetDuty(False, "hot")),
