@@ -1,7 +1,8 @@
 """Battery wear from counted cycles: rainflow (ASTM E1049-85) with Woehler's line, and the model of Xu et al.
 
 Two of the three ageing models that every run reports side by side (the third, `ageing.step_wear`, needs no counting),
-because papers disagree on which policy they favour. All give a share of life used: 1 is the end of life.
+because papers disagree on which policy they favour. Both give a share of life used: 1 is the end of life. The third
+counts full discharges.
 
 - `woehler_wear`: Miner's sum over cycles, N(D) = a D^-b. b = 1.6 follows from "a mean depth of 30 % instead of 25 %
   costs about a quarter of life" (BUPT-1, arXiv 2401.03435): ln 0.75 / ln (25/30) = 1.58. a = 5,000 cycles at full

@@ -85,7 +85,7 @@ _RUN: tuple[tuple[_Metric, Callable[[Metrics], float | None]], ...] = (
     (_Metric("bytes between satellites", "B", "ratio"), lambda m: float(m.link_bytes)),
     (_Metric("hottest die", "C", "difference"), lambda m: max(n.temperature_peak_c for n in m.nodes)),
     (_Metric("time over the soft limit", "s", "difference"), lambda m: sum(n.over_soft_limit_s for n in m.nodes)),
-    (_Metric("largest wear", "share of life", "difference"), lambda m: max(n.wear for n in m.nodes)),
+    (_Metric("largest wear", "full discharges", "difference"), lambda m: max(n.wear for n in m.nodes)),
 )
 
 

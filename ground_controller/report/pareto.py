@@ -26,7 +26,7 @@ NATS = Figure(
     "nats above fp32 top-k", "nats a token", lambda m: None if m.evaluation is None else m.evaluation.nats_delta,
     "generated text",
 )  # fmt: skip
-WEAR = Figure("largest wear", "share of life", lambda m: max(n.wear for n in m.nodes), _TWIN)
+WEAR = Figure("largest wear", "full discharges", lambda m: max(n.wear for n in m.nodes), _TWIN)
 HEAT = Figure("hottest die", "C", lambda m: max(n.temperature_peak_c for n in m.nodes), _TWIN)
 PAIRS = ((PACE, JOULES), (GIVEN_UP, JOULES), (NATS, JOULES), (PACE, HEAT), (PACE, WEAR), (JOULES, WEAR))
 

@@ -124,9 +124,13 @@ def wear(m: Metrics) -> str:
         )
         for n in m.nodes
     ]  # fmt: skip
-    head = ("node", "depth of discharge", "rainflow, Woehler", "Xu et al.", "sunlit", "expert rows")
+    head = (
+        "node", "depth of discharge, full discharges", "rainflow, Woehler, of life", "Xu et al., of life", "sunlit",
+        "expert rows",
+    )  # fmt: skip
     note = (
-        "Battery wear as a share of life by three models of the twin. Compare policies with it; do not predict from it."
+        "Battery wear by three models of the twin: the closed form counts full discharges, rainflow and Xu et al. are"
+        " shares of life. Compare policies with it; do not predict from it."
     )
     return paragraph(note, "") + table(rows, head)
 
