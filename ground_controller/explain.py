@@ -168,7 +168,12 @@ def _arrived(journal: Journal, folder: Path, number: int) -> TokenArrived:
         count += 1
         if count == number:
             return msgspec.json.decode(entry.body, type=TokenArrived)
-    raise UsageError(f"{folder}: found token {number}, wanted 1 to {count}: the run has {count} tokens")
+    if not count:
+        raise UsageError(f"{folder}: found token {number}, but the run has no token", f"hil report {folder}")
+    raise UsageError(
+        f"{folder}: found token {number}, wanted 1 to {count}: the run has {count} tokens",
+        f"hil explain {folder} --token {count}",
+    )
 
 
 def _steps(journal: Journal, arrived: TokenArrived) -> list[tuple[str, TokenEvidence]]:

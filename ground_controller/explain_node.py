@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -112,7 +113,7 @@ def _until(
         last = msgspec.json.decode(entry.body, type=Decision)
         first = first or last
         if node not in last.plan.nodes:
-            raise UsageError(f"{folder}: no node {node!r}", f"it has {', '.join(last.plan.nodes[:10])}")
+            raise UsageError(f"{folder}: no node {node!r}", f"it has {_some(last.plan.nodes)}")
         index = last.plan.nodes.index(node)
         duty, now = last.duties[index], last.nodes[index]
         ordered = duty or ordered
@@ -124,6 +125,10 @@ def _until(
     if first is None or last is None:
         raise UsageError(f"{folder}: no decision at scenario second {at_s:g} or before", f"hil report {folder}")
     return first, last, changes
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _duty(now: NodeNumbers, duty: SetDuty | None, ordered: SetDuty | None, limits: dict[str, float]) -> tuple[str, str]:

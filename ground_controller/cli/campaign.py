@@ -19,6 +19,7 @@ from ground_controller.matrix.plan import Simulated
 from ground_controller.replay import replay_run
 from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
+from ground_controller.silence import refuse_silent
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
@@ -85,9 +86,7 @@ def run_command(
         show(2, 2, "")
     tell(folder, report, files, as_json)
     if not report.metrics.tokens:
-        raise InvalidRunError(
-            f"{folder}: the run generated no token", "read the agents' logs and the events in the report"
-        )
+        refuse_silent(folder)
     if require:
         refuse_unmet(str(folder), report.metrics.requirements)
 

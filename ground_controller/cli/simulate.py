@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from ground_controller.report.page import report_run
 from ground_controller.report.requirements import refuse_unmet
 from ground_controller.report.terminal import print_metrics
 from ground_controller.run_folder import write_manifest
+from ground_controller.silence import refuse_silent
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
+from ground_controller.simulation.continuation import content_hash
 from ground_controller.simulation.run import Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
 from hil_config.schema.load import default_path
@@ -26,9 +29,12 @@ from hil_config.schema.load import default_path
 def _kill(text: str) -> Kill:
     node, _, at = text.rpartition("@")
     try:
-        return Kill(node, float(at))
+        at_s = float(at)
     except ValueError:
-        raise click.UsageError(f"--kill {text}: wanted NODE@SECONDS, like bravo@120") from None
+        at_s = math.nan
+    if not (node and 0.0 <= at_s < math.inf):
+        raise click.UsageError(f"--kill {text}: wanted NODE@SECONDS, like bravo@120")
+    return Kill(node, at_s)
 
 
 def speed_line(speed: Speed) -> str:
@@ -47,8 +53,9 @@ def speed_line(speed: Speed) -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder (new). Default: runs/<time>-<name>-<policy>.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Board models of `hil calibrate`.")
 @click.option(
-    "--stride", default=1, show_default=True, help="Calculate 1 of so many seconds of the data plane in detail."
-)
+    "--stride", type=click.IntRange(1), default=1, show_default=True,
+    help="Calculate 1 of so many seconds of the data plane in detail.",
+)  # fmt: skip
 @click.option("--kill", "kills", multiple=True, help="NODE@SECONDS: this board fails at that orbit second.")
 @click.option("--report/--no-report", "reports", default=True, help="Write report and tables, too.")
 @click.option("--require", is_flag=True, help="Exit code 12 if a requirement of the campaign is not met.")
@@ -86,7 +93,10 @@ def simulate_command(
             prepared, folder, boards, stride, failing,
             lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, f"{p.tokens} tokens"),
         )  # fmt: skip
-    found: dict[str, object] = {"run": str(folder), "speed": {**speed._asdict(), "times": speed.times_real_time}}
+    found: dict[str, object] = {
+        "run": str(folder), "speed": {**speed._asdict(), "times": speed.times_real_time},
+        "content": content_hash(folder),
+    }  # fmt: skip
     if reports:
         export_run(folder)
         metrics, page = report_run(folder)
@@ -99,6 +109,8 @@ def simulate_command(
         click.echo(json.dumps(found))
     else:
         click.echo(f"\n{speed_line(speed)}\nboards      {boards.source}\nrun folder  {folder}")
-        click.echo(f"check it    hil campaign replay {folder}")
+        click.echo(f"content     {found['content']}\ncheck it    hil campaign replay {folder}")
+    if not speed.tokens:
+        refuse_silent(folder)
     if require:
         refuse_unmet(str(folder), measure(folder).requirements)

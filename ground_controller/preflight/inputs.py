@@ -1,12 +1,16 @@
-"""What can be looked at without boards: space for the record, the schedule, the shards' files."""
+"""What can be looked at without boards: space for the record, the schedule, its paths, the shards' files."""
 
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ground_controller.preparation import Prepared
-from ground_controller.verification.check import Check, judged
+from ground_controller.verification.check import Check, judged, listed
 from ground_controller.verification.hashes import shards
 
 BYTES_PER_NODE_S = 150_000
@@ -35,6 +39,51 @@ def schedule(prepared: Prepared) -> Check:
     return judged("schedule", good, figure, ", ".join(missing[:4]), "compile a longer one: hil schedule build")
 
 
+def paths(prepared: Prepared) -> Check:
+    """At some instant each expert can be reached from a gateway of its layer, and each slice from the one before."""
+    setting, placed = prepared.setting, prepared.placement
+    reach = _ever_up(prepared)
+    index = {name: n for n, name in enumerate(setting.nodes)}
+    slices = [[index[name] for name in piece.nodes] for piece in placed.gateways]
+    lost = [
+        f"{layer}.{expert}"
+        for piece, gateways in zip(placed.gateways, slices, strict=True)
+        for layer in range(piece.first, piece.last + 1)
+        for expert, held in enumerate(placed.holders[layer])
+        if held and not reach[np.ix_(gateways, held)].any()
+    ]
+    apart = [
+        f"layer {piece.last} to {piece.last + 1}"
+        for piece, (a, b) in zip(placed.gateways, pairwise(slices), strict=False)
+        if not reach[np.ix_(a, b)].any()
+    ]
+    whole = sum(bool(held) for layer in placed.holders for held in layer)
+    figure = f"{whole - len(lost)} of {whole} experts within reach of their gateways at some instant"
+    if apart:
+        figure += f"; never from {listed(apart)}"
+    return judged(
+        "paths", not lost and not apart, figure, f"layer.expert {listed(lost)}" if lost else "",
+        "look at the links: hil schedule build CAMPAIGN --out FILE; then more satellites, a larger orbit.max_range_km, or "
+        "orbit.relay",
+    )  # fmt: skip
+
+
+def _ever_up(prepared: Prepared) -> NDArray[np.bool_]:
+    """[N, N] whether two nodes can exchange frames at some instant, over other boards where the campaign lets them."""
+    schedule, place = prepared.schedule, {name: n for n, name in enumerate(prepared.setting.satellites)}
+    ever = np.eye(len(place), dtype=np.bool_)
+    step_s = schedule.header.step_s
+    up = schedule.sample(np.arange(0.0, schedule.duration_s + step_s / 2, step_s)).up.any(axis=0)
+    for (a, b), on in zip(schedule.header.pairs, up.tolist(), strict=True):
+        if on and a in place and b in place:
+            ever[place[a], place[b]] = True
+    campaign = prepared.campaign
+    if campaign.links.relay or campaign.policies.routing != "direct":
+        for n in range(len(place)):
+            ever |= np.outer(ever[:, n], ever[n])
+    return ever & ever.T
+
+
 def look_at_inputs(prepared: Prepared, folder: Path) -> tuple[Check, ...]:
     """Everything that needs no board."""
-    return (space(prepared, folder), schedule(prepared), shards(prepared))
+    return (space(prepared, folder), schedule(prepared), paths(prepared), shards(prepared))

@@ -76,6 +76,8 @@ def figure(metric: str, statistic: str, metrics: Metrics, stride: int = 1) -> fl
         return float(sum(metrics.restarts.values()))
     if metric == "lost_nodes":
         return float(len(metrics.lost_nodes))
+    if metric == "kept_mass" and not metrics.tokens:
+        return None
     value = getattr(metrics, metric)
     return None if value is None else float(value)
 

@@ -14,7 +14,7 @@ def _figure(value: float | None, pattern: str) -> str:
 
 
 def _three(values: dict[str, float]) -> str:
-    return " / ".join(f"{values[q]:.1f}" for q in ("p50", "p95", "p99")) if values else "none"
+    return " / ".join(f"{values[q]:.1f}" for q in ("p50", "p95", "p99")) + " ms" if values else "none"
 
 
 def summary_rows(m: Metrics) -> list[tuple[str, str]]:
@@ -28,14 +28,11 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("generations", f"{m.requests} begun, {m.finished} finished"),
         ("tokens", f"{m.tokens} ({m.tokens_per_s:.1f} /s)"),
         ("degraded tokens", f"{m.degraded_tokens}" + (f" ({causes})" if causes else "")),
-        ("TTFT p50/p95/p99", f"{_three(m.ttft_ms)} ms"),
-        ("TPOT p50/p95/p99", f"{_three(m.tpot_ms)} ms"),
-        (
-            "same token as top-k",
-            f"{_figure(m.agreement, '{:.2%}')}; {_figure(m.given_up_nats, '{:.4f} nats')} given up a token",
-        ),
+        ("TTFT p50/p95/p99", _three(m.ttft_ms)),
+        ("TPOT p50/p95/p99", _three(m.tpot_ms)),
+        ("same token as top-k", _beside_top_k(m)),
         *evaluation_summary(m),
-        ("mixing mass served", f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"),
+        ("mixing mass served", _mass(m)),
         ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
         ("sent between satellites", f"{m.link_bytes / 1e6:.2f} MB, {m.transmit_j:.2f} J modelled" + _further(m)),
         ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
@@ -60,6 +57,18 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     if m.restarts:
         rows.append(("generations begun again", "; ".join(f"{n} x {why}" for why, n in m.restarts.items())))
     return rows
+
+
+def _beside_top_k(m: Metrics) -> str:
+    if m.agreement is None and m.given_up_nats is None:
+        return f"not known: {m.accuracy_note}"
+    return f"{_figure(m.agreement, '{:.2%}')}; {_figure(m.given_up_nats, '{:.4f} nats')} given up a token"
+
+
+def _mass(m: Metrics) -> str:
+    if not m.tokens:
+        return "not known: no token came"
+    return f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"
 
 
 def _further(m: Metrics) -> str:

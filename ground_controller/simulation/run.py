@@ -80,6 +80,18 @@ class Speed(NamedTuple):
         return self.scenario_s / self.cpu_s
 
 
+def _check_kill(kill: Kill, prepared: Prepared) -> None:
+    if kill.node not in prepared.setting.nodes:
+        raise UsageError(
+            f"kill of {kill.node!r}: no board of that name", f"one of {', '.join(prepared.setting.nodes[:8])}"
+        )
+    if not 0.0 <= kill.at_s < prepared.campaign.orbit.duration_s:
+        raise UsageError(
+            f"kill of {kill.node!r} at orbit second {kill.at_s:g}: the campaign has seconds 0 to "
+            f"{prepared.campaign.orbit.duration_s:g}", "choose one of those: hil simulate --kill NODE@SECONDS"
+        )  # fmt: skip
+
+
 class Simulation:
     """A simulated run from start to close. Use `simulate`."""
 
@@ -97,10 +109,7 @@ class Simulation:
             raise UsageError(f"stride {stride}: wanted 1 (everything in detail) or more", "hil simulate --stride 1")
         due = arrivals_of(prepared.campaign, stride)
         for kill in kills:
-            if kill.node not in prepared.setting.nodes:
-                raise UsageError(
-                    f"kill of {kill.node!r}: no board of that name", f"one of {', '.join(prepared.setting.nodes[:8])}"
-                )
+            _check_kill(kill, prepared)
         self._p = prepared
         self._folder = folder
         self._traces = record_traces(prepared) if traces is None else traces

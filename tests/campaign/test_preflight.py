@@ -42,7 +42,7 @@ def flipped(prepared: Prepared, tmp_path: Path) -> Prepared:
 def test_inputs_that_are_in_order(prepared: Prepared, tmp_path: Path) -> None:
     found = look_at_inputs(prepared, tmp_path / "not" / "there" / "yet")
     assert [(one.name, one.outcome) for one in found] == [
-        ("disk space", "pass"), ("schedule", "pass"), ("shards", "pass")
+        ("disk space", "pass"), ("schedule", "pass"), ("paths", "pass"), ("shards", "pass")
     ]  # fmt: skip
     refuse_unready(found)
 
@@ -50,11 +50,36 @@ def test_inputs_that_are_in_order(prepared: Prepared, tmp_path: Path) -> None:
 def test_an_orbit_that_is_too_long_for_disk_and_schedule(prepared: Prepared, tmp_path: Path) -> None:
     orbit = prepared.campaign.orbit.model_copy(update={"duration_s": 2_592_000.0, "rate": 0.01})
     longer = dataclasses.replace(prepared, campaign=prepared.campaign.model_copy(update={"orbit": orbit}))
-    space, schedule, shards = look_at_inputs(longer, tmp_path)
+    space, schedule, _, shards = look_at_inputs(longer, tmp_path)
     assert (space.outcome, schedule.outcome, shards.outcome) == ("fail", "fail", "pass")
     assert space.where == str(tmp_path)
     with pytest.raises(EnvironmentFault, match=r"not ready: disk space: .*; schedule: 600 s, wanted 2.592e"):
         refuse_unready((space, schedule, shards))
+
+
+@pytest.mark.parametrize(
+    ("placement", "figure"),
+    [
+        ("rank_match", r"\d+ of 64 experts within reach"),
+        ("random_in_ring_central", "64 of 64 experts within reach of their gateways at some instant; never from layer 1"),
+    ],
+)
+def test_satellites_that_never_see_each_other(placement: str, figure: str, tmp_path: Path) -> None:
+    """The second has each slice's experts on its own gateways, and yet no token gets from one slice to the next."""
+    campaign = load_campaign(default_path("campaign"))
+    chosen = campaign.policies.placement.model_copy(update={"name": placement})
+    apart = campaign.model_copy(
+        update={
+            "orbit": campaign.orbit.model_copy(update={"max_range_km": 100.0}),
+            "model": campaign.model.model_copy(update={"replicas": 1}),
+            "policies": campaign.policies.model_copy(update={"placement": chosen}),
+        }
+    )
+    checks = look_at_inputs(prepare(load_bench(default_path("bench")), apart), tmp_path)
+    found = next(one for one in checks if one.name == "paths")
+    assert (found.outcome, bool(found.where)) == ("fail", placement == "rank_match")
+    with pytest.raises(EnvironmentFault, match=f"not ready: paths: {figure}"):
+        refuse_unready((found,))
 
 
 def test_a_file_that_changed(flipped: Prepared, tmp_path: Path) -> None:

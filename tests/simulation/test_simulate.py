@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,7 @@ from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, measure
+from ground_controller.simulation.continuation import content_hash
 from ground_controller.simulation.run import ANCHOR_NS, Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import UsageError
@@ -186,3 +189,43 @@ def _entries(folder: Path, kind: str) -> list[int]:
         return [entry.host_ns for entry in journal.entries(kind)]
     finally:
         journal.close()
+
+
+def hil(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hil_config.door", *map(str, arguments)],
+        capture_output=True, text=True, timeout=120.0, check=False,
+    )  # fmt: skip
+
+
+def test_a_run_without_a_token_is_refused_with_its_reason(tmp_path: Path) -> None:
+    """Satellites that never see each other: the record says so, and the command must not end as if all were well."""
+    text = default_path("campaign").read_text().replace("max_range_km: 4500", "max_range_km: 100")
+    (tmp_path / "apart.yaml").write_text(text.replace("duration_s: 600", "duration_s: 20"))
+    done = hil("simulate", default_path("bench"), tmp_path / "apart.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 10, done.stderr
+    assert "the run generated no token: 6 requests begun; at the end " in done.stderr
+    assert "out of reach of" in done.stderr and "hil schedule validate" in done.stderr
+    assert "none ms" not in done.stdout and "not known: no token came" in done.stdout
+    found = hil("explain", tmp_path / "run", "--token", "1")
+    assert (found.returncode, "the run has no token" in found.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["bravo", "@5", "bravo@nan", "bravo@inf", "bravo@-1", "bravo@soon"])
+def test_a_kill_at_no_instant_is_refused(text: str, tmp_path: Path) -> None:
+    done = hil("simulate", "--demo", "--kill", text, "--out", tmp_path / "run")
+    assert (done.returncode, f"--kill {text}: wanted NODE@SECONDS" in done.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kill_after_the_end_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="orbit second 100: the campaign has seconds 0 to 100"):
+        simulate(prepared, tmp_path / "run", kills=(Kill("bravo", 100.0),))
+
+
+def test_an_unbroken_run_says_its_content(tmp_path: Path) -> None:
+    """So that a run that was gone on with can be held against it."""
+    text = default_path("campaign").read_text().replace("duration_s: 600", "duration_s: 20")
+    (tmp_path / "short.yaml").write_text(text)
+    done = hil("simulate", default_path("bench"), tmp_path / "short.yaml", "--out", tmp_path / "run", "--json")
+    assert msgspec.json.decode(done.stdout)["content"] == content_hash(tmp_path / "run")
