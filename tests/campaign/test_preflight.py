@@ -61,7 +61,10 @@ def test_an_orbit_that_is_too_long_for_disk_and_schedule(prepared: Prepared, tmp
     ("placement", "figure"),
     [
         ("rank_match", r"\d+ of 64 experts within reach"),
-        ("random_in_ring_central", "64 of 64 experts within reach of their gateways at some instant; never from layer 1"),
+        (
+            "random_in_ring_central",
+            "64 of 64 experts within reach of their gateways at some instant; never from layer 1",
+        ),
     ],
 )
 def test_satellites_that_never_see_each_other(placement: str, figure: str, tmp_path: Path) -> None:
