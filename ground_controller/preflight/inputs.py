@@ -63,8 +63,8 @@ def paths(prepared: Prepared) -> Check:
         figure += f"; never from {listed(apart)}"
     return judged(
         "paths", not lost and not apart, figure, f"layer.expert {listed(lost)}" if lost else "",
-        "look at the links: hil schedule build CAMPAIGN --out FILE; then more satellites, a larger orbit.max_range_km, or "
-        "orbit.relay",
+        "look at the links: hil schedule build CAMPAIGN --out FILE; then more satellites, a larger orbit.max_range_km,"
+        " or orbit.relay",
     )  # fmt: skip
 
 
