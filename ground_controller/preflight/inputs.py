@@ -73,9 +73,9 @@ def _ever_up(prepared: Prepared) -> NDArray[np.bool_]:
     schedule, place = prepared.schedule, {name: n for n, name in enumerate(prepared.setting.satellites)}
     ever = np.eye(len(place), dtype=np.bool_)
     step_s = schedule.header.step_s
-    up = schedule.sample(np.arange(0.0, schedule.duration_s + step_s / 2, step_s)).up.any(axis=0)
-    for (a, b), on in zip(schedule.header.pairs, up.tolist(), strict=True):
-        if on and a in place and b in place:
+    up = np.asarray(schedule.sample(np.arange(0.0, schedule.duration_s + step_s / 2, step_s)).up.any(axis=0))
+    for column, (a, b) in enumerate(schedule.header.pairs):
+        if up[column] and a in place and b in place:
             ever[place[a], place[b]] = True
     campaign = prepared.campaign
     if campaign.links.relay or campaign.policies.routing != "direct":
