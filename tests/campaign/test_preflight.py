@@ -146,6 +146,7 @@ def test_the_command(command: Callable[..., subprocess.CompletedProcess[str]], t
     told = json.loads(done.stdout)
     assert told["ready"]
     assert [check["name"] for check in told["checks"]] == [
-        "disk space", "schedule", "shards", "boards online", "agent versions", "clock offsets", "shards on boards",
+        "disk space", "schedule", "paths", "shards", "boards online", "agent versions", "clock offsets",
+        "shards on boards",
     ]  # fmt: skip
     assert not (tmp_path / "runs").exists()
