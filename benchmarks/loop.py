@@ -32,7 +32,7 @@ from hil_config.schema.platforms import PlatformChoice
 from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
 from hil_config.wire.manifest import ModelCard, Routing
-from hil_config.wire.orders import DropShards, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import GatewaySlice, SelectionPlan
 from hil_config.wire.schedule_file import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
 
@@ -182,6 +182,8 @@ class _Nowhere:
     def duty(self, node: str, order: SetDuty) -> None: ...
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None: ...
+
+    def power(self, node: str, order: SetPower) -> None: ...
 
     def watermark(self, mark: m.Watermark) -> None: ...
 

@@ -41,13 +41,16 @@ from ground_controller.run_record import RunRecord, utc_now, write_beginning
 from ground_controller.simulation.beside import Beside
 from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.company_process import CompanyProcess
+from ground_controller.simulation.mode_model import mode_uses
 from ground_controller.stage import Stage
 from ground_controller.steering import Request, Steering, answer_path, leave_request
 from hil_config.clock import PacedClock
 from hil_config.units import HostSeconds
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
+POWER_S = 20.0
+"""For a power mode to be set and read back; nvpmodel alone may take ten."""
 LEAD_S = 0.5
 """The clock is anchored this far ahead, so that every node knows it before scenario second 0."""
 
@@ -80,6 +83,8 @@ class Run:
         self._keeper: ClockKeeper | None = None
         self._gone: set[str] = set()
         self._beside: Beside | None = None
+        self._fleet: MqttFleet | None = None
+        self._in_modes: tuple[str, ...] = ()
 
     def accompany(self, process: CompanyProcess) -> None:
         """Have the bench's model boards calculated beside the real ones."""
@@ -95,6 +100,7 @@ class Run:
         self._core.epoch = self._stage.epoch  # an agent may have reported a higher one
         self._journal.set_meta("epoch", str(self._stage.epoch))
         client = self._prepare(fleet, self._new_core().advance(-1, 0.0, []).plan)
+        self._order_modes(fleet)
         self._stay_idle("before", lambda: time.sleep(0.1))
         if self._beside is not None:
             self._beside.wait_ready()
@@ -118,6 +124,7 @@ class Run:
         fleet = self._stage.open(self._inbox)
         core.epoch = self._stage.epoch
         client = self._prepare(fleet, replace(past.last.plan, epoch=self._stage.epoch), core.held)
+        self._order_modes(fleet)
         self._gone = {node for node, alive in gone if not alive and fleet.statuses[node].state == "offline"}
         offsets = {node: fleet.clock_offset_ns(node) for node in self._nodes}
         anchor_ns = time.monotonic_ns() + int(LEAD_S * 1e9)
@@ -142,6 +149,23 @@ class Run:
         feed.go_on(past, self._p.campaign.workload.max_new_tokens)
         self._go(loop, feed)
         self._finish(fleet, loop)
+
+    def _order_modes(self, fleet: MqttFleet) -> None:
+        """Every board into the power mode that holds now; its answer says that it was read back."""
+        held = self._core.world.power_orders()
+        orders = {node: held[node] for node in self._nodes if node in held}
+        self._fleet, self._in_modes = fleet, tuple(orders)
+        if orders:
+            fleet.order(self._in_modes, orders, POWER_S)
+
+    def _restore_modes(self) -> None:
+        """Every board as it was before the run; who did not say so is on record."""
+        there = tuple(node for node in self._in_modes if node not in self._stage.ended())
+        self._in_modes = ()
+        if there and self._fleet is not None:
+            replies = self._fleet.ask(there, {node: SetPower(restore=True) for node in there}, POWER_S)
+            left = [node for node in there if node not in replies or not replies[node].ok]
+            self._journal.set_meta("modes_left", msgspec.json.encode(left).decode())
 
     def _outlet(self, fleet: MqttFleet) -> Outlet:
         return Outlet(fleet, self._nodes)
@@ -232,13 +256,15 @@ class Run:
             asked = leave_request(self._folder, Request("pause"))  # the orbit is over; the boards stay for a while
             self._stay_idle("after", loop.run_tick)
             answer_path(asked).unlink(missing_ok=True)
+        self._restore_modes()
         ended = self._stage.ended()
         living = (n.name for n in self._core.view.nodes if n.alive and n.name not in ended)
         alive = tuple(name for name in living if name in self._nodes)
         finish(self._stage, fleet, loop, self._journal, self._inbox, self._folder, alive)
 
     def close(self) -> None:
-        """Stop what talks to the nodes; the stage is closed by whoever opened it."""
+        """Put power modes back and stop what talks to the nodes; the stage is closed by whoever opened it."""
+        self._restore_modes()
         if self._keeper is not None:
             self._keeper.stop()
         if self._client is not None:
@@ -270,7 +296,10 @@ def run_campaign(
         run = Run(prepared, stage, journal, folder, show)
         opened.callback(run.close)
         if names := model_boards(prepared.bench):
-            mixed = Mixed(tuple(n for n in prepared.setting.nodes if n in names), calibration.source)
+            nodes = prepared.setting.nodes
+            real = [index for index, node in enumerate(nodes) if node not in names]
+            uses = mode_uses(calibration, prepared.profiles, prepared.setting.modes, real)
+            mixed = Mixed(tuple(node for node in nodes if node in names), calibration.source, uses)
             journal.set_meta(MIXED, msgspec.json.encode(mixed).decode())
             process = CompanyProcess(prepared, calibration)
             opened.callback(process.close)

@@ -63,8 +63,9 @@ class Core:
             layers=more.layers, transmission=more.transmission, routes=more.routes, loads=more.loads,
         )  # fmt: skip
         return Decision(
-            tick, scenario_s, self._numbers(), tuple(duties), self._state, plan, more.states, more.orders, more.moves
-        )
+            tick, scenario_s, self._numbers(), tuple(duties), self._state, plan, more.states,
+            (*self.world.powers, *more.orders), more.moves,
+        )  # fmt: skip
 
     @property
     def held(self) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.migration import MoveNumbers
-from hil_config.wire.orders import DropShards, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 
@@ -86,14 +86,14 @@ class TickNumbers(msgspec.Struct, frozen=True):
 
 
 class Decision(TickNumbers, frozen=True):
-    """What was decided at a tick. `further`: states of the further policies; `orders` of shards to give to nodes now;
-    `moves`: every move of an expert so far."""
+    """What was decided at a tick. `further`: states of the further policies; `orders` of shards and power
+    modes to give to nodes now; `moves`: every move of an expert so far."""
 
     duties: tuple[SetDuty | None, ...]
     policy_state: Any
     plan: SelectionPlan
     further: dict[str, Any] = {}
-    orders: tuple[tuple[str, LoadShards | DropShards], ...] = ()
+    orders: tuple[tuple[str, LoadShards | DropShards | SetPower], ...] = ()
     moves: tuple[MoveNumbers, ...] = ()
 
     @property

@@ -17,7 +17,7 @@ from ground_controller.steering import Steering
 from hil_config.clock import Clock
 from hil_config.units import ScenarioSeconds
 from hil_config.wire.messages import Watermark
-from hil_config.wire.orders import DropShards, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 
@@ -38,6 +38,8 @@ class Outlet(Protocol):
     def duty(self, node: str, order: SetDuty) -> None: ...
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None: ...
+
+    def power(self, node: str, order: SetPower) -> None: ...
 
     def watermark(self, mark: Watermark) -> None: ...
 
@@ -128,6 +130,9 @@ class Loop:
             if duty is not None:
                 self._outlet.duty(node, duty)
         for node, order in decision.orders:
-            self._outlet.shards(node, order)
+            if isinstance(order, SetPower):
+                self._outlet.power(node, order)
+            else:
+                self._outlet.shards(node, order)
         for (node, boot_id), seq in self._journal.watermarks().items():
             self._outlet.watermark(Watermark(node=node, boot_id=boot_id, seq=seq, epoch=self._core.epoch))

@@ -7,6 +7,7 @@ measured, so reports and tables are made twice: of the real nodes, and of the mo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -24,10 +25,11 @@ MODEL_KINDS = {
 
 
 class Mixed(msgspec.Struct, frozen=True):
-    """`nodes` are models, calculated with the board models of `boards`."""
+    """`nodes` are models, calculated with the board models of `boards`, in `modes` as a simulated run records them."""
 
     nodes: tuple[str, ...]
     boards: str
+    modes: tuple[Any, ...] = ()
 
 
 def model_boards(bench: Bench) -> frozenset[str]:
@@ -52,7 +54,7 @@ class Part(Journal):
         super().__init__(whole._db, whole.path)
         self._models = frozenset(found.nodes)
         self._modelled = modelled
-        self._boards = found.boards
+        self._found = found
 
     def covers(self, node: str) -> bool:
         return (node in self._models) == self._modelled
@@ -72,7 +74,8 @@ class Part(Journal):
     def meta(self, key: str, default: str | None = None) -> str:
         """As recorded; of model nodes as a simulated run has it."""
         if self._modelled and key == "simulated":
-            return msgspec.json.encode({"stride": 1, "boards": self._boards, "kills": []}).decode()
+            boards, modes = self._found.boards, self._found.modes
+            return msgspec.json.encode({"stride": 1, "boards": boards, "kills": [], "modes": modes}).decode()
         if self._modelled and key in {"evaluation", "evaluation_sha256"}:
             return ""
         return super().meta(key, default)

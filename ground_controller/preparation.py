@@ -24,6 +24,7 @@ from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.physics.platform import Platform
 from ground_controller.policies.registry import placement_policy, selection_policy
 from ground_controller.policies.view import Limits, Placement, PlacementProblem, SelectionPolicy
+from ground_controller.power_modes import modes_of
 from ground_controller.schedules import compile_orbit
 from ground_controller.twin import Twin
 from ground_controller.workload import Prompt, read_prompts
@@ -76,9 +77,11 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
 
-def profiles_hash(profiles: tuple[BoardProfile, ...]) -> str:
-    """SHA-256 of the boards' profiles in order: modelled power and prices follow from them."""
-    text = json.dumps([profile.model_dump(mode="json") for profile in profiles], sort_keys=True)
+def profiles_hash(profiles: tuple[BoardProfile, ...], modes: bool) -> str:
+    """SHA-256 of the boards' profiles in order: modelled power and prices follow from them. `modes`: the campaign
+    orders power modes, so those count too."""
+    left_out = None if modes else {"modes"}
+    text = json.dumps([profile.model_dump(mode="json", exclude=left_out) for profile in profiles], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -244,6 +247,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
         tick_s=campaign.control.tick_s, rate=campaign.orbit.rate, accounting=campaign.twin.accounting,
         importance=importance,
         further=further_of(campaign, choosers, bench, profiles, manifest, schedules, allocation, importance),
+        modes=modes_of(campaign.power, bench, profiles),
     )  # fmt: skip
     return Prepared(
         bench=bench, campaign=campaign, config_sha256=config_hash(bench, campaign), profiles=profiles,

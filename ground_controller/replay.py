@@ -50,9 +50,10 @@ def prepare_again(journal: Journal) -> Prepared:
     bench = Bench.model_validate_json(journal.meta("bench"))
     campaign = Campaign.model_validate_json(journal.meta("campaign"))
     prepared = prepare(bench, campaign)
+    profiles = profiles_hash(prepared.profiles, campaign.power is not None)
     for what, now, then in (
         ("configuration", prepared.config_sha256, journal.meta("config_sha256")),
-        ("board profiles", profiles_hash(prepared.profiles), journal.meta("profiles_sha256")),
+        ("board profiles", profiles, journal.meta("profiles_sha256")),
         ("model", prepared.manifest_sha256, journal.meta("manifest_sha256")),
         ("schedule", schedule_hash(prepared.schedule_bytes), journal.meta("schedule_sha256")),
     ):

@@ -71,7 +71,7 @@ def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: i
         "model_card": msgspec.json.encode(p.manifest.model).decode(),
         "evaluation": p.evaluation.path if p.evaluation else "",
         "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
-        "profiles_sha256": profiles_hash(p.profiles),
+        "profiles_sha256": profiles_hash(p.profiles, p.campaign.power is not None),
         CHARACTERISATION: msgspec.json.encode(records_of(p.bench)).decode(),
         "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(), "system_boot": system_boot(),
     }.items():  # fmt: skip

@@ -15,13 +15,14 @@ from ground_controller.physics.thermal import heating_k
 from ground_controller.policies.further import NOTHING_FURTHER, Further
 from ground_controller.policies.nodes import NodeColumns
 from ground_controller.policies.view import Limits, Outlook, View
+from ground_controller.power_modes import ModeControl, Modes
 from ground_controller.steering import Steered
 from ground_controller.transmit import TransmitLoad
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.importance import Importance
 from hil_config.wire.manifest import ModelCard
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import SetDuty, SetPower
 from hil_config.wire.plan import GatewaySlice
 from hil_config.wire.schedule_file import LinkSchedule
 
@@ -55,6 +56,7 @@ class Setting:
     accounting: Accounting = "duty"
     importance: Importance | None = None
     further: Further = NOTHING_FURTHER
+    modes: Modes | None = None
 
     @property
     def work_factor(self) -> float:
@@ -103,6 +105,7 @@ class World:
     over_limit_s: Float = field(init=False)
     experts_per_row: float = field(init=False)
     transmit: TransmitLoad = field(init=False)
+    powers: tuple[tuple[str, SetPower], ...] = ()
 
     def __post_init__(self) -> None:
         s, n = self.setting, len(self.setting.nodes)
@@ -123,6 +126,7 @@ class World:
         self._delays = DelayTable(s.predicted, s.satellites)
         self._light = LightTable(s.schedule, s.satellites)
         self._light_ahead = LightTable(s.predicted, s.satellites)
+        self._modes = None if s.modes is None else ModeControl(s.modes, s.limits)
 
     def apply(self, entry: Entry) -> None:
         """Take one recorded entry into account; kinds that tell nothing about a node pass by."""
@@ -137,6 +141,8 @@ class World:
             status, boot_id = m.decode(entry.body, m.Status), self._boot_id[index]
             if status.boot_id != boot_id and boot_id and status.state == "offline":
                 return  # the will of an earlier boot
+            if self._modes is not None and boot_id not in {"", status.boot_id}:
+                self._modes.restarted(index)
             self._alive[index], self._boot_id[index] = status.state != "offline", status.boot_id
         elif entry.kind == "links":  # bytes to the ground's own peer cross no link of the orbit
             report = m.decode(entry.body, m.Record).body
@@ -188,7 +194,8 @@ class World:
         return work_power_w(s.accounting, np.where(self._alive, self._power_w, 0.0), self._idle_w, s.rate)
 
     def step(self, scenario_s: float) -> list[SetDuty | None]:
-        """Advance the twin to `scenario_s`; returns the orders that its limits call for, per node (or None)."""
+        """Advance the twin to `scenario_s`; returns the orders that its limits call for, per node (or None). Changes of
+        power modes are in `powers` then."""
         s = self.setting
         duration = scenario_s - self.scenario_s
         if duration > 0.0:
@@ -205,7 +212,15 @@ class World:
                 self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * used
                 self._picks = self._rows = 0
         self.scenario_s = scenario_s
+        if self._modes is not None:
+            changed = self._modes.step(self.twin.temperature_c, self.twin.charge)
+            self.powers = tuple((s.nodes[index], order) for index, order in changed)
         return self._limit(self.twin.temperature_c, self.twin.charge)
+
+    def power_orders(self) -> dict[str, SetPower]:
+        """The power mode that holds now, for each node that offers some and where the campaign orders them."""
+        held = {} if self._modes is None else self._modes.current()
+        return {self.setting.nodes[index]: order for index, order in held.items()}
 
     def _limit(self, temperature_c: Float, charge: Float) -> list[SetDuty | None]:
         """Soft: the plans give it no new work. Hard: the node itself refuses. Hysteresis brings it back."""

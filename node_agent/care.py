@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hil_config.errors import HilError
+from hil_config.errors import HardwareError, HilError
 from hil_config.wire.messages import NodeEvent
 from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.config import AgentConfig, SensorSpec
@@ -86,18 +86,24 @@ class Care:
         eased = self._config.safety.eased_duty if self.watch.verdict.state == "ease" else 1.0
         self.duty.set(min(self._wanted_duty, eased))
 
+    def begin_run(self) -> None:
+        """A run begins from the board as it was: what an earlier controller had set and not put back is put back."""
+        if self.settings.changed or self._wanted_duty < 1.0:
+            self._restore("the next run")
+
     def set_power(self, order: SetPower) -> None:
         """Apply, read back, and tell; the first refusal ends it, and what was applied before stays to be put back."""
-        if order.restore:
-            problems = self.settings.restore()
-            self._wanted_duty = 1.0
-            self._event("SettingsRestored", by="order", problems="; ".join(problems))
+        problems = self._restore("order") if order.restore else []
         if order.duty is not None:
             self.duty.set(order.duty)
             self._wanted_duty = order.duty
         self._set_duty()
         now: dict[str, str | int | float | bool] = {"duty": self.duty.share}
+        if order.mode:
+            now["mode"] = order.mode
         try:
+            if problems:
+                raise HardwareError("; ".join(problems), "see the board's settings; its restore file keeps the rest")
             for name in ("nvp_mode", "cpu_khz", "fan"):
                 value = getattr(order, name)
                 if value is not None:
@@ -107,6 +113,13 @@ class Care:
             raise
         finally:
             self._tell(NodeEvent("PowerSet", time.monotonic_ns(), now))
+
+    def _restore(self, by: str) -> list[str]:
+        problems = self.settings.restore()
+        self._wanted_duty = 1.0
+        self._set_duty()
+        self._event("SettingsRestored", by=by, problems="; ".join(problems))
+        return problems
 
     def _event(self, name: str, **details: str | int | float | bool) -> None:
         self._tell(NodeEvent(name, time.monotonic_ns(), details))

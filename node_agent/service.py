@@ -255,6 +255,7 @@ class Agent:
             run.start()
             self._run = run
             self._care.order(SetDuty(True, ""))
+            self._care.begin_run()
             self._mqtt.publish(topics.STATUS, self._status())
         elif isinstance(body, InjectFault) and self._run is not None:
             self._run.inject(body)

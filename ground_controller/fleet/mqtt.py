@@ -21,7 +21,7 @@ from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtoc
 from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
 from hil_config.wire import messages as m
 from hil_config.wire import topics
-from hil_config.wire.orders import DropShards, InjectFault, LoadShards, Ping, SetDuty, Shutdown
+from hil_config.wire.orders import DropShards, InjectFault, LoadShards, Ping, SetDuty, SetPower, Shutdown
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 
@@ -184,7 +184,7 @@ class MqttFleet:
         if new:
             self.ask(new, {node: Ping() for node in new}, timeout_s)
 
-    def tell(self, node: str, body: SetDuty | InjectFault | Shutdown | LoadShards | DropShards) -> None:
+    def tell(self, node: str, body: SetDuty | SetPower | InjectFault | Shutdown | LoadShards | DropShards) -> None:
         """Send a command without waiting for its answer."""
         self.publish(node, topics.COMMAND, self._command(body))
 

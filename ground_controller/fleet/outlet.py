@@ -6,7 +6,7 @@ from ground_controller.fleet.mqtt import MqttFleet
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.link_fault import LinkFault
-from hil_config.wire.orders import DropShards, InjectFault, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, InjectFault, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 
@@ -27,6 +27,10 @@ class Outlet:
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None:
         self._fleet.tell(node, order)
+
+    def power(self, node: str, order: SetPower) -> None:
+        if node in self._nodes:
+            self._fleet.tell(node, order)
 
     def fault(self, fault: LinkFault) -> None:
         for node in self._nodes:

@@ -11,7 +11,7 @@ from ground_controller.mixed import META as MIXED
 from ground_controller.mixed import Mixed
 from ground_controller.report.links import LinkResult
 from ground_controller.report.sky_sources import sky_sources
-from ground_controller.telemetry.sources import by_provenance, generated, quantities, stride, timed
+from ground_controller.telemetry.sources import by_provenance, generated, quantities, simulated_modes, stride, timed
 from hil_config.wire.messages import Status, decode
 
 
@@ -26,6 +26,7 @@ def sources(journal: Journal, campaign: dict[str, Any]) -> dict[str, str]:
     return {
         **found,
         **_models(journal),
+        **_modes(journal),
         "token and frame times": str(timed(journal, "monotonic clocks of client and gateways")),
         "generated text": str(generated(journal, "onnxruntime on quantised shards")),
         **sky_sources(campaign["orbit"]),
@@ -41,6 +42,15 @@ def _models(journal: Journal) -> dict[str, str]:
         return {}
     found = msgspec.json.decode(text, type=Mixed)
     return {f"{len(found.nodes)} model nodes, apart": f"modelled(board models: {found.boards})"}
+
+
+def _modes(journal: Journal) -> dict[str, str]:
+    """Of a simulated run in power modes: in which its boards' work was calibrated, and in which it is calculated."""
+    uses = simulated_modes(journal)
+    return {
+        f"work of {use.profile} in mode {use.mode}": f"modelled({'calibrated: ' if use.calibrated else ''}{use.origin})"
+        for use in uses
+    }
 
 
 def first_line(found: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from ground_controller.routes import choose_route
 from ground_controller.simulation.company import Turn
 from ground_controller.simulation.company_process import CompanyProcess
 from hil_config.clock import Clock
+from hil_config.wire.orders import SetPower
 
 
 class Beside:
@@ -39,9 +40,10 @@ class Beside:
     def go_on(self, ticks: int, decision: Decision, view: View, clock: Clock) -> None:
         """Calculate up to the next tick, `ticks` after the anchor, while it comes."""
         duties = tuple((n, d) for n, d in zip(self._nodes, decision.duties, strict=True) if d is not None)
+        powers = tuple((node, order) for node, order in decision.orders if isinstance(order, SetPower))
         route = choose_route(view, among=self._names)
         rate = 0.0 if clock.paused else clock.rate
-        turn = Turn(ticks * self._tick_s, decision.scenario_s, rate, decision.plan, duties, route)
+        turn = Turn(ticks * self._tick_s, decision.scenario_s, rate, decision.plan, duties, route, powers)
         self._process.turn(turn)
 
     def arrive(self) -> None:

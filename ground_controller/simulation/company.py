@@ -19,7 +19,7 @@ from ground_controller.simulation.board_model import Calibration
 from ground_controller.simulation.client import SimClient
 from ground_controller.simulation.constellation import Constellation
 from ground_controller.simulation.traces import Trace, record_traces
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 _KINDS = {
@@ -38,6 +38,7 @@ class Turn(NamedTuple):
     plan: SelectionPlan
     duties: tuple[tuple[str, SetDuty], ...]
     route: tuple[str, ...] | None
+    powers: tuple[tuple[str, SetPower], ...] = ()
 
 
 class LiveWindow(Window):
@@ -97,6 +98,9 @@ class Company:
         for node, order in turn.duties:
             if node in self._fleet.nodes:
                 self._fleet.duty(node, order)
+        for node, mode in turn.powers:
+            if node in self._fleet.nodes:
+                self._fleet.power(node, mode)
         self._route = turn.route
         self._client.watch()
         self._collect()

@@ -14,11 +14,12 @@ from ground_controller.simulation.board_model import Calibration
 from ground_controller.simulation.fabric import Fabric
 from ground_controller.simulation.gateway import SimGateway, frame_bytes
 from ground_controller.simulation.layer_call import Terms
+from ground_controller.simulation.mode_model import models_of
 from ground_controller.simulation.node import Machine, ModelNode
 from ground_controller.simulation.step import SimStep, SimToken
 from hil_config.wire import messages as m
 from hil_config.wire.hidden_codec import Codec
-from hil_config.wire.orders import DropShards, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 REPORT_S = 5.0
@@ -53,12 +54,17 @@ class Constellation:
             lambda node, action: self.nodes[node].later(action),
         )  # fmt: skip
         machine = Machine(calibration.shared_cores) if calibration.shared_cores else None
+        ordered = prepared.setting.modes
+        boards = list(zip(prepared.bench.boards, prepared.profiles, strict=True))
+        offered = {p.name: p for b, p in boards if ordered is not None and (only is None or b.name in only)}
+        modes = {name: models_of(calibration, profile) for name, profile in offered.items()}
         self.nodes = {
             board.name: ModelNode(
                 board.name, calibration.board(profile), agenda, window, put, machine if board.kind == "local" else None,
-                campaign.seed, anchor_ns, calibration.source,
+                campaign.seed, anchor_ns, calibration.source, modes.get(profile.name),
+                None if ordered is None else ordered.start(index),
             )
-            for board, profile in zip(prepared.bench.boards, prepared.profiles, strict=True)
+            for index, (board, profile) in enumerate(boards)
             if only is None or board.name in only
         }  # fmt: skip
         for index, name in enumerate(nodes):
@@ -98,6 +104,9 @@ class Constellation:
 
     def shards(self, node: str, order: LoadShards | DropShards) -> None:
         self.nodes[node].change(order)
+
+    def power(self, node: str, order: SetPower) -> None:
+        self.nodes[node].set_power(order)
 
     def watermark(self, mark: m.Watermark) -> None:
         """Model nodes keep no spool: their evidence is in the inbox as soon as it exists."""

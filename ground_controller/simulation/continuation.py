@@ -16,7 +16,7 @@ from ground_controller.journal import Entry, Journal
 from ground_controller.loop import TickBegan
 from ground_controller.replay import prepare_again
 from ground_controller.run_lock import RunLock
-from ground_controller.simulation.board_model import Calibration
+from ground_controller.simulation.board_model import decode_calibration
 from ground_controller.simulation.run import Kill, SimProgress, Simulation, Speed
 from hil_config.errors import InvalidRunError, UsageError
 
@@ -93,7 +93,7 @@ def continue_simulation(folder: Path, show: Callable[[SimProgress], None] | None
             raise UsageError(f"{folder}: this run has ended", f"hil report {folder}")
         RunLock(folder).release()  # before anything long: is somebody at it?
         how = msgspec.json.decode(text, type=_Simulated)
-        boards = msgspec.json.decode(journal.meta("calibration"), type=Calibration)
+        boards = decode_calibration(journal.meta("calibration"))
         run = Simulation(prepare_again(journal), folder, boards, how.stride, how.kills, journal=journal)
         opened.callback(run.close)
         return run.run(show), journal.compared

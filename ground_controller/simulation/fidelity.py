@@ -10,9 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from ground_controller.journal import Journal
 from ground_controller.report.accounting import measure_together
 from ground_controller.report.metrics import Metrics
+from ground_controller.simulation.mode_model import ModeUse
+from ground_controller.simulation.mode_times import ModeTimes
+from ground_controller.telemetry.sources import simulated_modes
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import LinkReport, Record, decode
@@ -63,6 +68,33 @@ def _inputs(folder: Path) -> tuple[str, str, bool]:
         journal.close()
 
 
+def modes_used(simulated: Path) -> tuple[ModeUse, ...]:
+    """Power modes that the boards of a simulated run could be ordered into, and whether they were calibrated."""
+    journal = Journal.read(simulated)
+    try:
+        return simulated_modes(journal)
+    finally:
+        journal.close()
+
+
+def _mode_shares(folder: Path) -> dict[str, float]:
+    """Share of the replayed orbit's host time that each node was in each power mode, where one was ordered."""
+    journal = Journal.read(folder)
+    try:
+        campaign = Campaign.model_validate_json(journal.meta("campaign"))
+        if campaign.power is None:
+            return {}
+        times, begin_ns = ModeTimes(journal), int(journal.meta("anchor_host_ns"))
+        end_ns = begin_ns + round(campaign.orbit.duration_s / campaign.orbit.rate * 1e9)
+        return {
+            f"share of time {node} in mode {mode}": 1e9 * seconds / (end_ns - begin_ns)
+            for node in (board["name"] for board in msgspec.json.decode(journal.meta("bench"))["boards"])
+            for mode, seconds in sorted(times.seconds(node, begin_ns, end_ns).items())
+        }
+    finally:
+        journal.close()
+
+
 def compare(real: Path, simulated: Path) -> list[Pair]:
     """Figures of a run on boards beside those of its simulation; InvalidRunError where they are not of one campaign."""
     ours, theirs = _inputs(real), _inputs(simulated)
@@ -81,6 +113,8 @@ def compare(real: Path, simulated: Path) -> list[Pair]:
     ]
     there, here = _link_bytes(real), _link_bytes(simulated)
     rows += [(f"bytes {link} a token", _each(there[link], a), _each(here[link], b)) for link in sorted(there | here)]
+    were, are = _mode_shares(real), _mode_shares(simulated)
+    rows += [(name, were.get(name, 0.0), are.get(name, 0.0)) for name in sorted({*were, *are})]
     return [_pair(*row) for row in rows]
 
 

@@ -149,7 +149,8 @@ class SimGateway:
         if works and self.node.alive:
             trunk = self.node.work("trunk")
             rows = sum(work.step.rows for work in works)
-            self.node.compute(trunk.us(rows), trunk.watts, partial(self._routed, works))
+            trunk_us = trunk.us(rows)
+            self.node.compute(trunk_us, trunk.watts, partial(self._routed, works), trunk_us)
 
     def _routed(self, works: list[SimWork], queue_us: float, trunk_us: float) -> None:
         """Trunk done: the gate chooses; its own time and that of writing the calls passes."""
@@ -246,13 +247,14 @@ class SimGateway:
                 self._pass_on(work, 0.0)
         if final:
             head = self.node.work("head")
+            whole_us = head.us(len(final))
 
             def headed(_queue_us: float, head_us: float) -> None:
                 for work in final:
                     if not work.stale:
                         self._pass_on(work, head_us)
 
-            self.node.compute(head.us(len(final)), head.watts, headed)
+            self.node.compute(whole_us, head.watts, headed, whole_us)
 
     def _pass_on(self, work: SimWork, head_us: float) -> None:
         s, token = work.step, -1

@@ -172,7 +172,7 @@ class SimLayerCall:
             work = host.work("expert", precision)
             work_us += work.us(rows)
             joules_e6 += work.us(rows) * work.watts
-        watts = joules_e6 / work_us if work_us > 0.0 else 0.0
+        watts, session_us = joules_e6 / work_us if work_us > 0.0 else 0.0, work_us
         if host is not self._gateway:
             work_us += host.work("frame").us(len(call.rows))
 
@@ -184,7 +184,7 @@ class SimLayerCall:
             else:
                 self._return(host, call, answer)
 
-        host.compute(work_us, watts, computed)
+        host.compute(work_us, watts, computed, session_us)
 
     def _return(self, host: ModelNode, call: Call, action: Callable[[], None]) -> None:
         codec = self._answer.get(call.id) or self._t.codec(host.name, self._gateway.name)

@@ -14,7 +14,7 @@ from ground_controller.simulation.agenda import Action, Agenda, Window
 from ground_controller.simulation.board_model import BoardModel, Work, WorkKind
 from hil_config.wire import messages as m
 from hil_config.wire.manifest import Precision
-from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards, SetDuty
+from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards, SetDuty, SetPower
 from hil_config.wire.provenance import modelled
 
 SAMPLE_S = 0.1
@@ -45,6 +45,7 @@ class ModelNode:
     put: where arrivals at the ground go.
     machine: the cores it shares, None where it has its own.
     anchor_ns: the host's clock at scenario second 0.
+    modes: models of the power modes that it can be ordered into, by name; `power`: the order that it begins under.
     """
 
     def __init__(
@@ -58,9 +59,13 @@ class ModelNode:
         seed: int,
         anchor_ns: int,
         source: str,
+        modes: dict[str, BoardModel] | None = None,
+        power: SetPower | None = None,
     ) -> None:
         self.name = name
-        self.model = model
+        self._modes = modes or {}
+        self._power = power
+        self.model = model if power is None else self._modes[power.mode]
         self.boot_id = f"model-{seed}"
         self.duty = SetDuty(True, "")
         self.alive = True
@@ -72,12 +77,13 @@ class ModelNode:
         self._chance = random.Random(f"{seed} {name}")
         self._anchor_ns = anchor_ns
         self._seq = 0
-        self._free_s = [0.0] * model.workers
+        self._free_s = [0.0] * self.model.workers
         self._step_s = SAMPLE_S if window.stride == 1 else window.length_s / PER_WINDOW
         self._joules: dict[int, float] = defaultdict(float)
         self._sampled = 0
         self._source = source
         self._works: dict[tuple[str, str], Work] = {}
+        self._turn_s = 0.0
         self._held: dict[tuple[int, int], tuple[Precision, ...]] = {}
         self._hz = 1.0 / SAMPLE_S if window.stride == 1 else PER_WINDOW / window.tick_s
 
@@ -89,6 +95,8 @@ class ModelNode:
         power = m.Quantity("power_w", "W", self._hz, modelled(f"board model of {self.model.profile}: {self._source}"))
         status = m.Status(node=self.name, boot_id=self.boot_id, state="serving", quantities=(power,))
         self._put(Arrival(self.host_ns(), "status", self.name, self.boot_id, 0, m.encode(status)))
+        if self._power is not None:
+            self._tell_power(self._power)
 
     def die(self) -> None:
         """As its last will would say it."""
@@ -101,6 +109,21 @@ class ModelNode:
             name = "ServiceResumed" if order.in_service else "ServiceSuspended"
             self.record("event", m.NodeEvent(name, self.host_ns(), {"reason": order.reason}))
         self.duty = order
+
+    def set_power(self, order: SetPower) -> None:
+        """Work that begins from now on takes what it takes in that mode, and draws what it draws there."""
+        if not self.alive:
+            return
+        self.model = self._modes[order.mode]
+        self._works.clear()
+        busy_s = sorted(self._free_s)
+        self._free_s = [self._agenda.now_s] * max(0, self.model.workers - len(busy_s)) + busy_s[-self.model.workers :]
+        self._tell_power(order)
+
+    def _tell_power(self, order: SetPower) -> None:
+        now: dict[str, str | int | float | bool] = {"duty": 1.0 if order.duty is None else order.duty}
+        now |= {"mode": order.mode, "calibrated": self.model.calibrated}
+        self.record("event", m.NodeEvent("PowerSet", self.host_ns(), now))
 
     def out_of_service(self) -> str:
         return "" if self.duty.in_service else f"{self.name} is out of service: {self.duty.reason}"
@@ -157,20 +180,32 @@ class ModelNode:
             found = self._works[kind, precision] = self.model.work(kind, precision)
         return found
 
-    def compute(self, work_us: float, watts: float, then: Callable[[float, float], None]) -> None:
-        """Be busy for `work_us` as soon as a processor is free; `then(queue_us, work_us)` when it is over."""
+    def compute(
+        self, work_us: float, watts: float, then: Callable[[float, float], None], session_us: float = 0.0
+    ) -> None:
+        """Be busy for `work_us` as soon as a processor is free; `then(queue_us, work_us)` when it is over.
+
+        Args:
+            session_us: how much of it waits for its turn where the duty is limited; that wait counts as work.
+        """
         work_s = work_us * 1e-6
         if self.model.spread > 0.0:
             work_s *= self._chance.lognormvariate(0.0, self.model.spread)
         now_s = self._agenda.now_s
         worker = min(range(len(self._free_s)), key=self._free_s.__getitem__)
         start_s = max(now_s, self._free_s[worker])
+        turn_s, rest = 0.0, self.model.rest if session_us > 0.0 else 0.0
+        if rest > 0.0:
+            turn_s = max(0.0, self._turn_s - start_s)
+            start_s += turn_s
         if self._machine is not None:
             start_s = self._machine.take(start_s, work_s)
         end_s = start_s + work_s
+        if rest > 0.0:
+            self._turn_s = end_s + work_s * rest * session_us / work_us
         self._free_s[worker] = end_s
         self._draw(start_s, end_s, watts)
-        waited_us, work_us = (start_s - now_s) * 1e6, work_s * 1e6
+        waited_us, work_us = (start_s - turn_s - now_s) * 1e6, (work_s + turn_s) * 1e6
         self._agenda.at(end_s, lambda: then(waited_us, work_us) if self.alive else None)
 
     def later(self, action: Action) -> None:

@@ -24,6 +24,7 @@ from ground_controller.simulation.agenda import Agenda, Window
 from ground_controller.simulation.board_model import DEFAULT, Calibration
 from ground_controller.simulation.client import SimClient
 from ground_controller.simulation.constellation import Constellation
+from ground_controller.simulation.mode_model import mode_uses
 from ground_controller.simulation.open_loop import OpenLoop, arrivals_of
 from ground_controller.simulation.traces import Trace, record_traces
 from ground_controller.software import software
@@ -129,6 +130,7 @@ class Simulation:
         for kill in kills:
             self.agenda.at(self._window.of_scenario(kill.at_s), lambda name=kill.node: self.fleet.kill(name))  # type: ignore[misc]
         self._calibration = calibration
+        self._modes = mode_uses(calibration, prepared.profiles, prepared.setting.modes)
         self._stride = stride
         self._kills = kills
         self._journal = Journal.create(folder, power_safe=False) if journal is None else journal
@@ -158,10 +160,11 @@ class Simulation:
             "model_card": msgspec.json.encode(p.manifest.model).decode(),
             "evaluation": p.evaluation.path if p.evaluation else "",
             "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
-            "profiles_sha256": profiles_hash(p.profiles), "anchor_host_ns": str(ANCHOR_NS),
+            "profiles_sha256": profiles_hash(p.profiles, p.campaign.power is not None),
+            "anchor_host_ns": str(ANCHOR_NS),
             "clock_offsets_ns": msgspec.json.encode(dict.fromkeys(nodes, (0, 0))).decode(),
             "simulated": msgspec.json.encode(
-                {"stride": self._stride, "boards": self._calibration.source, "kills": self._kills}
+                {"stride": self._stride, "boards": self._calibration.source, "kills": self._kills, "modes": self._modes}
             ).decode(),
             "calibration": msgspec.json.encode(self._calibration).decode(),
             "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

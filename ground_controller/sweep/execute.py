@@ -14,7 +14,7 @@ import msgspec
 from ground_controller.preparation import prepare
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.requirements import figure, source
-from ground_controller.simulation.board_model import Calibration
+from ground_controller.simulation.board_model import decode_calibration
 from ground_controller.simulation.run import simulate
 from ground_controller.software import software
 from ground_controller.sweep.cells import SweepCell
@@ -84,7 +84,7 @@ def _simulated(cell: SweepCell) -> Metrics:
             "install the same release on every worker",
         )
     prepared = prepare(Bench.model_validate_json(cell.bench), Campaign.model_validate_json(cell.campaign))
-    calibration = msgspec.json.decode(cell.calibration, type=Calibration)
+    calibration = decode_calibration(cell.calibration)
     with tempfile.TemporaryDirectory(prefix="hil-sweep-") as folder:
         home = Path(folder) / "run"
         simulate(prepared, home, calibration, cell.stride)

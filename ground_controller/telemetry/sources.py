@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ground_controller.journal import Journal
+from ground_controller.simulation.mode_model import ModeUse
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, fake, measured, modelled
 
@@ -20,6 +21,10 @@ def timed(journal: Journal, instrument: str) -> Provenance:
     if journal.meta("simulated", ""):
         return modelled(SIMULATED)
     return fake(f"{instrument}; {EMULATED}") if emulated(journal) else measured(instrument)
+
+
+class _Modes(msgspec.Struct):
+    modes: tuple[ModeUse, ...] = ()
 
 
 class _Kind(msgspec.Struct):
@@ -45,6 +50,12 @@ def stride(journal: Journal) -> int:
     """1 of so many seconds is recorded in detail: 1 on boards."""
     text = journal.meta("simulated", "")
     return int(msgspec.json.decode(text)["stride"]) if text else 1
+
+
+def simulated_modes(journal: Journal) -> tuple[ModeUse, ...]:
+    """Power modes that the boards of a simulated run could be ordered into; empty where none was ordered."""
+    text = journal.meta("simulated", "")
+    return msgspec.json.decode(text, type=_Modes).modes if text else ()
 
 
 _STRENGTH = ("fake", "modelled", "measured")

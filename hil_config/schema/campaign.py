@@ -13,6 +13,7 @@ from hil_config.schema.matrix import Matrix
 from hil_config.schema.numbers import Count, NotNegative, Share, Text
 from hil_config.schema.orbit import Orbit
 from hil_config.schema.platforms import PlatformChoice
+from hil_config.schema.power import Power
 from hil_config.schema.requirements import Requirement
 from hil_config.schema.strict import Name, Strict, Wanted, refuse
 from hil_config.schema.workload import Workload
@@ -188,10 +189,30 @@ class Campaign(Strict):
     links: Links = Field(default=Links(), description="The links between boards.")
     workload: Workload = Field(default=Workload(), description="The text that is generated.")
     control: Control = Field(default=Control(), description="Times of the control loop.")
+    power: Power | None = Field(default=None, description="Power modes of the boards; null: none is ordered.")
     requirements: tuple[Requirement, ...] = Field(
         default=(), description="Bounds on the run's figures, each reported as met or not.", max_length=64
     )
     matrix: Matrix | None = Field(default=None, description="Many runs instead of one: variants, seeds, repeats.")
+
+    @model_validator(mode="after")
+    def _check_power(self) -> Campaign:
+        power, limits = self.power, self.twin.limits
+        if power is None:
+            return self
+        if power.ease_above_c is not None and power.ease_above_c >= limits.temperature_soft_c:
+            raise refuse(
+                ("power", "ease_above_c"),
+                f"found {power.ease_above_c:g}, wanted less than temperature_soft_c ({limits.temperature_soft_c:g})",
+                "above the soft limit a board takes no new work at all: slow it down before",
+            )
+        if power.ease_below_charge is not None and power.ease_below_charge <= limits.charge_soft:
+            raise refuse(
+                ("power", "ease_below_charge"),
+                f"found {power.ease_below_charge:g}, wanted more than charge_soft ({limits.charge_soft:g})",
+                "below the soft limit a board takes no new work at all: slow it down before",
+            )
+        return self
 
     def check_against(self, bench: Bench, path: Path | None = None) -> None:
         """What only both files together show.

@@ -137,6 +137,8 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
         ),
         "campaign": campaign.model_dump(mode="json", exclude={"requirements", "matrix"}),
     }
+    if campaign.power is None:
+        del plain["campaign"]["power"]  # as before there were modes
     for section, key, _ in FILE_KEYS:
         if plain["campaign"][section][key] is not None:
             plain["campaign"][section][key] = Path(plain["campaign"][section][key]).name

@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hil_config.errors import ConfigError
 from hil_config.schema.explain import validated
+from hil_config.schema.power import PowerMode, check_modes
 from hil_config.schema.strict import Name, OwnCode, Strict
 from hil_config.schema.yaml_text import read_yaml
 
@@ -50,7 +51,19 @@ class BoardProfile(Strict):
     expert_slots: int = Field(description="Experts the board may hold.", ge=0, le=100_000)
     sensors: tuple[ProfileSensor, ...] = Field(default=(), description="Sensors to look for, the best power first.")
     safety: ProfileSafety | None = Field(default=None, description="Cut-offs on the board; none for a process.")
+    modes: tuple[PowerMode, ...] = Field(
+        default=(), description="Power modes that such boards offer, the fastest first.", max_length=32
+    )
     source: str = Field(description="Where the numbers are from, and which are assumed.", min_length=1)
+
+    @model_validator(mode="after")
+    def _check_modes(self) -> BoardProfile:
+        check_modes(self.modes)
+        return self
+
+    def mode(self, name: str) -> PowerMode | None:
+        """The mode of that name, or the first one; None without modes."""
+        return next((mode for mode in self.modes if mode.name == name), self.modes[0] if self.modes else None)
 
     def agent_fields(self) -> dict[str, Any]:
         """What an agent on such a board is told about it: fields of its configuration file."""

@@ -107,6 +107,7 @@ class SetPower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set
 
     `duty` is the share of time the node may compute, `cpu_khz` the cap of its cores, `nvp_mode` the number of a
     Jetson's power mode, `fan` the pulse width of its fan from 0 to 255. `restore` puts everything back first.
+    `mode` is the ground's name for all of it, which the node's `PowerSet` event repeats.
     """
 
     duty: float | None = None
@@ -114,6 +115,7 @@ class SetPower(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set
     nvp_mode: int | None = None
     fan: int | None = None
     restore: bool = False
+    mode: str = ""
 
 
 class SetLogLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="set_log_level"):
