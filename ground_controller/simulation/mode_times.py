@@ -13,6 +13,7 @@ from ground_controller.simulation.board_model import DEFAULT_MODE
 from hil_config.wire.messages import NodeEvent, Record, decode
 
 _NS = 1_000_000_000
+_TOLD = frozenset({"PowerSet", "SettingsRestored", "SafetyActed"})
 
 
 class ModeTimes:
@@ -23,20 +24,33 @@ class ModeTimes:
         self._offset_ns = {n: o[0] for n, o in msgspec.json.decode(text, type=dict[str, tuple[int, int]]).items()}
         self._ns: dict[str, list[int]] = defaultdict(list)
         self._modes: dict[str, list[str | None]] = defaultdict(list)
-        last: dict[str, str | None] = {}
-        eased: set[str] = set()
-        for entry in journal.entries("event"):
-            body = decode(entry.body, Record).body
-            if not isinstance(body, NodeEvent) or body.name not in {"PowerSet", "SettingsRestored", "SafetyActed"}:
+        for node, said in self._said(journal).items():
+            now: str | None = DEFAULT_MODE
+            eased = False
+            for at_ns, body in sorted(said, key=lambda one: one[0]):  # a board may hand in late what it kept
+                if body is None:
+                    now, eased = DEFAULT_MODE, False
+                elif body.name == "SafetyActed":
+                    eased = body.details.get("state") == "ease"
+                else:
+                    now = _mode(body)
+                self._ns[node].append(at_ns)
+                self._modes[node].append(None if eased else now)
+
+    def _said(self, journal: Journal) -> dict[str, list[tuple[int, NodeEvent | None]]]:
+        """By node: instants of its clock and what it said then; None: a new process of it, which knows of no order."""
+        found: dict[str, list[tuple[int, NodeEvent | None]]] = defaultdict(list)
+        boots: dict[str, str] = {}
+        for entry in journal.entries("event", "status"):
+            if entry.kind == "status":
+                if boots.setdefault(entry.node, entry.boot_id) != entry.boot_id:
+                    found[entry.node].append((entry.host_ns + self._offset_ns.get(entry.node, 0), None))
+                    boots[entry.node] = entry.boot_id
                 continue
-            if body.name == "SafetyActed":
-                eased.discard(entry.node)
-                if body.details.get("state") == "ease":
-                    eased.add(entry.node)
-            else:
-                last[entry.node] = _mode(body)
-            self._ns[entry.node].append(body.mono_ns)
-            self._modes[entry.node].append(None if entry.node in eased else last.get(entry.node, DEFAULT_MODE))
+            body = decode(entry.body, Record).body
+            if isinstance(body, NodeEvent) and body.name in _TOLD:
+                found[entry.node].append((body.mono_ns, body))
+        return found
 
     def over(self, node: str, begin_ns: int, end_ns: int, by: str = "") -> str | None:
         """The mode from `begin_ns` to `end_ns`; None where it changed meanwhile, or the board had its own will."""

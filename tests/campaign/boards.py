@@ -66,14 +66,14 @@ class InService:
 
 
 @contextmanager
-def in_service(home: Path) -> Iterator[InService]:
-    """Broker and agents of two of four boards, until the end of the block."""
+def in_service(home: Path, profile: str = "raspberry-pi-5") -> Iterator[InService]:
+    """Broker and agents of two of four boards, until the end of the block. `profile`: a name, or a file's path."""
     identity, port, data = _identity(home), _free(), {node: _free() for node in AWAY}
     shards, trusted = _shards(home)
     boards = [
         {
             "name": name,
-            "profile": "raspberry-pi-5",
+            "profile": profile,
             **({"kind": "debian", "data_port": data[name]} if name in AWAY else {}),
         }
         for name in ("alpha", "bravo", "charlie", "delta")

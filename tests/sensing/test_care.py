@@ -251,6 +251,27 @@ def test_throttling_eases_whatever_was_ordered(tmp_path: Path) -> None:
     cared.care.stop()
 
 
+def test_a_run_begins_from_the_board_as_it_was(tmp_path: Path) -> None:
+    cared = Cared(tmp_path)
+    cared.care.begin_run()
+    assert cared.events == [], "nothing was changed"
+    cared.care.set_power(SetPower(duty=0.5, cpu_khz=900_000, mode="slow"))
+    assert cared.events[-1].details == {"duty": 0.5, "mode": "slow", "cpu_khz": "900000"}
+    cared.care.begin_run()
+    assert cared.events[-1].name == "SettingsRestored" and cared.events[-1].details["by"] == "the next run"
+    assert cared.care.duty.share == 1.0 and cpufreq.find(tmp_path).read() == "1800000"  # type: ignore[union-attr]
+
+
+def test_a_setting_that_cannot_be_put_back_is_an_error_to_who_asked(tmp_path: Path) -> None:
+    cared = Cared(tmp_path)
+    cared.care.set_power(SetPower(cpu_khz=900_000))
+    limit = tmp_path / "sys/devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq"
+    limit.write_text("1000000\n")  # what it had before is refused now
+    with pytest.raises(HardwareError, match="1800000 kHz, wanted"):
+        cared.care.set_power(SetPower(restore=True))
+    assert "1800000" in str(cared.events[-1].details["refused"])
+
+
 # --- duty and watchdog ------------------------------------------------------------------------------------------
 
 
