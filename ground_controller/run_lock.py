@@ -37,3 +37,18 @@ class RunLock:
 
     def release(self) -> None:
         os.close(self._file)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether some process writes the run in `folder` now."""
+    try:
+        file = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

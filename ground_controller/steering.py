@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from ground_controller.run_end import refuse_unsteerable
 from hil_config.clock import PacedClock
 from hil_config.errors import HilError, UsageError
 from hil_config.wire.link_fault import LinkFault
@@ -20,6 +21,8 @@ from hil_config.wire.link_fault import LinkFault
 FOLDER = "control"
 LEAD_S = 0.2
 """A clock that goes on does so this far ahead, so that every node has heard of it."""
+LOOK_S = 0.25
+"""How often somebody who waits for an answer looks whether the run has ended meanwhile."""
 
 ClockAction = Literal["pause", "resume", "seek", "step"]
 Action = ClockAction | Literal["fault"]
@@ -161,24 +164,34 @@ def leave_request(folder: Path, request: Request) -> Path:
     return path
 
 
+def _await(answered: Path, folder: Path, deadline: float) -> None:
+    looked = time.monotonic()
+    while not answered.exists():
+        if time.monotonic() - looked > LOOK_S:
+            refuse_unsteerable(folder)
+            looked = time.monotonic()
+        if looked > deadline:
+            raise UsageError(f"{folder}: no answer in time, although its controller is there", f"hil top {folder}")
+        time.sleep(0.02)
+
+
 def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
-    """A person's end: leave a request and wait for the answer.
+    """A person's end: leave a request and wait for the answer, as long as there is somebody to give it.
 
     Raises:
-        UsageError: no run goes on in `folder`, or it refused.
+        UsageError: no run goes on in `folder` or it ends meanwhile, it has not begun yet, or it refused.
     """
-    where = folder / FOLDER
-    if not where.is_dir():
-        raise UsageError(f"{folder}: no run is under way there", "name the folder of a running campaign: runs/NAME")
+    refuse_unsteerable(folder)
+    if not (folder / FOLDER).is_dir():
+        raise UsageError(f"{folder}: this run has not begun its orbit yet", "wait for its first tick: hil top RUN")
     path = leave_request(folder, request)
     deadline, answered = time.monotonic() + timeout_s, answer_path(path)
-    while not answered.exists():
-        if time.monotonic() > deadline:
-            path.unlink(missing_ok=True)
-            raise UsageError(
-                f"{folder}: no answer within {timeout_s:g} s", "has the run ended? hil report " + str(folder)
-            )
-        time.sleep(0.02)
+    try:
+        _await(answered, folder, deadline)
+    except UsageError:
+        path.unlink(missing_ok=True)
+        if not answered.exists():  # it may have come in the last moment
+            raise
     answer = msgspec.json.decode(answered.read_bytes(), type=Answer)
     answered.unlink()
     if answer.error:

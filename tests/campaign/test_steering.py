@@ -66,6 +66,9 @@ def test_pause_step_seek_fault_resume(starter: Starter, command: Command, journa
     assert not control(command, "resume", folder)["paused"]
     finished = running.wait()
     assert finished.code == 0, finished.errors
+    refused = command("control", "pause", folder)
+    assert refused.returncode == 2 and "this run ended at 20" in refused.stderr, refused.stderr
+    assert f"hil report {folder}" in refused.stderr.replace("\n", "")
     opened = journal(finished.folder)
     steered = [msgspec.json.decode(e.body, type=Steered) for e in opened.entries("steer")]
     assert [one.action for one in steered] == ["pause", "step", "fault", "seek", "resume"]
