@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import wrap
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -22,6 +24,8 @@ _STYLES = {
 _WORST_FIRST = ("dead", "out of service", "no new work", "waiting", "serving")
 _WEIGHTS = {"bad": ("!", "bold red"), "notice": ("*", "yellow"), "info": (" ", "")}
 LEAST_EVENTS = 3
+"""Lines for events, at least."""
+LEAST_SPAN = 20
 QUIET_TICKS = 20
 WIDE = 110
 _WIDE_ONLY = frozenset({"satellite", "calls/s"})
@@ -35,12 +39,14 @@ def screen(facts: RunFacts, moment: Moment | None, quiet_s: float, width: int, h
     """At most `height` lines, where nodes and events allow it. `quiet_s`: since the last record."""
     if moment is None:
         return Group(Line(f"{facts.run}: waits for its first tick", "bold"))
-    sources, plan = _sources(facts, moment), f"plan: {moment.plan_reason}"
-    free = height - 5 - len(sources) - len(plan) // width
-    shown = max(1, min(len(moment.nodes), free - LEAST_EVENTS))
-    told = list(moment.events)[-max(LEAST_EVENTS, free - shown) :]
-    table = _nodes(moment, shown, width)
-    return Group(*_head(facts, moment, quiet_s), Line(plan), table, *sources, *(_event(one) for one in reversed(told)))
+    head, sources = [*_head(facts, moment, quiet_s), Line(f"plan: {moment.plan_reason}")], _sources(facts, moment)
+    free = height - 1 - len(sources) - sum(len(wrap(line.plain, width)) for line in head)  # 1: the table's headings
+    shown = len(moment.nodes)
+    if shown > free - LEAST_EVENTS:
+        shown = max(1, free - LEAST_EVENTS - 1)
+        free -= 1  # the line that tells how many more there are
+    events = _events(moment.events, width, max(LEAST_EVENTS, free - shown))
+    return Group(*head, _nodes(moment, shown, width), *sources, *events)
 
 
 def standing(facts: RunFacts, at_end: bool, quiet_s: float) -> str:
@@ -52,7 +58,7 @@ def standing(facts: RunFacts, at_end: bool, quiet_s: float) -> str:
     return "goes on"
 
 
-def _head(facts: RunFacts, moment: Moment, quiet_s: float) -> list[RenderableType]:
+def _head(facts: RunFacts, moment: Moment, quiet_s: float) -> list[Line]:
     tick = moment.tick
     simulated = ", simulated" if facts.simulated else ""
     state = standing(facts, moment.at_end, quiet_s)
@@ -111,10 +117,37 @@ def _sources(facts: RunFacts, moment: Moment) -> list[Line]:
     return [Line(line, "dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
 
-def _event(event: Event) -> Line:
+def _events(events: Sequence[Event], width: int, most: int) -> list[Line]:
+    """The newest first, as many as `most` lines hold."""
+    lines: list[Line] = []
+    for event in reversed(events):
+        told = _event(event, width, most - len(lines), must=not lines)
+        if not told:
+            break
+        lines += told
+    return lines
+
+
+def _event(event: Event, width: int, most: int, must: bool) -> list[Line]:
+    """On at most `most` lines. Where that is not enough, what happened is shortened and the cause is kept; where the
+    cause alone is too long there are none, or if it `must` be, it is cut."""
     mark, style = _WEIGHTS[event.weight]
+    lead = f"{mark} {event.scenario_s:7.1f} s  "
     cause = f": {event.cause}" if event.cause else ""
-    node = f"{event.node} " if event.node else ""
-    return Line(
-        f"{mark} {event.scenario_s:7.1f} s  {node}{event.what}{cause}", style, no_wrap=True, overflow="ellipsis"
-    )
+    what = [*([event.node] if event.node else []), *event.what.split(" ")]
+    told, kept = _wrapped(lead, " ".join(what) + cause, width), len(what)
+    while len(told) > most and kept > 1:
+        kept -= 1
+        told = _wrapped(lead, " ".join([*what[:kept], "…"]) + cause, width)
+    if len(told) > most:
+        if not must:
+            return []
+        told = [*told[: most - 1], told[most - 1][: width - 1] + "…"]
+    return [Line(line, style, no_wrap=True) for line in told]
+
+
+def _wrapped(lead: str, text: str, width: int) -> list[str]:
+    """`text` behind `lead`, further lines under its beginning. Names with hyphens stay whole."""
+    span = max(LEAST_SPAN, width - len(lead))
+    parts = wrap(text, span, break_on_hyphens=False) or [""]
+    return [lead + parts[0], *(" " * len(lead) + part for part in parts[1:])]
