@@ -60,11 +60,11 @@ class RunRecord:
         self._inbox.put(Arrival(time.monotonic_ns(), "clock_check", node, "", 0, msgspec.json.encode(found)))
 
 
-def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: int) -> None:
-    """Everything that replay and report need beside the entries; the schedule goes into a file of its own."""
+def inputs_of(prepared: Prepared, run: str, epoch: int) -> dict[str, str]:
+    """What a run was made of, on nodes or in simulation: what the journal says of it beside the entries."""
     p = prepared
-    for key, value in {
-        "run": folder.name, "epoch": str(epoch), "config_sha256": p.config_sha256,
+    return {
+        "run": run, "epoch": str(epoch), "config_sha256": p.config_sha256,
         "bench": p.bench.model_dump_json(), "campaign": p.campaign.model_dump_json(),
         "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
         "schedule_sha256": schedule_hash(p.schedule_bytes),
@@ -72,8 +72,15 @@ def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: i
         "evaluation": p.evaluation.path if p.evaluation else "",
         "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
         "profiles_sha256": profiles_hash(p.profiles, p.campaign.power is not None),
-        CHARACTERISATION: msgspec.json.encode(records_of(p.bench)).decode(),
+    }  # fmt: skip
+
+
+def write_beginning(journal: Journal, folder: Path, prepared: Prepared, epoch: int) -> None:
+    """Everything that replay and report need beside the entries; the schedule goes into a file of its own."""
+    for key, value in {
+        **inputs_of(prepared, folder.name, epoch),
+        CHARACTERISATION: msgspec.json.encode(records_of(prepared.bench)).decode(),
         "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(), "system_boot": system_boot(),
     }.items():  # fmt: skip
         journal.set_meta(key, value)
-    (folder / "schedule.hsched").write_bytes(p.schedule_bytes)
+    (folder / "schedule.hsched").write_bytes(prepared.schedule_bytes)

@@ -13,8 +13,9 @@ from ground_controller.cli import matrix
 from ground_controller.cli.check import check_command
 from ground_controller.cli.resume import resume_command
 from ground_controller.cli.run_result import note, tell
-from ground_controller.cli.starting import bar, new_folder, prepared_from
+from ground_controller.cli.starting import bar, files_or_demo, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
+from ground_controller.matrix.begin import has_matrix
 from ground_controller.matrix.plan import Simulated
 from ground_controller.replay import replay_run
 from ground_controller.report.page import report_run
@@ -23,7 +24,6 @@ from ground_controller.silence import refuse_silent
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.telemetry.export import export_run
 from hil_config.errors import InvalidRunError
-from hil_config.schema.load import default_path
 
 
 @click.group()
@@ -58,17 +58,14 @@ def run_command(
     as_json: bool,
 ) -> None:
     """Replay an orbit over a bench, generate text through it, and report."""
-    if demo == (bench_file is not None or campaign_file is not None):
-        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
-    if not demo and campaign_file is None:
-        raise click.UsageError("CAMPAIGN_FILE is missing")
+    bench_path, campaign_path = files_or_demo(bench_file, campaign_file, demo)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end: nothing stays behind
-    if bench_file and campaign_file and matrix.asks_for_matrix(campaign_file):
+    if not demo and has_matrix(campaign_path):
         if policy is not None:
             raise click.UsageError("--policy: the campaign has a matrix, whose axes say which policies run")
-        matrix.run_new(bench_file, campaign_file, out, "boards", Simulated(), require, as_json, take_over)
+        matrix.run_new(bench_path, campaign_path, out, "boards", Simulated(), require, as_json, take_over)
         return
-    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    prepared = prepared_from(bench_path, campaign_path, policy)
     folder = new_folder(out, prepared.campaign.campaign, prepared.policy.name)
     with bar(f"orbit x {prepared.campaign.orbit.rate:g}", "starting the bench") as show:
         try:

@@ -9,12 +9,11 @@ import click
 import msgspec
 from rich.console import Console
 
-from ground_controller.cli.starting import prepared_from
+from ground_controller.cli.starting import files_or_demo, prepared_from
 from ground_controller.cli.verify import print_checks
 from ground_controller.preflight.boards import look_at_bench
 from ground_controller.preflight.inputs import look_at_inputs
 from ground_controller.preflight.nodes import refuse_unready
-from hil_config.schema.load import default_path
 
 
 @click.command("check")
@@ -31,11 +30,8 @@ def check_command(
 
     Nothing is generated and no run folder is written. Exit code 9 if a check fails.
     """
-    if demo == (bench_file is not None or campaign_file is not None):
-        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
-    if not demo and campaign_file is None:
-        raise click.UsageError("CAMPAIGN_FILE is missing")
-    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), None)
+    bench_path, campaign_path = files_or_demo(bench_file, campaign_file, demo)
+    prepared = prepared_from(bench_path, campaign_path, None)
     checks = look_at_inputs(prepared, out)
     if boards:
         checks += look_at_bench(prepared)

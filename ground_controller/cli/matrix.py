@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ground_controller import campaign as runner
 from ground_controller.cli.starting import bar, new_folder
-from ground_controller.matrix.begin import has_matrix, plan_of
+from ground_controller.matrix.begin import plan_of
 from ground_controller.matrix.plan import Kind, Plan, Simulated, read_plan, write_plan
 from ground_controller.matrix.run import Execute, Outcome, run_matrix
 from ground_controller.matrix.summary import Mean, Summary
@@ -25,11 +25,6 @@ from hil_config.errors import EnvironmentFault, RequirementNotMet
 from hil_config.schema.load import load_bench
 
 MOST_SIDE_BY_SIDE = 5
-
-
-def asks_for_matrix(campaign_file: Path | None) -> bool:
-    """Whether a campaign file, if one was given, has a matrix."""
-    return campaign_file is not None and has_matrix(campaign_file)
 
 
 def run_new(

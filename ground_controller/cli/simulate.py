@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 
 from ground_controller.cli import matrix
-from ground_controller.cli.starting import bar, new_folder, prepared_from
+from ground_controller.cli.starting import bar, files_or_demo, new_folder, prepared_from
+from ground_controller.matrix.begin import has_matrix
 from ground_controller.matrix.plan import Simulated
 from ground_controller.report.metrics import measure
 from ground_controller.report.page import report_run
@@ -23,7 +24,6 @@ from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.continuation import content_hash
 from ground_controller.simulation.run import Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
-from hil_config.schema.load import default_path
 
 
 def _kill(text: str) -> Kill:
@@ -74,19 +74,16 @@ def simulate_command(
     as_json: bool,
 ) -> None:
     """Run a campaign on model nodes: nothing of it is measured, and its report says so."""
-    if demo == (bench_file is not None or campaign_file is not None):
-        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
-    if not demo and campaign_file is None:
-        raise click.UsageError("CAMPAIGN_FILE is missing")
-    if bench_file and campaign_file and matrix.asks_for_matrix(campaign_file):
+    bench_path, campaign_path = files_or_demo(bench_file, campaign_file, demo)
+    if not demo and has_matrix(campaign_path):
         if policy is not None or kills:
             raise click.UsageError("--policy, --kill: the campaign has a matrix, whose axes say what differs")
         simulated = Simulated("" if calibration is None else str(calibration.resolve()), stride)
-        matrix.run_new(bench_file, campaign_file, out, "model nodes", simulated, require, as_json)
+        matrix.run_new(bench_path, campaign_path, out, "model nodes", simulated, require, as_json)
         return
     failing = tuple(_kill(text) for text in kills)
     boards = DEFAULT if calibration is None else read_calibration(calibration)
-    prepared = prepared_from(bench_file or default_path("bench"), campaign_file or default_path("campaign"), policy)
+    prepared = prepared_from(bench_path, campaign_path, policy)
     folder = new_folder(out, f"{prepared.campaign.campaign}-simulated", prepared.policy.name)
     with bar("simulating") as show:
         speed = simulate(

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Column
 
 from ground_controller.preparation import Prepared, prepare
-from hil_config.schema.load import load_bench, load_campaign
+from hil_config.schema.load import default_path, load_bench, load_campaign
 
 
 @contextmanager
@@ -28,6 +28,17 @@ def bar(label: str, extra: str = "") -> Iterator[Callable[[float, float, str], N
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
         task = progress.add_task(label, total=1.0, note=extra)
         yield lambda done, total, note: progress.update(task, completed=done, total=total, note=note)
+
+
+def files_or_demo(bench_file: Path | None, campaign_file: Path | None, demo: bool) -> tuple[Path, Path]:
+    """Bench and campaign file of a command that takes either both or --demo; UsageError for anything between."""
+    if demo == (bench_file is not None or campaign_file is not None):
+        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
+    if bench_file is None:
+        return default_path("bench"), default_path("campaign")
+    if campaign_file is None:
+        raise click.UsageError("CAMPAIGN_FILE is missing")
+    return bench_file, campaign_file
 
 
 def prepared_from(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepared:

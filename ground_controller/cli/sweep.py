@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ground_controller.cli.starting import bar, new_folder
+from ground_controller.cli.starting import bar, files_or_demo, new_folder
 from ground_controller.preparation import prepare
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.traces import record_traces
@@ -22,7 +22,7 @@ from ground_controller.sweep.run import SweepOutcome, run_sweep
 from hil_config.errors import HilError, InvalidRunError
 from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
-from hil_config.schema.load import default_path, load_bench
+from hil_config.schema.load import load_bench
 from hil_config.schema.yaml_text import read_yaml
 
 SHOWN = ("tokens_per_s", "tpot_ms_p50", "gross_j_per_token", "temperature_peak_c_max", "wear_mean", "kept_mass")
@@ -62,12 +62,9 @@ def sweep_command(
 
     What is varied stands in the campaign's `matrix`, in the options, or in both.
     """
-    if demo == (bench_file is not None or campaign_file is not None):
-        raise click.UsageError("give BENCH_FILE and CAMPAIGN_FILE, or --demo")
-    if not demo and campaign_file is None:
-        raise click.UsageError("CAMPAIGN_FILE is missing")
-    bench = load_bench(bench_file or default_path("bench"))
-    document = read_yaml(campaign_file or default_path("campaign"))
+    bench_path, campaign_path = files_or_demo(bench_file, campaign_file, demo)
+    bench = load_bench(bench_path)
+    document = read_yaml(campaign_path)
     axes = policy_axis(policies)
     for text in changes:
         axes |= value_axis(text)

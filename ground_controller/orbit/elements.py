@@ -12,13 +12,13 @@ from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 from pathlib import Path
 
+from ground_controller.formats.text import read_text
 from hil_config.errors import DataFileError
 
 DEMO_ELEMENTS = Path(__file__).parent / "data" / "starlink_demo.tle"
 """A small real set that ships with the package; its source is in the README beside it."""
 
 LINE_LENGTH = 69
-MAX_FILE_BYTES = 16 << 20
 _CUT = "the file was cut or edited; fetch the element set again"
 _PAIR = "each satellite needs its line 1 followed by its line 2; fetch the element set again"
 
@@ -154,20 +154,16 @@ def read_elements(path: Path, names: Sequence[str] | None = None) -> tuple[Eleme
     Raises DataFileError for an unreadable or malformed file and for a name that is unknown or not unique.
     """
     hint = "give the path of a two-line element file (two or three lines a satellite)"
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataFileError(f"{path}: larger than {MAX_FILE_BYTES} bytes", hint)
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataFileError(f"{path}: cannot be read: {error.strerror}", hint) from error
-    except UnicodeDecodeError as error:
-        raise DataFileError(
-            f"{path}: not text: byte {error.start} is {error.object[error.start]:#04x}", hint
-        ) from error
-    found = parse_elements(text, str(path))
+    found = parse_elements(read_text(path, hint), str(path))
     if not found:
         raise DataFileError(f"{path}: holds no element set", hint)
-    return found if names is None else tuple(_named(found, name, path) for name in names)
+    return found if names is None else chosen(found, names, path)
+
+
+def chosen(found: Sequence[Elements], names: Sequence[str], path: Path) -> tuple[Elements, ...]:
+    """Those of a file's sets that are called `names`, in that order; DataFileError where a name is unknown or not
+    unique."""
+    return tuple(_named(found, name, path) for name in names)
 
 
 def _named(found: Sequence[Elements], name: str, path: Path) -> Elements:
@@ -175,9 +171,9 @@ def _named(found: Sequence[Elements], name: str, path: Path) -> Elements:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        numbers = ", ".join(elements.line1[2:7] for elements in matches)
+        lines = ", ".join(str(elements.line) for elements in matches)
         raise DataFileError(
-            f"{path}: {len(matches)} satellites are called {name!r} (catalogue numbers {numbers})",
+            f"{path}: {len(matches)} satellites are called {name!r} (lines {lines})",
             "keep one of them under that name",
         )
     close = get_close_matches(name, [elements.name for elements in found], n=5, cutoff=0.5)

@@ -16,9 +16,10 @@ from ground_controller.decision import Decision
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import Journal
 from ground_controller.loop import Loop
-from ground_controller.preparation import Prepared, profiles_hash
+from ground_controller.preparation import Prepared
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
+from ground_controller.run_record import inputs_of, utc_now
 from ground_controller.simulation.afterwards import Afterwards
 from ground_controller.simulation.agenda import Agenda, Window
 from ground_controller.simulation.board_model import DEFAULT, Calibration
@@ -30,7 +31,6 @@ from ground_controller.simulation.traces import Trace, record_traces
 from ground_controller.software import software
 from hil_config.clock import SteppedClock
 from hil_config.errors import InvalidRunError, UsageError
-from hil_config.wire.schedule_file import schedule_hash
 
 EPOCH = 1
 """Nobody else commands a simulated fleet; a wall clock here would make equal runs differ."""
@@ -153,22 +153,13 @@ class Simulation:
     def _write_meta(self) -> None:
         p, nodes = self._p, self._p.setting.nodes
         for key, value in {
-            "run": self._folder.name, "epoch": str(EPOCH), "config_sha256": p.config_sha256,
-            "bench": p.bench.model_dump_json(), "campaign": p.campaign.model_dump_json(),
-            "manifest_sha256": p.manifest_sha256, "shards": str(p.shards),
-            "schedule_sha256": schedule_hash(p.schedule_bytes),
-            "model_card": msgspec.json.encode(p.manifest.model).decode(),
-            "evaluation": p.evaluation.path if p.evaluation else "",
-            "evaluation_sha256": p.evaluation.sha256 if p.evaluation else "",
-            "profiles_sha256": profiles_hash(p.profiles, p.campaign.power is not None),
-            "anchor_host_ns": str(ANCHOR_NS),
+            **inputs_of(p, self._folder.name, EPOCH), "anchor_host_ns": str(ANCHOR_NS),
             "clock_offsets_ns": msgspec.json.encode(dict.fromkeys(nodes, (0, 0))).decode(),
             "simulated": msgspec.json.encode(
                 {"stride": self._stride, "boards": self._calibration.source, "kills": self._kills, "modes": self._modes}
             ).decode(),
             "calibration": msgspec.json.encode(self._calibration).decode(),
-            "began_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "software": msgspec.json.encode(software()).decode(),
+            "began_utc": utc_now(), "software": msgspec.json.encode(software()).decode(),
         }.items():  # fmt: skip
             if key not in {"began_utc", "software"} or not self._journal.meta(key, ""):
                 self._journal.set_meta(key, value)
@@ -255,7 +246,7 @@ class Simulation:
             raise InvalidRunError(f"{self._folder}: arrivals did not fit the inbox", "use a shorter control.tick_s")
         for key, value in {
             "records_missing": "{}", "broker_restarts": "0", "inbox_overflow": "0",
-            "ended_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "ended_utc": utc_now(),
         }.items():  # fmt: skip
             self._journal.set_meta(key, value)
 
