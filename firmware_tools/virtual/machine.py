@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,6 +30,9 @@ from hil_config.virtual_network import (
     MOST_BOARDS,
     peer_address,
 )
+
+if TYPE_CHECKING:
+    from hil_config.schema.bench import Bench, Board
 
 START_S, END_S = 20.0, 10.0
 
@@ -68,7 +72,7 @@ class Machine(msgspec.Struct, frozen=True):
         return Path(self.folder) / f"{self.name}.console.raw"
 
 
-def machine_of(bench: object, board: object, state: State) -> Machine:
+def machine_of(bench: Bench, board: Board, state: State) -> Machine:
     """The machine that a bench file's virtual board is; kernel and initial file system come from the build's cache.
 
     Raises:
@@ -76,7 +80,7 @@ def machine_of(bench: object, board: object, state: State) -> Machine:
     """
     from firmware_tools.virtual.build import cached
 
-    name, console, disk = getattr(board, "name"), getattr(board, "console"), getattr(board, "disk")  # noqa: B009
+    name, console, disk = board.name, board.console, board.disk
     if disk is None or disk.file is None:
         raise ConfigError(f"board {name} is virtual and has no disk.file", "add `disk: {file: NAME.img, size_gb: 0.8}`")
     if console is None or not console.port.startswith("socket://127.0.0.1:"):
@@ -87,20 +91,20 @@ def machine_of(bench: object, board: object, state: State) -> Machine:
     built = cached()
     if built is None:
         raise EnvironmentFault(f"board {name}: no virtual board was built here", "hil bench virtual build")
-    if len(getattr(bench, "boards")) > MOST_BOARDS:  # noqa: B009
+    if len(bench.boards) > MOST_BOARDS:
         raise ConfigError(f"bench with board {name} has more boards than a guest can reach", f"at most {MOST_BOARDS}")
     forwards = [
-        Forward(f"{BROKER_ADDRESS}:{BROKER_PORT}", getattr(bench, "broker").port),  # noqa: B009
-        Forward(f"{GROUND_ADDRESS}:{GUEST_DATA_PORT}", getattr(bench, "ground_port")),  # noqa: B009
+        Forward(f"{BROKER_ADDRESS}:{BROKER_PORT}", bench.broker.port),
+        Forward(f"{GROUND_ADDRESS}:{GUEST_DATA_PORT}", bench.ground_port),
     ]
-    for index, other in enumerate(getattr(bench, "boards")):  # noqa: B009
+    for index, other in enumerate(bench.boards):
         if other.name != name and other.data_port:
             address, port = peer_address(index)
             forwards.append(Forward(f"{address}:{port}", other.data_port))
     return Machine(
-        name, disk.file, built.kernel, built.initrd, int(console.port.rpartition(":")[2]), getattr(board, "data_port"),  # noqa: B009
+        name, disk.file, built.kernel, built.initrd, int(console.port.rpartition(":")[2]), board.data_port,
         tuple(one for one in forwards if one.port), str(state.path("virtual", name).parent),
-        getattr(board, "mac") or "",  # noqa: B009
+        board.mac or "",
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -131,8 +132,8 @@ class Hatch:
             except OSError:
                 return  # closed
             visitor = _Visitor(connection)
-            self._heard.put(lambda visitor=visitor: self._visitors.add(visitor))  # type: ignore[misc]
-            self._spawn(lambda visitor=visitor: self._read(visitor))  # type: ignore[misc]
+            self._heard.put(partial(self._visitors.add, visitor))
+            self._spawn(partial(self._read, visitor))
 
     def _read(self, visitor: _Visitor) -> None:
         visitor.say(self._described)
@@ -140,7 +141,7 @@ class Hatch:
             with visitor.connection.makefile("rb") as lines:
                 while data := lines.readline(m.MOST_LINE):
                     said = m.from_server(data)
-                    self._heard.put(lambda said=said: self._hear(visitor, said))  # type: ignore[misc]
+                    self._heard.put(partial(self._hear, visitor, said))
         except (OSError, ValueError):
             pass  # cut off, or no server of ours: its generations end below
         finally:

@@ -22,6 +22,7 @@ MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "SafeModeEntered"})  # fmt: skip
 _NOTICE = frozenset({"HostShunned", "SensorFlagged", "FaultInjected", "CertificateEndsSoon"})
+_STATES: dict[str, Weight] = {"dead": "bad", "out of service": "bad", "no new work": "notice"}
 _EXPECTED_ENDS = frozenset({"length", "end of text", "the replayed orbit ended"})
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -57,7 +58,7 @@ class Events:
             what = f"power is {change.value}"
             self.all.append(Event(change.id, change.scenario_s, "notice", node, what, change.cause))
         elif change.what == "state" and change.cause:
-            weight: Weight = {"dead": "bad", "out of service": "bad", "no new work": "notice"}.get(change.value, "info")  # type: ignore[assignment]
+            weight = _STATES.get(change.value, "info")
             self.all.append(Event(change.id, change.scenario_s, weight, node, change.value, change.cause))
 
     def take_link(self, number: int, scenario_s: float, pair: str, up: bool) -> None:

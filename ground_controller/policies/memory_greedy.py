@@ -14,6 +14,7 @@ from ground_controller.policies.placing import (
     check_problem,
     cut_slices,
     layer_orders,
+    ranking,
     replicate,
 )
 from ground_controller.policies.view import Placement, PlacementProblem
@@ -42,7 +43,7 @@ class MemoryGreedy:
             free[node] -= 1
         gateways = cut_slices(problem, central_nodes(problem))
         orders = layer_orders(problem, gateways)
-        ranks = [sorted(range(len(row)), key=lambda e, row=row: (-row[e], e)) for row in worth]  # type: ignore[misc]
+        ranks = [ranking(row) for row in worth]
         missing = replicate(problem, orders, ranks, free, copies)
         holders = tuple(tuple(tuple(held) for held in layer) for layer in copies)
         fullest = max(1.0 - free[n] / problem.slots[n] for n in range(len(free)) if problem.slots[n])

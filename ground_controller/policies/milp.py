@@ -23,10 +23,12 @@ from ground_controller.policies.placing import (
     check_problem,
     cut_slices,
     layer_orders,
+    ranking,
     replicate,
 )
 from ground_controller.policies.view import Placement, PlacementProblem
 from hil_config.errors import ConfigError
+from hil_config.wire.plan import GatewaySlice
 
 MOST_BINARIES = 20_000
 
@@ -62,14 +64,14 @@ class Milp:
         for row in copies:
             for held in row:
                 free[held[0]] -= 1
-        ranks = [sorted(range(experts), key=lambda e, row=row: (-row[e], e)) for row in problem.model.activation]  # type: ignore[misc]
+        ranks = [ranking(row) for row in problem.model.activation]
         missing = replicate(problem, layer_orders(problem, gateways), ranks, free, copies)
         holders = tuple(tuple(tuple(held) for held in layer) for layer in copies)
         short = f"; {missing} of the wanted copies found no room" if missing else ""
         return Placement(gateways, holders, f"exact within {self.gap:g}: objective {value:.4f}{short}")
 
     @staticmethod
-    def _paths(problem: PlacementProblem, gateways: tuple) -> np.ndarray:  # type: ignore[type-arg]
+    def _paths(problem: PlacementProblem, gateways: tuple[GatewaySlice, ...]) -> np.ndarray:
         """[layers, nodes] expected path over the mean of all."""
         index = {name: node for node, name in enumerate(problem.nodes)}
         at = [index[piece.nodes[0]] for piece in gateways for _ in range(piece.first, piece.last + 1)]

@@ -93,6 +93,11 @@ def layer_orders(problem: PlacementProblem, gateways: Sequence[GatewaySlice]) ->
     return orders
 
 
+def ranking(worth: Sequence[float]) -> list[int]:
+    """Experts of a layer by falling worth, then by number."""
+    return sorted(range(len(worth)), key=lambda expert: (-worth[expert], expert))
+
+
 def replicate(
     problem: PlacementProblem,
     orders: Sequence[Sequence[int]],

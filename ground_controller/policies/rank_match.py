@@ -27,6 +27,7 @@ from ground_controller.policies.placing import (
     cut_slices,
     free_slots,
     layer_orders,
+    ranking,
     replicate,
     ring_subnets,
 )
@@ -48,7 +49,7 @@ class RankMatch:
         subnets = [set(piece) for piece in ring_subnets(problem)] if self.in_ring else None
         gateways = _ring_gateways(problem, subnets, central) if subnets else cut_slices(problem, central)
         orders = layer_orders(problem, gateways)
-        ranks = [_ranking(problem.model.activation[layer]) for layer in range(problem.model.layers)]
+        ranks = [ranking(problem.model.activation[layer]) for layer in range(problem.model.layers)]
         free = free_slots(problem, gateways)
         copies: Copies = []
         for piece, cut in enumerate(gateways):
@@ -83,11 +84,6 @@ def _ring_gateways(
         names = tuple(problem.nodes[node] for node in dict.fromkeys((first, standby)))
         answer.append(GatewaySlice(piece * layers // pieces, (piece + 1) * layers // pieces - 1, names))
     return tuple(answer)
-
-
-def _ranking(activation: Sequence[float]) -> list[int]:
-    """Experts by falling activation, then by number."""
-    return sorted(range(len(activation)), key=lambda expert: (-activation[expert], expert))
 
 
 def _primaries(

@@ -61,7 +61,8 @@ def _judged(one: Requirement, metrics: Metrics, stride: int) -> RequirementResul
 def figure(metric: str, statistic: str, metrics: Metrics, stride: int = 1) -> float | None:
     """A figure of a run that can be required; None if the run does not give it."""
     if metric in get_args(Spread):
-        return getattr(metrics, metric).get(statistic)  # type: ignore[no-any-return]
+        spread: dict[str, float] = getattr(metrics, metric)
+        return spread.get(statistic)
     if metric in get_args(PerNode):
         field = "net_j" if metric == "node_net_j" else metric
         values = [getattr(node, field) for node in metrics.nodes]

@@ -1,15 +1,19 @@
-"""A schedule as one PNG. The one file that imports matplotlib (extra `plots`)."""
+"""A schedule as one PNG. Drawn by matplotlib (extra `plots`)."""
 
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ground_controller.orbit.picture import Picture, contacts_of, picture_of, wrapped
 from ground_controller.report.colours import COLOURS
 from hil_config.errors import EnvironmentFault
-from hil_config.wire.schedule_file import LinkSchedule
+from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_CURVES = 12
 
@@ -42,33 +46,9 @@ def schedule_png(schedule: LinkSchedule, name: str) -> bytes:
         _draw_tracks(tracks, picture)
     else:
         tracks.set_axis_off()
-    rows = {pair: len(labels) - 1 - at for at, pair in enumerate(picture.links)}
-    for contact in contacts_of(schedule):
-        row = rows.get(contact.pair, rows.get(contact.pair[::-1], 0))
-        gantt.barh(row, contact.end_s - contact.start_s, left=contact.start_s, height=0.6, color=COLOURS[0])
-    gantt.set_ylim(-0.6, len(labels) - 0.4)
-    gantt.set_yticks(range(len(labels)), labels[::-1], fontsize=7)
-    for at, (pair, column) in enumerate(zip(picture.links[:MOST_CURVES], picture.columns, strict=False)):
-        up, colour = picture.samples.up[:, column], COLOURS[at % len(COLOURS)]
-        label = " - ".join(pair)
-        delay.plot(
-            picture.time_s, np.where(up, picture.samples.delay_s[:, column] * 1e3, np.nan), color=colour, label=label
-        )
-        rate.plot(picture.time_s, np.where(up, picture.samples.rate_bit_s[:, column] / 1e6, 0.0), color=colour)
-    if labels:
-        low, high = delay.get_ylim()
-        delay.set_ylim(low, high + 0.3 * (high - low))  # room for the names
-        delay.legend(fontsize=6, ncols=4, loc="upper center")
-    delay.set_ylabel("delay, ms")
-    rate.set_ylabel("rate, Mbit/s")
-    rate.set_ylim(bottom=0.0)
-    edges = np.append(picture.time_s, picture.time_s[-1])
-    bands.pcolormesh(
-        edges, np.arange(len(head.satellites) + 1), picture.sunlight.T[::-1], cmap="cividis", vmin=0.0, vmax=1.0
-    )
-    bands.hlines(np.arange(1, len(head.satellites)), 0.0, head.duration_s, colors="white", linewidth=2)
-    bands.set_yticks(np.arange(len(head.satellites)) + 0.5, head.satellites[::-1], fontsize=7)
-    bands.set_xlabel("scenario, s (lowest band: share of the Sun's disc, dark is umbra)")
+    _draw_contacts(gantt, schedule, picture, labels)
+    _draw_curves(delay, rate, picture)
+    _draw_bands(bands, picture, head)
     for axes in (gantt, delay, rate, bands):
         axes.set_xlim(0.0, schedule.duration_s)
     out = io.BytesIO()
@@ -76,10 +56,43 @@ def schedule_png(schedule: LinkSchedule, name: str) -> bytes:
     return out.getvalue()
 
 
-def _draw_tracks(axes: object, picture: Picture) -> None:
-    from matplotlib.axes import Axes
+def _draw_contacts(gantt: Axes, schedule: LinkSchedule, picture: Picture, labels: list[str]) -> None:
+    rows = {pair: len(labels) - 1 - at for at, pair in enumerate(picture.links)}
+    for contact in contacts_of(schedule):
+        row = rows.get(contact.pair, rows.get(contact.pair[::-1], 0))
+        gantt.barh(row, contact.end_s - contact.start_s, left=contact.start_s, height=0.6, color=COLOURS[0])
+    gantt.set_ylim(-0.6, len(labels) - 0.4)
+    gantt.set_yticks(range(len(labels)), labels[::-1], fontsize=7)
 
-    assert isinstance(axes, Axes)
+
+def _draw_curves(delay: Axes, rate: Axes, picture: Picture) -> None:
+    for at, (pair, column) in enumerate(zip(picture.links[:MOST_CURVES], picture.columns, strict=False)):
+        up, colour = picture.samples.up[:, column], COLOURS[at % len(COLOURS)]
+        label = " - ".join(pair)
+        delay.plot(
+            picture.time_s, np.where(up, picture.samples.delay_s[:, column] * 1e3, np.nan), color=colour, label=label
+        )
+        rate.plot(picture.time_s, np.where(up, picture.samples.rate_bit_s[:, column] / 1e6, 0.0), color=colour)
+    if picture.links:
+        low, high = delay.get_ylim()
+        delay.set_ylim(low, high + 0.3 * (high - low))  # room for the names
+        delay.legend(fontsize=6, ncols=4, loc="upper center")
+    delay.set_ylabel("delay, ms")
+    rate.set_ylabel("rate, Mbit/s")
+    rate.set_ylim(bottom=0.0)
+
+
+def _draw_bands(bands: Axes, picture: Picture, head: ScheduleHeader) -> None:
+    edges = np.append(picture.time_s, picture.time_s[-1])
+    bands.pcolormesh(
+        edges, np.arange(len(head.satellites) + 1), picture.sunlight.T[::-1], cmap="cividis", vmin=0.0, vmax=1.0
+    )
+    bands.hlines(np.arange(1, len(head.satellites)), 0.0, head.duration_s, colors="white", linewidth=2)
+    bands.set_yticks(np.arange(len(head.satellites)) + 0.5, head.satellites[::-1], fontsize=7)
+    bands.set_xlabel("scenario, s (lowest band: share of the Sun's disc, dark is umbra)")
+
+
+def _draw_tracks(axes: Axes, picture: Picture) -> None:
     for at, name in enumerate(picture.names[:MOST_CURVES]):
         colour = COLOURS[at % len(COLOURS)]
         x, y = wrapped(picture.latitude_deg[:, at], picture.longitude_deg[:, at])

@@ -20,7 +20,7 @@ from ground_controller.simulation.mode_times import ModeTimes
 from ground_controller.telemetry.sources import quantities
 from hil_config.errors import InvalidRunError
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import NodeEvent, Quantity, Record, SampleBatch, TokenEvidence, decode
+from hil_config.wire.messages import LinkReport, NodeEvent, Quantity, Record, SampleBatch, TokenEvidence, decode
 from hil_config.wire.orders import SetPower
 from hil_config.wire.plan import SelectionPlan
 
@@ -104,7 +104,8 @@ class RunReader:
         total: dict[tuple[str, str], list[float]] = defaultdict(list)
         for entry in self._journal.entries("links"):
             body = decode(entry.body, Record).body
-            total[entry.node, body.peer].append(body.scheduled_us)  # type: ignore[union-attr]
+            assert isinstance(body, LinkReport)
+            total[entry.node, body.peer].append(body.scheduled_us)
         return {pair: float(np.mean(values)) for pair, values in total.items()}
 
     def _orders(self) -> None:
