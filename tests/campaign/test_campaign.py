@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html.parser
 import json
 import re
 import shutil
@@ -31,6 +30,7 @@ from hil_config.schema.campaign import Campaign
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
 from models.serving.gate import check_plan
+from tests.campaign.page import Page
 
 if TYPE_CHECKING:
     from tests.campaign.conftest import Finished, Starter
@@ -178,37 +178,9 @@ def test_export_has_units_provenance_and_the_same_rows_twice(run: Finished) -> N
         assert plain.num_rows == table.num_rows > 0, name
 
 
-class _Page(html.parser.HTMLParser):
-    """Visible text, and what the page would load."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text: list[str] = []
-        self.loads: list[str] = []
-        self.styles = ""
-        self._in: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in {"script", "style", "title"}:
-            self._in.append(tag)
-        for name, value in attrs:
-            if name in {"src", "href", "data", "srcset", "poster"} and value:
-                self.loads.append(f"{tag} {name} {value}")
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._in and self._in[-1] == tag:
-            self._in.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self._in[-1:] == ["style"]:
-            self.styles += data
-        elif not self._in and data.strip():
-            self.text.append(data.strip())
-
-
 def test_the_page_begins_with_provenance_and_loads_nothing(run: Finished) -> None:
     text = (run.folder / "report.html").read_text(encoding="utf-8")
-    page = _Page()
+    page = Page()
     page.feed(text)
     assert page.text[0] == run.metrics["provenance"]
     assert re.match(r"Measured: .+\. Modelled: .+\. Fake: .+\.$", page.text[0])

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import select
 from pathlib import Path
 
 import pytest
 
 from firmware_tools.firstboot.crypt_hash import sha512_crypt
-from firmware_tools.jetson import job
 from firmware_tools.jetson.command import UNTESTED, Order, carrier_of, command_of, release_of
 from firmware_tools.jetson.default_user import create_user
 from firmware_tools.jetson.flash_log import Reader
-from firmware_tools.jetson.preflight import PROGRAMS, Host, preflight, waiting
+from firmware_tools.jetson.preflight import preflight
 from hil_config.door import run
 from hil_config.errors import ConfigError, DataFileError, EnvironmentFault, HardwareError, UsageError
+from tests.firmware.linux_for_tegra import GOOD, PASSWORD, PING, USB, executable, machine, module
 
-PASSWORD = "plain-words-nobody-may-see"
-GOOD = """\
-***************************************
-*  Step 1: Generate flash packages *
-***************************************
-Making system.img...
-populating rootfs from /l4t/rootfs ... done.
-*  Step 2: Boot the device with flash initrd image *
-[   0.0383 ] Boot Rom communication
-[   0.0395 ] Sending bct_br
-[   0.0395 ] Sending mb1
-*  Step 3: Start the flashing process *
-Waiting for target to boot-up...
-Waiting for device to expose ssh ......Device should have booted into initrd kernel now.
-SSH ready
-Flash index file is /mnt/internal/flash.idx
-[ 2]: l4t_flash_from_kernel: Starting to flash to external storage
-Writing system.img partition
-[..................]  40%
-[..................]  100%
-Successfully flash the external device
-[ 102]: l4t_flash_from_kernel: Successfully flash the qspi
-Flash is successful
-Reboot device
-"""
-USB = """\
-[   0.0380 ] Boot Rom communication
-[   0.0395 ] Sending bct_br
-[   0.0399 ] ERROR: might be timeout in USB write.
-Error: Return value 3
-Command tegrarcm_v2 --instance 1-2 --new_session --chip 0x23 0 --uid --download bct_br br_bct_BR.bct
-"""
-PING = """\
-*  Step 3: Start the flashing process *
-Waiting for target to boot-up...
-16:12:15.019 - Error: Timeout
-16:12:15.022 - Error: Device ping failed after RCM boot.
-"""
 LOGS = {
     "usb": USB, "ping": PING,
     "eeprom": "Board ID(3767) version(300) sku(0005)\nERROR: carrier EEPROM is blank, using DummySN\n",
@@ -85,45 +46,6 @@ def test_causes(name: str) -> None:
     found = reader.cause()
     assert found is not None and found[0].name == name and not reader.done
     assert found[0].cycle == (name in ("usb", "ping", "absent", "busy"))
-
-
-def module(tree: Path, port: str, product: str, devnum: str = "6") -> None:
-    folder = tree / "bus/usb/devices" / port
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("idVendor", "0955"), ("idProduct", product), ("devnum", devnum)):
-        (folder / name).write_text(f"{text}\n")
-
-
-def executable(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def l4t(tmp_path: Path) -> Path:
-    """A folder with the names and the behaviour of NVIDIA's, r36."""
-    folder = tmp_path / "Linux_for_Tegra"
-    for name in (
-        "tools/kernel_flash/flash_l4t_t234_nvme.xml", "bootloader/generic/cfg/flash_t234_qspi.xml",
-        "jetson-orin-nano-devkit.conf", "jetson-agx-orin-devkit.conf", "mine.conf",
-    ):  # fmt: skip
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("")
-    etc = folder / "rootfs/etc"
-    etc.mkdir(parents=True)
-    (etc / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
-    (etc / "passwd").write_text("root:x:0:0::/root:/bin/bash\n")
-    (etc / "shadow").write_text("root:*:19000:0:99999:7:::\n")
-    (etc / "shadow").chmod(0o640)
-    executable(folder / "flash.sh", 'echo "The target generic has been flashed successfully."\n')
-    executable(folder / "tools/kernel_flash/l4t_initrd_flash.sh", f"cat <<'EOF'\n{GOOD}EOF\n")
-    executable(
-        folder / "tools/l4t_create_default_user.sh",
-        'echo "$@" >>args\necho "$2:x:1000:1000::/home/$2:/bin/bash" >>rootfs/etc/passwd\n'
-        'echo "$2:made-up:19000:0:99999:7:::" >>rootfs/etc/shadow\necho "Password: made-up"\n',
-    )
-    return folder
 
 
 def test_command_lines(l4t: Path) -> None:
@@ -159,24 +81,6 @@ def test_command_lines_that_cannot_be(l4t: Path) -> None:
         command_of("7523", Order(str(l4t), "nvme"))
     (l4t / "tools/kernel_flash/flash_l4t_external.xml").write_text("")
     assert "tools/kernel_flash/flash_l4t_external.xml" in command_of("7523", Order(str(l4t), "nvme")), "r35's name"
-
-
-def machine(tmp_path: Path, **changes: str) -> Host:
-    """A machine on which nothing is amiss, as files; `changes` replaces files of it."""
-    texts = {
-        "sys/module/usbcore/parameters/autosuspend": "-1\n", "proc/filesystems": "nodev\tnfsd\n\text4\n",
-        "proc/fs/nfsd/threads": "8\n",
-        "proc/net/tcp": "  sl  local_address rem_address   st\n   0: 00000000:0801 00000000:0000 0A 00000000\n",
-        "rules/10-x.rules": 'SUBSYSTEM=="block", ATTRS{idVendor}=="0955", ENV{UDISKS_IGNORE}="1"\n', **changes,
-    }  # fmt: skip
-    home = tmp_path / "machine"
-    for name, text in texts.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(text)
-    for name in PROGRAMS:
-        executable(home / "bin" / name, "")
-    module(home / "sys", "1-2", "7523")
-    return Host(f"{home}/sys", f"{home}/proc", (f"{home}/rules",), f"{home}/bin")
 
 
 def test_preflight_finds_nothing_on_a_sound_machine(tmp_path: Path, l4t: Path) -> None:
@@ -226,96 +130,6 @@ def test_the_user_is_made_without_a_password_among_the_arguments(l4t: Path) -> N
     executable(l4t / "tools/l4t_create_default_user.sh", "exit 1\n")
     with pytest.raises(EnvironmentFault, match="ended with 1"):
         create_user(l4t, "other", "alpha", PASSWORD)
-
-
-FAST = job.Limits(silence_s=20, total_s=40, recovery_s=0.2, poll_s=0.02)
-
-
-class Bench:
-    """A module whose power can be cycled; `starts` is what its device number is after each cycle."""
-
-    def __init__(self, tmp_path: Path, l4t: Path) -> None:
-        self.host, self.l4t, self.log = machine(tmp_path), l4t, tmp_path / "log"
-        self.tree, self.cycles, self.said = tmp_path / "machine/sys", 0, list[str]()
-
-    def cycle(self) -> None:
-        self.cycles += 1
-        module(self.tree, "1-2", "7523", str(6 + self.cycles))
-
-    def tool(self, text: str) -> None:
-        executable(self.l4t / "tools/kernel_flash/l4t_initrd_flash.sh", text)
-
-    def flash(self, attempts: int = 3, power: bool = True, limits: job.Limits = FAST) -> int:
-        command = command_of("7523", Order(str(self.l4t), "nvme"))
-        found, cycle = waiting(self.host), self.cycle if power else None
-        return job.flash(command, self.l4t, self.log, found, self.host, cycle, self.said.append, attempts, limits)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, l4t: Path) -> Bench:
-    return Bench(tmp_path, l4t)
-
-
-def test_a_flash_that_succeeds_at_once(bench: Bench) -> None:
-    assert bench.flash() == 1 and bench.cycles == 0
-    assert bench.said[-1] == "100 % done" and "Flash is successful" in bench.log.read_text()
-
-
-def test_a_usb_timeout_is_tried_again_after_a_power_cycle(bench: Bench) -> None:
-    bench.tool(f"if [ ! -e tried ]; then touch tried; cat <<'EOF'\n{USB}EOF\nexit 3; fi\ncat <<'EOF'\n{GOOD}EOF\n")
-    assert bench.flash() == 2 and bench.cycles == 1
-    assert any("cycling its power, attempt 2 of 3" in words for words in bench.said)
-    assert bench.log.read_text().count("# 20") == 2, "each attempt has its line"
-
-
-def test_what_fails_for_good(bench: Bench) -> None:
-    bench.tool(f"cat <<'EOF'\n{USB}EOF\nexit 3\n")
-    with pytest.raises(HardwareError, match=r"module at 1-2: USB write timeout.*after 3 attempts") as caught:
-        bench.flash()
-    assert bench.cycles == 2 and str(bench.log) in caught.value.message
-    with pytest.raises(HardwareError, match="USB write timeout") as caught:
-        bench.flash(power=False)
-    assert "with `power` in the bench file" in str(caught.value.hint)
-    bench.tool("echo 'sshpass: command not found'; exit 127\n")
-    with pytest.raises(HardwareError, match="a program is missing"):
-        bench.flash()
-    assert bench.cycles == 2, "a power cycle mends no missing program"
-
-
-def test_success_must_be_said_and_zero(bench: Bench) -> None:
-    bench.tool("echo 'Step 1: Generate'; exit 0\n")
-    with pytest.raises(HardwareError, match="never said that the flash succeeded"):
-        bench.flash()
-    bench.tool("echo 'Flash is successful'; exit 1\n")
-    with pytest.raises(HardwareError, match="ended with 1"):
-        bench.flash()
-
-
-def test_a_tool_that_hangs_is_ended_with_its_helpers(bench: Bench, tmp_path: Path) -> None:
-    bench.tool("sleep 600 &\necho $! >helper\necho 'Step 1: x'\nwait\n")
-    with pytest.raises(HardwareError, match="silent for too long"):
-        bench.flash(power=False, limits=job.Limits(silence_s=0.5))
-    helper = int((bench.l4t / "helper").read_text())
-    assert ended(helper)
-
-
-def ended(pid: int) -> bool:
-    """Waits for the end of a process that is no child of ours; the kernel makes its descriptor readable then."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], 10.0)[0])
-    finally:
-        os.close(descriptor)
-
-
-def test_a_module_that_does_not_start_anew(bench: Bench) -> None:
-    bench.tool(f"cat <<'EOF'\n{USB}EOF\nexit 3\n")
-    bench.cycle = lambda: None  # type: ignore[method-assign]
-    with pytest.raises(HardwareError, match="not in recovery mode after its power was cycled"):
-        bench.flash()
 
 
 BENCH = """\

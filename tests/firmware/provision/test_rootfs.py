@@ -18,7 +18,7 @@ from firmware_tools.jetson.command import Order
 from firmware_tools.jetson.preflight import preflight
 from hil_config.door import run
 from hil_config.errors import ConfigError, EnvironmentFault, UsageError
-from tests.firmware.test_jetson import PASSWORD, l4t, machine  # noqa: F401  # a fixture is used by its name
+from tests.firmware.linux_for_tegra import PASSWORD, machine
 
 BENCH = """\
 bench: lab
@@ -37,7 +37,7 @@ boards:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, l4t: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def folder(tmp_path: Path, l4t: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Linux_for_Tegra beside a bench with an identity."""
     monkeypatch.chdir(tmp_path)
     for name in ("usr", "home", "opt", "var/lib", "etc/NetworkManager"):

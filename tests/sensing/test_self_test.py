@@ -1,0 +1,66 @@
+"""The self-test of a board: a real shard is run, and whatever is wrong is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from node_agent.self_test import CHECKS, self_test
+from tests.conftest import Address
+from tests.sensing import boards
+from tests.sensing.agents import WAIT_S, agent_file
+
+
+def run_self_test(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "node_agent.cli", "self-test", "--config", str(path), *arguments],
+        capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+
+
+def test_self_test_runs_a_real_shard(tmp_path: Path, broker: Address, reference_shards: Path) -> None:
+    boards.pi_4(tmp_path / "tree")
+    done = run_self_test(agent_file(tmp_path, broker, reference_shards), "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and told["ok"], told
+    assert [check["name"] for check in told["checks"]] == [name for name, _ in CHECKS]
+    assert "verified and run: sum" in told["checks"][4]["detail"]
+
+
+def test_self_test_tells_everything_that_is_wrong(tmp_path: Path, reference_shards: Path) -> None:
+    broken = tmp_path / "shards"
+    shutil.copytree(reference_shards, broken)
+    for shard in broken.glob("*expert*"):
+        shard.write_bytes(shard.read_bytes()[:-1])
+    path = agent_file(tmp_path, Address("127.0.0.1", 9), broken, spool="/proc/none")
+    done = run_self_test(path)
+    assert done.returncode == 9
+    lines = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert lines["platform"].startswith("ok") and lines["clock"].startswith("ok")
+    assert all(lines[name].startswith("FAIL") for name in ("spool", "shard", "broker"))
+    assert str(broken) in lines["shard"] and "127.0.0.1:9" in lines["broker"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_runtime_that_ends_its_process_is_a_finding(
+    tmp_path: Path, broker: Address, reference_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from node_agent import self_test as module
+    from node_agent.config import read_config
+
+    def crash(config: object) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""
+
+    monkeypatch.setattr(module, "_try_shard", crash)
+    config = read_config(agent_file(tmp_path, broker, reference_shards))
+    skip = frozenset(name for name, _ in CHECKS) - {"shard"}
+    (check,) = self_test(config, skip)
+    assert not check.ok and "signal 9" in check.detail

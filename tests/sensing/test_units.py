@@ -1,0 +1,47 @@
+"""The units of systemd that come with the agent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "node_agent" / "systemd"
+
+
+@pytest.mark.parametrize("unit", ["hil-agent.service", "hil-agent-jetson.service"])
+def test_units_are_hardened(unit: str, tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("no systemd-analyze here (package systemd)")
+    text = (UNITS / unit).read_text()
+    (tmp_path / unit).write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    done = subprocess.run(
+        [program, "security", "--offline=true", "--threshold=20", "--no-pager", str(tmp_path / unit)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if "Unknown option" in done.stderr or "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot judge a file (before version 250)")
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr
+    level = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert level is not None and float(level[1]) <= 2.0
+    checked = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, timeout=60, check=False
+    )
+    complaints = [line for line in checked.stderr.splitlines() if unit in line]
+    assert not complaints, complaints
+
+
+def test_the_printed_unit_is_the_one_that_is_tested() -> None:
+    for arguments, name in (
+        ([], "hil-agent.service"), (["--jetson"], "hil-agent-jetson.service"),
+        (["--tmpfiles"], "hil-agent.tmpfiles.conf"),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "node_agent.cli", "unit", *arguments], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == (UNITS / name).read_text()
