@@ -26,6 +26,7 @@ from ground_controller.report.requirements import RequirementResult, judge
 from ground_controller.report.served import served
 from ground_controller.report.waterfall import waterfall
 from ground_controller.run_folder import open_models, open_run
+from ground_controller.simulation.mode_times import mode_shares
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
@@ -102,6 +103,7 @@ class Metrics(msgspec.Struct, frozen=True):
     not_measured: tuple[str, ...]
     requirements: tuple[RequirementResult, ...] = ()
     models: Metrics | None = None
+    modes: dict[str, dict[str, float]] = {}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -224,7 +226,7 @@ class _Measurement:
             record_gaps={f"{n} (boot {b})": gap for (n, b), gap in journal.gaps().items()},
             records_missing=msgspec.json.decode(missing, type=dict[str, int]),
             broker_restarts=int(journal.meta("broker_restarts", "0")), lost_nodes=self.lost_nodes(),
-            not_measured=not_measured(journal, campaign, self.by_link, fall.left_out),
+            not_measured=not_measured(journal, campaign, self.by_link, fall.left_out), modes=mode_shares(journal),
         )  # fmt: skip
 
     def _since(self, first: bool) -> list[float]:

@@ -8,6 +8,8 @@ from rich.table import Table
 from ground_controller.report.evaluation import HEADINGS, evaluation_rows
 from ground_controller.report.metrics import Metrics
 
+MOST_NAMED = 8
+
 
 def _figure(value: float | None, pattern: str) -> str:
     return "not known" if value is None else pattern.format(value)
@@ -25,6 +27,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("policies", f"placement {m.placement}, selection {m.selection}, seed {m.seed}"),
         *([("also deciding", ", ".join(f"{kind} {name}" for kind, name in m.further.items()))] if m.further else []),
         ("work accounting", m.accounting),
+        *([("power modes", _modes(m))] if m.modes else []),
         ("generations", f"{m.requests} begun, {m.finished} finished"),
         ("tokens", f"{m.tokens} ({m.tokens_per_s:.1f} /s)"),
         ("degraded tokens", f"{m.degraded_tokens}" + (f" ({causes})" if causes else "")),
@@ -69,6 +72,18 @@ def _mass(m: Metrics) -> str:
     if not m.tokens:
         return "not known: no token came"
     return f"{m.kept_mass:.4f} of top-k; {m.experts_per_token:.3f} experts a token and layer"
+
+
+def _modes(m: Metrics) -> str:
+    """Shares of all nodes' time, and who was lowered for some of it."""
+    whole: dict[str, float] = {}
+    for shares in m.modes.values():
+        for mode, share in shares.items():
+            whole[mode] = whole.get(mode, 0.0) + share / len(m.modes)
+    changed = [node for node, shares in m.modes.items() if len(shares) > 1]
+    told = ", ".join(f"{mode} {share:.1%}" for mode, share in whole.items())
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    return told + (f" of the nodes' time; changed: {', '.join(changed[:MOST_NAMED])}{more}" if changed else "")
 
 
 def _further(m: Metrics) -> str:

@@ -10,13 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from ground_controller.journal import Journal
 from ground_controller.report.accounting import measure_together
 from ground_controller.report.metrics import Metrics
 from ground_controller.simulation.mode_model import ModeUse
-from ground_controller.simulation.mode_times import ModeTimes
+from ground_controller.simulation.mode_times import mode_shares
 from ground_controller.telemetry.sources import simulated_modes
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
@@ -78,21 +76,14 @@ def modes_used(simulated: Path) -> tuple[ModeUse, ...]:
 
 
 def _mode_shares(folder: Path) -> dict[str, float]:
-    """Share of the replayed orbit's host time that each node was in each power mode, where one was ordered."""
     journal = Journal.read(folder)
     try:
-        campaign = Campaign.model_validate_json(journal.meta("campaign"))
-        if campaign.power is None:
-            return {}
-        times, begin_ns = ModeTimes(journal), int(journal.meta("anchor_host_ns"))
-        end_ns = begin_ns + round(campaign.orbit.duration_s / campaign.orbit.rate * 1e9)
-        return {
-            f"share of time {node} in mode {mode}": 1e9 * seconds / (end_ns - begin_ns)
-            for node in (board["name"] for board in msgspec.json.decode(journal.meta("bench"))["boards"])
-            for mode, seconds in sorted(times.seconds(node, begin_ns, end_ns).items())
-        }
+        found = mode_shares(journal)
     finally:
         journal.close()
+    return {
+        f"share of time {node} in mode {mode}": share for node, modes in found.items() for mode, share in modes.items()
+    }
 
 
 def compare(real: Path, simulated: Path) -> list[Pair]:

@@ -78,3 +78,22 @@ def _mode(said: NodeEvent) -> str | None:
     if "mode" in told:
         return str(told["mode"])
     return DEFAULT_MODE if said.name == "SettingsRestored" or told == {"duty": 1.0} else None
+
+
+def mode_shares(journal: Journal) -> dict[str, dict[str, float]]:
+    """By node, the share of the run's host time that it was in each power mode; empty where none was ordered."""
+    if not msgspec.json.decode(journal.meta("campaign")).get("power"):
+        return {}
+    times, begin_ns = ModeTimes(journal), int(journal.meta("anchor_host_ns"))
+    end_ns = max((entry.host_ns for entry in journal.entries("decision")), default=begin_ns)
+    if end_ns <= begin_ns:
+        return {}
+    names = [board["name"] for board in msgspec.json.decode(journal.meta("bench"))["boards"]]
+    return {
+        name: {
+            mode: round(_NS * seconds / (end_ns - begin_ns), 4)
+            for mode, seconds in sorted(times.seconds(name, begin_ns, end_ns).items())
+        }
+        for name in names
+        if journal.covers(name)
+    }

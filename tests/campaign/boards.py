@@ -66,14 +66,21 @@ class InService:
 
 
 @contextmanager
-def in_service(home: Path, profile: str = "raspberry-pi-5") -> Iterator[InService]:
-    """Broker and agents of two of four boards, until the end of the block. `profile`: a name, or a file's path."""
+def in_service(
+    home: Path, profile: str = "raspberry-pi-5", away: str = "", roots: Mapping[str, Path] | None = None
+) -> Iterator[InService]:
+    """Broker and agents of two of four boards, until the end of the block.
+
+    Args:
+        profile: a name, or a file's path. away: the same for the two in service, where it differs.
+        roots: where /proc and /sys of those two are, if not this machine's own.
+    """
     identity, port, data = _identity(home), _free(), {node: _free() for node in AWAY}
     shards, trusted = _shards(home)
     boards = [
         {
             "name": name,
-            "profile": profile,
+            "profile": (away or profile) if name in AWAY else profile,
             **({"kind": "debian", "data_port": data[name]} if name in AWAY else {}),
         }
         for name in ("alpha", "bravo", "charlie", "delta")
@@ -92,7 +99,7 @@ def in_service(home: Path, profile: str = "raspberry-pi-5") -> Iterator[InServic
             except OSError:
                 assert time.monotonic() < deadline, "the broker does not listen"
         for node in AWAY:
-            service = _agent(home, node, (port, data[node]), identity, shards, trusted)
+            service = _agent(home, node, (port, data[node]), identity, shards, trusted, (roots or {}).get(node))
             bench.agents[node] = stack.enter_context(running(service, home / f"{node}.log"))
         yield bench
 
@@ -172,7 +179,9 @@ def _shards(home: Path) -> tuple[Path, str]:
     return built, secret.public.text
 
 
-def _agent(home: Path, node: str, ports: tuple[int, int], identity: Path, shards: Path, trusted: str) -> list[str]:
+def _agent(
+    home: Path, node: str, ports: tuple[int, int], identity: Path, shards: Path, trusted: str, root: Path | None
+) -> list[str]:
     """The command of a board's service, its configuration as provisioning writes it."""
     files, profile = identity_files(identity / node), load_profile("raspberry-pi-5")
     config: dict[str, Any] = {
@@ -184,6 +193,8 @@ def _agent(home: Path, node: str, ports: tuple[int, int], identity: Path, shards
         "power_model": {"profile": profile.name, "idle_w": profile.idle_w, "per_core_w": profile.per_core_w,
                         "cores": profile.cores, "cpu_scale": profile.cpu_scale},
     }  # fmt: skip
+    if root is not None:
+        config["sysfs_root"] = str(root)
     path = home / f"{node}.json"
     path.write_text(json.dumps(config))
     return [sys.executable, "-m", "node_agent.cli", "run", "--config", str(path)]

@@ -27,8 +27,9 @@ from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.power import Power
 from hil_config.schema.profiles import load_profile
 from hil_config.wire.messages import NodeEvent, Record, decode
-from tests.campaign.boards import in_service
+from tests.campaign.boards import AWAY, in_service
 from tests.campaign.conftest import SHORT, Launched, write_files
+from tests.sensing.boards import write
 
 MODES = "modes: [{name: full, duty: 1.0}, {name: half, duty: 0.5}, {name: tenth, duty: 0.1}]"
 
@@ -138,6 +139,31 @@ def test_boards_in_service_get_their_modes_back(tmp_path: Path) -> None:
         assert sorted(restored) == ["bravo", "charlie"]
         late = [details.get("by") for _, _, details in said(tmp_path / "killed")]
         assert "the next run" not in late, "the interrupted run had put back what it set"
+
+
+def test_a_cap_of_the_cores_is_written_read_back_and_taken_away(tmp_path: Path) -> None:
+    """Two boards with the kernel's files in a folder; the processes of this machine stay in their first mode."""
+    caps = "modes: [{name: fast, cpu_khz: 1800000}, {name: slow, cpu_khz: 900000}]"
+    policy = "sys/devices/system/cpu/cpufreq/policy0"
+    limits = {"scaling_max_freq": "1700000", "cpuinfo_min_freq": "600000", "cpuinfo_max_freq": "1800000"}
+    roots = {
+        node: write(tmp_path / f"{node}-root", {f"{policy}/{name}": khz for name, khz in limits.items()})
+        for node in AWAY
+    }
+
+    def now() -> list[str]:
+        return [(root / policy / "scaling_max_freq").read_text().strip() for root in roots.values()]
+
+    with in_service(tmp_path, "local-process", str(profile(tmp_path, caps)), roots) as bench, ExitStack() as stack:
+        run = bench.start(stack, "run", power={"mode": "slow"}, orbit__duration_s=400)
+        Launched(tmp_path / "run", run).wait_tokens(1)
+        assert now() == ["900000", "900000"]
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60.0) == 130
+        assert now() == ["1700000", "1700000"], "as they were before the run, which is none of the modes"
+        set_to = {node: details for node, event, details in said(tmp_path / "run") if "mode" in details}
+        assert set_to["bravo"] == {"duty": 1.0, "mode": "slow", "cpu_khz": "900000"}
+        assert set_to["alpha"] == {"duty": 1.0, "mode": "full"}
 
 
 def test_a_mode_that_a_board_cannot_be_set_to_ends_the_run_and_says_so(tmp_path: Path) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from ground_controller.core import Core
-from ground_controller.decision import encode_decision
+from ground_controller.decision import Decision, encode_decision, same_decision
 from ground_controller.journal import Entry
+from ground_controller.power_modes import modes_of
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.routes import choose_route
 from ground_controller.world import World
 from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.schema.power import Power
 from hil_config.wire import messages as m
-from hil_config.wire.orders import SetDuty
+from hil_config.wire.orders import SetDuty, SetPower
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,35 @@ def test_an_outlook_is_made_for_those_who_look_ahead_only(prepared: Prepared) ->
     assert np.array(outlook.harvest_w).shape == np.array(outlook.base_c).shape == (len(outlook.period_s), 4)
     assert np.isfinite(outlook.harvest_w).all()
     assert world.view(1.0, ahead=True).outlook == outlook
+
+
+def test_a_node_that_started_again_is_ordered_into_its_mode_again(prepared: Prepared) -> None:
+    power = modes_of(Power(mode="half"), prepared.bench, prepared.profiles)
+    world = World(replace(prepared.setting, modes=power))
+
+    def ordered(at_s: float) -> list[tuple[str, str, float | None]]:
+        world.step(at_s)
+        return [(node, order.mode, order.duty) for node, order in world.powers]
+
+    assert ordered(0.0) == [], "the run begins with these orders"
+    assert {order.mode for order in world.power_orders().values()} == {"half"}
+    world.apply(status("alpha", "online", "first"))
+    assert ordered(1.0) == []
+    world.apply(status("alpha", "online", "second"))
+    assert ordered(2.0) == [("alpha", "half", 0.5)]
+    assert ordered(3.0) == []
+    assert World(prepared.setting).power_orders() == {}
+
+
+def test_orders_of_modes_are_part_of_the_decision(prepared: Prepared) -> None:
+    def decided(ease_above_c: float) -> Decision:
+        power = modes_of(Power(ease_above_c=ease_above_c), prepared.bench, prepared.profiles)
+        core = Core(replace(prepared.setting, modes=power), prepared.policy, 1, 5.0)
+        return core.advance(0, 0.0, [])
+
+    orders = decided(53.0).orders  # of a soft limit of 59 C: a third mode begins half way there
+    lowered = {node: one.mode for node, one in orders if isinstance(one, SetPower)}
+    assert lowered == {"alpha": "half", "charlie": "quarter"}, "they begin at 54, 50, 57 and 52 C"
+    body = encode_decision(decided(53.0))
+    assert msgspec.json.decode(body, type=Decision).orders == orders and same_decision(decided(53.0), body)
+    assert decided(58.0).orders == ()

@@ -15,6 +15,7 @@ from ground_controller.journal import Entry, Journal
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import measure
+from ground_controller.report.terminal import summary_rows
 from ground_controller.simulation.board_model import (
     DEFAULT,
     BoardModel,
@@ -242,6 +243,11 @@ def test_a_node_slows_down_when_its_mode_drops(tmp_path: Path) -> None:
     assert slow == "modelled(extrapolated from mode 1500MHz by frequency ratio 0.6667; 1500MHz: run x)"
     assert "work of raspberry-pi-4b in mode 600MHz" in metrics.provenance
     assert metrics.provenance.startswith("Measured: nothing.")
+    lowered = {node for node, shares in metrics.modes.items() if shares.get("1000MHz", 0.0) > 0.0}
+    assert slowed <= lowered < set(prepared.setting.nodes), "some nodes, not all"
+    assert all(sum(shares.values()) == pytest.approx(1.0, abs=2e-3) for shares in metrics.modes.values())
+    line = dict(summary_rows(metrics))["power modes"]
+    assert f"changed: {', '.join(node for node in prepared.setting.nodes if node in lowered)}" in line
 
 
 def test_the_same_simulation_has_the_same_content_with_modes_too(tmp_path: Path) -> None:
