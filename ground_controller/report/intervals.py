@@ -7,6 +7,9 @@ sqrt(n / (n - 1)) t(n - 1), which undoes the plain bootstrap's narrowness and St
 (T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69, 2015, section 4,
 "expanded percentile"). With 5 pairs a 95 % interval is then almost the range of what resampling can give, as it
 should be: five pairs cannot say more.
+
+Fewer than 5 have Student's interval of the mean of d_i = a_i - b_i, or of d_i = (a_i - r b_i) / mean(b) around a ratio
+r: no resample of 2 or 3 pairs leaves their own range, and that range held the truth in 50 % and 73 % of normal draws.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ Statistic = Literal["difference", "ratio"]
 NEUTRAL: dict[Statistic, float] = {"difference": 0.0, "ratio": 1.0}
 BLOCK = 1 << 21
 """Indices drawn at once (16 MB)."""
+LEAST_RESAMPLED = 5
+"""Pairs below which the bootstrap does not hold what it says."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,22 @@ def paired_interval(
             f"paired interval: ratio to values down to {second.min():g}, wanted all above 0",
             "compare by difference",
         )
-    drawn = _resample(first, second, statistic, resamples, seed)
-    tail = _tail(level, first.size)
-    low, high = np.quantile(drawn, (tail, 1.0 - tail))
-    return Interval(statistic, float(_of(first, second, statistic)), float(low), float(high), level, first.size)
+    estimate, tail = float(_of(first, second, statistic)), _tail(level, first.size)
+    if first.size < LEAST_RESAMPLED:
+        half = _student_half(first, second, estimate, statistic, level)
+        return Interval(statistic, estimate, estimate - half, estimate + half, level, first.size)
+    low, high = np.quantile(_resample(first, second, statistic, resamples, seed), (tail, 1.0 - tail))
+    return Interval(statistic, estimate, float(low), float(high), level, first.size)
+
+
+def _student_half(
+    a: NDArray[np.float64], b: NDArray[np.float64], estimate: float, statistic: Statistic, level: float
+) -> float:
+    """Half of Student's interval; for a ratio by its linear part."""
+    from scipy.stats import t
+
+    parts = a - b if statistic == "difference" else (a - estimate * b) / b.mean()
+    return float(t.ppf((1.0 + level) / 2.0, a.size - 1) * parts.std(ddof=1) / math.sqrt(a.size))
 
 
 def _of(a: NDArray[np.float64], b: NDArray[np.float64], statistic: Statistic) -> NDArray[np.float64]:

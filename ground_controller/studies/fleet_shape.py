@@ -42,10 +42,10 @@ def storage_study(seeds: int, duration_s: float, told: Told, cases: Sequence[Cas
     )  # fmt: skip
     head = ("copies", "MB of experts", "MB that copies add", *_HEAD)
     text = (
-        f"Four boards in neighbouring slots of a plane of a {duration_s:g} s Walker orbit, the reference model, top-k,"
+        f"Four boards in neighbouring slots of a plane of a Walker shell, {duration_s:g} s, the reference model, top-k,"
         f" {seeds} seeds. What copies add is also what has to be sent once, from a board that has it to one that has"
         " not. top-k shares a row's experts out over all copies, near and far, so that a token waits for the farthest"
-        " of more boards: copies are for boards that fail, and for many requests at once.",
+        " of more boards. What copies are for, boards that fail, does not happen here.",
     )
     numbers = {"seeds": seeds, "duration_s": duration_s, "held_mb": held}
     return Study("storage", "Access latency against storage", MODELLED, "hil study storage",

@@ -109,7 +109,7 @@ def _wins_table(won: Sequence[Win]) -> Table:
         (w.axis.title, w.axis.source, w.best, ", ".join(w.tied) or "none", ", ".join(w.left_out) or "none") for w in won
     ]
     head = ("lowest is best", "values are", "lowest mean", "not distinguishable from it", "left out: drop tokens")
-    return Table("Who wins on what (paired 95 % bootstrap intervals over seeds)", head, tuple(rows))
+    return Table("Who wins on what (paired 95 % intervals over seeds)", head, tuple(rows))
 
 
 def _rivals_table(ours: str, beside: Sequence[Rival]) -> Table:

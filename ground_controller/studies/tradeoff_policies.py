@@ -13,6 +13,7 @@ from ground_controller.studies.chart import Chart, Curve, Study, Table
 from ground_controller.studies.policy_cells import IDLE, Cell, Effort, run_all
 from ground_controller.studies.policy_scene import Scene
 from ground_controller.studies.policy_verdicts import Found
+from hil_config.schema.load import default_path, load_campaign
 
 Told = Callable[[str], None]
 LOADS = (0.25, 0.5, 0.75, 1.0, 1.25)
@@ -50,11 +51,12 @@ def wear_study(scene: Scene, effort: Effort, jobs: int, told: Told, loads: Seque
         latency.append(Curve(policy, tuple(a.estimate for a in added), tuple(times)))
         for (asked, f), got, life, ms in zip(each, served, added, times, strict=True):
             rows.append((
-                policy, f"{asked:g}", f"{got:.1f}", f"{ms:.0f}", life.text("{:.2f}"),
+                policy, f"{asked:g}", f"{got:.1f}", f"{ms:.0f}", life.text("{:.2f}"), _against(f, policy),
                 f"{f.mean(policy, 'wear_rainflow_year'):.4f}", f"{f.mean(policy, 'over_k_s'):.1f}",
             ))  # fmt: skip
-    head = ("policy", "tokens/s asked", "served", "ms/token", "work's wear, full discharges/y", "life/y, rainflow, all",
-            "K s over, satellite and orbit")  # fmt: skip
+    head = ("policy", "tokens/s asked", "tokens/s served", "ms/token", "work's wear, full discharges/y",
+            "over topk's", "share of life/y, rainflow, work and bus",
+            "K s over the limit, satellite and orbit")  # fmt: skip
     charts = (
         Chart("throughput-wear", "Wear that the work adds in a year against throughput (modelled, extrapolated)",
               "tokens/s served", "full discharges a year", tuple(wear)),
@@ -62,15 +64,52 @@ def wear_study(scene: Scene, effort: Effort, jobs: int, told: Told, loads: Seque
               "full discharges a year", "ms a token", tuple(latency)),
     )  # fmt: skip
     text = (
-        f"Scene {scene.name}: {scene.about}; {effort.seeds} seeds. Wear is that of the orbits after the first times"
-        " their number in a year; intervals (95 %) pair seeds with the same bench without work. As boards come to their"
-        " limit of heat they leave service and tokens are dropped: curves bend back where that happens.",
+        f"Scene {scene.name}: {scene.about}; {effort.seeds} seeds. Wear is the mean over satellites in the orbits after"
+        " the first, times the number of such orbits in a year; the work's is what it adds to that of the same bench"
+        " without work, seed by seed, with 95 % intervals over seeds. It ranks policies and predicts no battery.",
+        dropped(found),
+        waiting(found),
     )
     numbers = {"scene": scene.name, "loads": list(loads), "effort": asdict(effort), "cells": _plain(cells)}
     return Study(
         "wear", "Throughput and latency now against battery wear", MODELLED, "hil study wear",
         (Table("Load turned up, policy by policy", head, tuple(rows)),), charts, text, numbers,
     )  # fmt: skip
+
+
+def _against(found: Found, policy: str) -> str:
+    """Wear over top-k's at the same load, seed by seed."""
+    if policy == "topk":
+        return ""
+    gap = paired_interval(found.values(policy, "wear_year"), found.values("topk", "wear_year"))
+    return gap.text("{:+.2f}") + ("" if gap.distinguishable else ", not distinguishable")
+
+
+def dropped(found: Mapping[str, Sequence[tuple[float, Found]]]) -> str:
+    """Where boards left service for heat, by what was not served."""
+    told = [
+        f"{policy} at {asked:g} tokens a second ({share:.1%})"
+        for policy, each in found.items()
+        for asked, f in each
+        if (share := f.mean(policy, "unserved")) >= 0.0005
+    ]
+    if not told:
+        return "Every policy served all tokens at every load."
+    return "Boards that reach their limit of heat leave service, and tokens are dropped: " + "; ".join(told) + "."
+
+
+def waiting(found: Mapping[str, Sequence[tuple[float, Found]]]) -> str:
+    """How much of a token's time can be waiting: by how much it moves with load."""
+    moved = []
+    for policy, each in found.items():
+        times = [f.mean(policy, "latency_ms") for _, f in each]
+        moved.append(max(times) / min(times) - 1.0)
+    busiest = max(f.mean(policy, "busiest") for policy, each in found.items() for _, f in each)
+    return (
+        f"A time a token moves by at most {max(moved):.1%} with the load: it is links and work, hardly waiting, though"
+        f" the busiest board uses {busiest:.0%} of its cores. Waiting is approximated and nothing is batched; for queues in"
+        " detail there is hil simulate."
+    )
 
 
 def accuracy_study(
@@ -94,17 +133,22 @@ def accuracy_study(
         _family_chart(
             "accuracy-heat", "the mean warming of a board by its work", "K", found, families, "mean_c", idle_c
         ),
+        _family_chart("accuracy-peak", "the hottest die", "C", found, families, "peak_c", 0.0),
         _family_chart(
             "accuracy-bytes", "bytes between satellites", "bytes a token", found, families, "bytes_token", 0.0
         ),
     )
+    limit_c = load_campaign(default_path("campaign")).twin.limits.temperature_soft_c
     best = min(texts[1:], key=lambda t: found.mean(t, "nats"))
     text = (
         f"Scene {scene.name}, {effort.seeds} seeds. Nats are those of the real int8 reference model under plans sampled"
         f" over the orbit, on {effort.tokens} tokens of held-out text a domain. It is one small model: a larger one may"
         " mind a skipped expert more, or less.",
         f"Lowest nats of all knobs: {best} with {found.mean(best, 'nats'):.4f}, topk has"
-        f" {found.mean('topk', 'nats'):.4f}.",
+        f" {found.mean('topk', 'nats'):.4f}. All read the same texts, and how another choice of texts would move them"
+        " is not known: differences of a few thousandths of a nat mean nothing.",
+        "Mean warming follows the joules of the work, wherever it is done; where a policy puts it shows in the hottest"
+        f" die, a mean over seeds (soft limit {limit_c:g} C).",
     )
     numbers = {"scene": scene.name, "effort": asdict(effort), "cells": _plain(cells)}
     return Study(

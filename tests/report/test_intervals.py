@@ -18,7 +18,7 @@ def test_pairs_cancel_what_the_conditions_do() -> None:
     assert paired_interval(rng.permutation(first), second).verdict == "not distinguishable"
 
 
-@pytest.mark.parametrize("pairs", [5, 20])
+@pytest.mark.parametrize("pairs", [2, 3, 4, 5, 20])
 def test_intervals_cover_what_they_say(pairs: int) -> None:
     """Normal differences, 400 draws: 95 % intervals hold the truth in 91 % or more, where the plain percentile
     bootstrap of 5 pairs holds it in about 80 %."""
@@ -28,6 +28,17 @@ def test_intervals_cover_what_they_say(pairs: int) -> None:
         first = rng.normal(0.3, 1.0, pairs)
         found = paired_interval(first, np.zeros(pairs), resamples=2_000, seed=int(rng.integers(1 << 30)))
         held += found.low <= 0.3 <= found.high
+    assert held >= 364
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 4])
+def test_intervals_of_ratios_cover_too(pairs: int) -> None:
+    """A ratio of 1.2, both sides scattered by a fifth."""
+    rng, held = np.random.default_rng(11), 0
+    for _ in range(400):
+        base = rng.normal(1.0, 0.2, pairs).clip(0.3)
+        found = paired_interval(base * 1.2 + rng.normal(0.0, 0.2, pairs), base, "ratio", resamples=2_000)
+        held += found.low <= 1.2 <= found.high
     assert held >= 364
 
 
