@@ -14,6 +14,7 @@ from ground_controller.decision import Decision
 from ground_controller.explain_hops import Hop, ScheduledDelays, Step, call_hops, hand_overs
 from ground_controller.journal import Journal
 from ground_controller.replay import prepare_again
+from ground_controller.telemetry.sources import timed
 from hil_config.errors import HilError, InvalidRunError, UsageError
 from hil_config.wire.manifest import ModelCard, Routing
 from hil_config.wire.messages import LayerEvidence, Record, TokenEvidence, decode
@@ -94,7 +95,8 @@ class NodeThen(msgspec.Struct, frozen=True):
 
 class TokenWhy(msgspec.Struct, frozen=True):
     """The `number`-th token that came to the client (from 1), and what led to it. `attempts`: why the request began
-    again before it, if it did. `hand_overs`: from gateway to gateway."""
+    again before it, if it did. `hand_overs`: from gateway to gateway. `times`: measured, modelled or fake, all but the
+    scheduled ones, which are modelled."""
 
     number: int
     request: int
@@ -109,6 +111,7 @@ class TokenWhy(msgspec.Struct, frozen=True):
     nodes: tuple[NodeThen, ...]
     layers: tuple[LayerWhy, ...]
     hand_overs: tuple[Hop, ...]
+    times: str
 
 
 def explain_token(folder: Path, number: int) -> TokenWhy:
@@ -144,6 +147,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
             _nodes_then(decisions[steps[-1][1].plan_version]),
             tuple(sorted(layers, key=lambda one: one.layer)),
             hand_overs(delays, steps, plans[steps[-1][1].plan_version]),
+            str(timed(journal, "clocks of client and nodes")),
         )  # fmt: skip
     finally:
         journal.close()

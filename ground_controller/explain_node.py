@@ -10,6 +10,7 @@ import msgspec
 from ground_controller.decision import Decision, NodeNumbers
 from ground_controller.journal import Journal
 from ground_controller.migration import MoveNumbers
+from ground_controller.telemetry.sources import quantities
 from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.errors import UsageError
 from hil_config.wire.messages import NodeEvent, Record, decode
@@ -55,7 +56,8 @@ class NodeWhy(msgspec.Struct, frozen=True):
 
     `changes` of its duty so far, the last one holds. `removed`: experts that the first plan named it for and this one
     does not. `power`: its last power setting on record, null if nothing was set in the run. `reasons` are the policies'
-    own, of this tick.
+    own, of this tick. `power_source`: where its watts are from. `record_ends_s`: the last tick on record, where the
+    instant asked for lies more than a tick after it.
     """
 
     node: str
@@ -72,6 +74,8 @@ class NodeWhy(msgspec.Struct, frozen=True):
     removed: tuple[tuple[int, int], ...]
     moves: tuple[MoveNumbers, ...]
     reasons: tuple[str, ...]
+    power_source: str
+    record_ends_s: float | None
 
 
 def explain_node(folder: Path, node: str, at_s: float) -> NodeWhy:
@@ -93,10 +97,21 @@ def explain_node(folder: Path, node: str, at_s: float) -> NodeWhy:
             next((act for act in reversed(acts) if act.event in POWER_ACTS), None), tuple(acts[-MOST_ACTS:]),
             tuple((piece.first, piece.last) for piece in last.plan.gateways if node in piece.nodes), here,
             tuple(sorted(gone)), tuple(one for one in last.moves if node in {one.source, one.target}),
-            tuple(last.plan.reason.split("; ")),
+            tuple(last.plan.reason.split("; ")), _power_source(journal, node), _ends_before(journal, at_s),
         )  # fmt: skip
     finally:
         journal.close()
+
+
+def _power_source(journal: Journal, node: str) -> str:
+    quantity = quantities(journal).get("power_w", {}).get(node)
+    return str(quantity.provenance) if quantity is not None else "nothing reported it"
+
+
+def _ends_before(journal: Journal, at_s: float) -> float | None:
+    times = [entry.scenario_s for entry in journal.entries("decision")]
+    tick_s = times[-1] - times[-2] if len(times) > 1 else 0.0
+    return times[-1] if at_s > max(times) + max(tick_s, 0.0) else None
 
 
 def _until(

@@ -131,7 +131,8 @@ class Journal:
             journal = cls(_watching(path) if watch else sqlite3.connect(path, isolation_level=None), path)
             version = journal.meta("schema_version")
         except sqlite3.Error as error:
-            raise InvalidRunError(f"{path}: {error}", "the file is damaged or not a journal: take the run folder from a copy, or run the campaign again") from error
+            hint = "the file is damaged or not a journal: take the run folder from a copy, or run the campaign again"
+            raise InvalidRunError(f"{path}: {error}", hint) from error
         if version not in READABLE:
             raise InvalidRunError(
                 f"{path}: journal version {version}, this release reads {', '.join(READABLE)}",

@@ -17,7 +17,7 @@ from ground_controller.cli.run_result import note
 from ground_controller.cli.starting import bar
 from ground_controller.mode_runs import ModeRuns, offered, run_each_mode
 from ground_controller.simulation.board_model import DEFAULT_MODE, BoardModel, write_calibration
-from ground_controller.simulation.fidelity import AIMS, Pair, compare, modes_used
+from ground_controller.simulation.fidelity import AIMS, Pair, compare, modes_used, power_of
 from ground_controller.simulation.fit import calibrate_runs
 from hil_config.schema.load import load_bench, load_campaign
 
@@ -99,8 +99,17 @@ def fidelity_command(real: Path, simulated: Path, as_json: bool) -> None:
         click.echo(
             f"mode {use.mode} of {use.profile}: {'calibrated' if use.calibrated else 'NOT CALIBRATED'}: {use.origin}"
         )
+    click.echo(verdict(pairs))
+    click.echo(f"boards' power: {power_of(real)}")
+
+
+def verdict(pairs: list[Pair]) -> str:
+    """Aims missed, aims that nothing is known of, or that all are met."""
     missed = [pair.name for pair in pairs if pair.within is False]
-    click.echo(f"aims missed: {', '.join(missed)}" if missed else "all aims met, on this pair of runs")
+    unknown = [name for name in AIMS if all(pair.name != name or pair.within is None for pair in pairs)]
+    told = [f"aims missed: {', '.join(missed)}"] if missed else []
+    told += [f"aims not judged, a figure is not known: {', '.join(unknown)}"] if unknown else []
+    return "; ".join(told) or "all aims met, on this pair of runs"
 
 
 def _figure(value: float | None) -> str:

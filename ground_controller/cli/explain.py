@@ -58,6 +58,7 @@ def show(why: TokenWhy, console: Console) -> None:
         f"token {why.number}: {why.token}{escape(name)}, request {why.request} position {why.position}, "
         f"{why.since_us / 1e3:.1f} ms after the one before"
     )
+    console.print(f"times: {escape(why.times)}; scheduled delays: modelled", highlight=False)
     for reason in why.attempts:
         console.print(f"  begun again before it: {escape(reason)}")
     if why.degraded:

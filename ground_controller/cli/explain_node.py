@@ -14,7 +14,9 @@ def show_node(why: NodeWhy, console: Console) -> None:
     """Duty and its history, power, what it served, and the policies' reasons."""
     n, limits = why.numbers, why.limits
     console.print(
-        f"{why.node} at scenario second {why.asked_s:g}: tick {why.tick} of second {why.scenario_s:g}", highlight=False
+        f"{why.node} at scenario second {why.asked_s:g}: tick {why.tick} of second {why.scenario_s:g}"
+        + ("" if why.record_ends_s is None else f" (the record ends at second {why.record_ends_s:g})"),
+        highlight=False,
     )
     console.print(
         f"  {n.temperature_c:.1f} C (limits {limits['temperature_soft_c']:g} soft, {limits['temperature_hard_c']:g}"
@@ -22,7 +24,9 @@ def show_node(why: NodeWhy, console: Console) -> None:
         f" sunlit {n.sunlit:.0%}: the twin's, modelled",
         highlight=False,
     )
-    console.print(f"  {n.power_w:.2f} W, {n.calls_per_s:.1f} expert rows a second", highlight=False)
+    console.print(
+        f"  {n.power_w:.2f} W ({escape(why.power_source)}), {n.calls_per_s:.1f} expert rows a second", highlight=False
+    )
     console.print("duty")
     for one in why.changes:
         console.print(f"  from second {one.scenario_s:g}: {one.state} ({escape(one.why)})", highlight=False)
@@ -61,6 +65,6 @@ def _act(act: Act) -> str:
 
 def _expert(one: ExpertThere) -> str:
     kind = f" {one.precision}" if one.precision else ""
-    share = f" {one.share:.0%} of {one.hosts}" if one.hosts > 1 else ""
+    share = f" ({one.share:.0%} among {one.hosts} hosts)" if one.hosts > 1 else ""
     price = f" price {one.price:.3g}" if one.price else ""
     return f"{one.expert}{kind}{share}{price}"

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ground_controller.physics.fit import BoardFit, Trace, fit_board, predict, read_trace
+from ground_controller.physics.fit import BoardFit, Trace, doubts, fit_board, predict, read_trace
 from hil_config.schema.platforms import load_platform, platform_names
 
 TRACE = click.Path(path_type=Path)
@@ -61,7 +61,8 @@ def fit_command(trace: Path, others: tuple[Path, ...], as_json: bool) -> None:
     errors = {other.name: predict(fit, other) - other.temperature_c for other in unseen}
     rmse = {name: float(np.sqrt(np.mean(error**2))) for name, error in errors.items()}
     if as_json:
-        click.echo(json.dumps({"trace": measured.name, "fit": asdict(fit), "predicted_rmse_k": rmse}))
+        told = {"trace": measured.name, "fit": asdict(fit), "predicted_rmse_k": rmse, "doubts": doubts(measured, fit)}
+        click.echo(json.dumps(told))
         return
     _tell(measured, fit, rmse)
 
@@ -78,5 +79,7 @@ def _tell(trace: Trace, fit: BoardFit, rmse: dict[str, float]) -> None:
         f" the case began at {fit.case_start_c:.1f} C"
     )
     console.print(f"residuals: RMSE {fit.rmse_k:.2f} K, largest {fit.largest_error_k:.2f} K")
+    for doubt in doubts(trace, fit):
+        console.print(f"doubtful: {doubt}")
     for name, value in rmse.items():
         console.print(f"predicts {name} (not fitted): RMSE {value:.2f} K")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,10 @@ Float = NDArray[np.float64]
 
 COLUMNS = ("t_s", "power_w", "temp_c")
 LEAST_ROWS = 30
+LEAST_SPREAD_W, LEAST_SPREAD_K = 0.2, 2.0
+"""Range of power and of temperature without which resistances and the sink cannot be told from each other."""
+COLDEST_SINK_C, WARMEST_SINK_C = -60.0, 60.0
+"""Sinks outside these were fitted to something else than heat through two resistances."""
 _STARTS = ((14.0, 12.0, 2.0, 200.0), (5.0, 20.0, 2.0, 300.0), (8.0, 12.0, 8.0, 60.0))
 """R1, C1, R2, C2 to start from: an orbit-like, a bench-like and a two-equal-parts board."""
 
@@ -65,19 +70,30 @@ def read_trace(path: Path) -> Trace:
             if missing:
                 raise DataFileError(f"{path}:1: no column {', '.join(missing)}; found {reader.fieldnames}", hint)
             for row in reader:
-                try:
-                    rows.append([float(row[name]) for name in COLUMNS])
-                except (TypeError, ValueError) as error:
-                    raise DataFileError(f"{path}:{reader.line_num}: {error}", hint) from error
-                if not np.isfinite(rows[-1]).all() or (len(rows) > 1 and rows[-1][0] <= rows[-2][0]):
+                rows.append([_number(row, name, f"{path}:{reader.line_num}", hint) for name in COLUMNS])
+                if len(rows) > 1 and rows[-1][0] <= rows[-2][0]:
                     raise DataFileError(
-                        f"{path}:{reader.line_num}: found {rows[-1]}, wanted rising, finite values", hint
+                        f"{path}:{reader.line_num}: t_s: found {rows[-1][0]:g} after {rows[-2][0]:g}, wanted rising",
+                        hint,
                     )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path}: cannot be read: {error}", hint) from error
+    except OSError as error:
+        raise DataFileError(f"{path}: cannot be read: {error.strerror}", hint) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path}: not text: {error}", hint) from error
     if len(rows) < LEAST_ROWS:
         raise DataFileError(f"{path}: {len(rows)} rows, wanted at least {LEAST_ROWS}", "record a longer trace")
     return Trace(path.name, *np.array(rows).T)
+
+
+def _number(row: dict[str, str | None], name: str, where: str, hint: str) -> float:
+    text = row[name]
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataFileError(f"{where}: {name}: found {text!r}, wanted a number", hint)
+    return value
 
 
 def simulate(network: ThermalNetwork, case_start_c: float, trace: Trace) -> Float:
@@ -102,7 +118,12 @@ def _as_fit(x: Float, error: Float) -> BoardFit:
 
 
 def fit_board(trace: Trace) -> BoardFit:
-    """Least squares over the whole trace, from several starts; the best is kept. All power becomes heat."""
+    """Least squares over the whole trace, from several starts; the best is kept. All power becomes heat.
+
+    Raises:
+        DataFileError: power or temperature hardly move: many boards would fit as well as each other.
+    """
+    _refuse_flat(trace)
     best: BoardFit | None = None
     sink = float(trace.temperature_c[0]) - 8.0 * float(trace.power_w[0])
     for start in _STARTS:
@@ -120,6 +141,30 @@ def fit_board(trace: Trace) -> BoardFit:
             best = fit
     assert best is not None
     return best
+
+
+def _refuse_flat(trace: Trace) -> None:
+    for name, values, least, unit in (
+        ("power_w", trace.power_w, LEAST_SPREAD_W, "W"), ("temp_c", trace.temperature_c, LEAST_SPREAD_K, "K"),
+    ):  # fmt: skip
+        if (spread := float(np.ptp(values))) < least:
+            raise DataFileError(
+                f"{trace.name}: {name} varies by {spread:.3g} {unit}, wanted at least {least:g}: any resistance would fit",
+                "record idle, then load, then idle again, each until the temperature settles",
+            )
+
+
+def doubts(trace: Trace, fit: BoardFit) -> tuple[str, ...]:
+    """Why not to trust a fit: a sink that no bench or satellite has, or a network slower than the trace is long."""
+    told = []
+    if not COLDEST_SINK_C <= fit.sink_c <= WARMEST_SINK_C:
+        told.append(f"a sink at {fit.sink_c:.0f} C: temperature does not follow this power; look at the trace")
+    slow_s = (fit.thermal_resistance_k_w + fit.case_resistance_k_w) * fit.case_capacity_j_k
+    if slow_s > (long_s := float(np.ptp(trace.time_s))):
+        told.append(
+            f"the case follows within {slow_s:.0f} s, and the trace is {long_s:.0f} s long: sink and slow part are guesses"
+        )
+    return tuple(told)
 
 
 def predict(fit: BoardFit, trace: Trace) -> Float:

@@ -15,7 +15,7 @@ from ground_controller.report.accounting import measure_together
 from ground_controller.report.metrics import Metrics
 from ground_controller.simulation.mode_model import ModeUse
 from ground_controller.simulation.mode_times import mode_shares
-from ground_controller.telemetry.sources import simulated_modes
+from ground_controller.telemetry.sources import by_provenance, combined, quantities, simulated_modes
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import LinkReport, Record, decode
@@ -32,6 +32,16 @@ class Pair(NamedTuple):
     simulated: float | None
     ratio: float | None
     within: bool | None
+
+
+def power_of(folder: Path) -> str:
+    """Where the watts of a run on boards are from: an energy that was modelled there proves nothing about energy."""
+    journal = Journal.read(folder)
+    try:
+        found = quantities(journal).get("power_w", {})
+    finally:
+        journal.close()
+    return str(combined(by_provenance(found).items())) if found else "nothing reported it"
 
 
 def _link_bytes(folder: Path) -> Counter[str]:
@@ -90,12 +100,20 @@ def compare(real: Path, simulated: Path) -> list[Pair]:
     """Figures of a run on boards beside those of its simulation; InvalidRunError where they are not of one campaign."""
     ours, theirs = _inputs(real), _inputs(simulated)
     if ours[2] or not theirs[2]:
-        raise InvalidRunError(f"{real} and {simulated}: wanted a run on boards and a simulated one, in this order", "")
+        wrong = f"{real} was simulated" if ours[2] else f"{simulated} was on boards"
+        raise InvalidRunError(
+            f"{wrong}: wanted a run on boards and a simulated one, in this order", "hil fidelity REAL SIMULATED"
+        )
     if ours[:2] != theirs[:2]:
         raise InvalidRunError(
             f"{simulated}: its campaign or schedule is not that of {real}", "simulate the same files: hil simulate"
         )
     a, b = measure_together((real, simulated))
+    for folder, metrics in ((real, a), (simulated, b)):
+        if not metrics.tokens:
+            raise InvalidRunError(
+                f"{folder}: the run generated no token: nothing to put beside it", f"hil report {folder}"
+            )
     rows = [*_totals(a, b), *_nodes(a, b)]
     served, serves = _gateway_steps(real), _gateway_steps(simulated)
     rows += [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from ground_controller.cli.twin import twin
-from ground_controller.physics.fit import BoardFit, fit_board, predict, read_trace, simulate
+from ground_controller.physics.fit import BoardFit, Trace, doubts, fit_board, predict, read_trace, simulate
 from hil_config.errors import DataFileError
 from hil_config.schema.platforms import load_platform
 
@@ -60,9 +61,9 @@ def test_the_command_prints_numbers_for_a_campaign() -> None:
     ("text", "words"),
     [
         ("t_s,power_w\n1,2\n", ":1: no column temp_c"),
-        ("t_s,power_w,temp_c\n0,1,20\nx,1,20\n", ":3: could not convert"),
-        ("t_s,power_w,temp_c\n0,1,20\n0,1,20\n", ":3: found"),
-        ("t_s,power_w,temp_c\n0,1,nan\n", ":2: found"),
+        ("t_s,power_w,temp_c\n0,1,20\nx,1,20\n", ":3: t_s: found 'x', wanted a number"),
+        ("t_s,power_w,temp_c\n0,1,20\n0,1,20\n", ":3: t_s: found 0 after 0"),
+        ("t_s,power_w,temp_c\n0,1,nan\n", ":2: temp_c: found 'nan'"),
         ("t_s,power_w,temp_c\n0,1,20\n", "1 rows, wanted at least 30"),
     ],
 )
@@ -72,3 +73,28 @@ def test_a_bad_trace_is_refused_by_line(tmp_path: Path, text: str, words: str) -
     with pytest.raises(DataFileError) as caught:
         read_trace(path)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("power_w", "temperature_c", "words"),
+    [
+        (np.full(80, 3.0), np.linspace(20.0, 50.0, 80), "power_w varies by 0 W, wanted at least 0.2"),
+        (np.linspace(1.0, 5.0, 80), np.full(80, 40.0), "temp_c varies by 0 K, wanted at least 2"),
+    ],
+)
+def test_a_trace_that_any_board_would_fit_is_refused(
+    power_w: np.ndarray[Any, Any], temperature_c: np.ndarray[Any, Any], words: str
+) -> None:
+    with pytest.raises(DataFileError, match=words):
+        fit_board(Trace("flat.csv", np.arange(80.0) * 10.0, power_w, temperature_c))
+
+
+def test_a_temperature_that_does_not_follow_its_power_is_doubted() -> None:
+    """It falls all the while power steps up and down: the fit needs a sink that nobody has, and says so."""
+    time_s = np.arange(81.0) * 10.0
+    trace = Trace("falling.csv", time_s, 3.0 + (time_s // 100.0) % 2.0, 60.0 - time_s / 20.0)
+    told = doubts(trace, fit_board(trace))
+    assert any("temperature does not follow this power" in one for one in told)
+    assert any("sink and slow part are guesses" in one for one in told)
+    measured = read_trace(DATA / "orbit_pi4b_4core.csv")
+    assert doubts(measured, fit_board(measured)) == ()

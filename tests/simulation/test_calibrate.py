@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ground_controller.campaign import run_campaign
+from ground_controller.cli.calibrate import verdict
 from ground_controller.preparation import prepare
 from ground_controller.simulation.board_model import DEFAULT, read_calibration, write_calibration
-from ground_controller.simulation.fidelity import compare
+from ground_controller.simulation.fidelity import Pair, compare, power_of
 from ground_controller.simulation.fit import calibrate_run, fit_line
 from ground_controller.simulation.run import simulate
 from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
@@ -75,5 +76,18 @@ def test_calibrate_and_compare(tmp_path: Path) -> None:
     assert sum(pair.simulated or 0.0 for pair in shares) == pytest.approx(1.0)
     with pytest.raises(InvalidRunError, match="was simulated"):
         calibrate_run(tmp_path / "simulated")
+    assert power_of(tmp_path / "real").startswith("modelled(")
     with pytest.raises(InvalidRunError, match="in this order"):
         compare(tmp_path / "simulated", tmp_path / "real")
+
+
+def test_the_verdict_does_not_call_an_unknown_figure_met() -> None:
+    def pair(name: str, within: bool | None) -> Pair:
+        return Pair(name, 1.0, None if within is None else 1.0, None, within)
+
+    both = ("TPOT p50, ms", "energy gross, J")
+    assert verdict([pair(name, True) for name in both]) == "all aims met, on this pair of runs"
+    assert verdict([pair(both[0], True), pair(both[1], None)]) == (
+        "aims not judged, a figure is not known: energy gross, J"
+    )
+    assert verdict([pair(both[0], False)]).startswith("aims missed: TPOT p50, ms; aims not judged")
