@@ -72,10 +72,8 @@ def read_trace(path: Path) -> Trace:
             for row in reader:
                 rows.append([_number(row, name, f"{path}:{reader.line_num}", hint) for name in COLUMNS])
                 if len(rows) > 1 and rows[-1][0] <= rows[-2][0]:
-                    raise DataFileError(
-                        f"{path}:{reader.line_num}: t_s: found {rows[-1][0]:g} after {rows[-2][0]:g}, wanted rising",
-                        hint,
-                    )
+                    found = f"found {rows[-1][0]:g} after {rows[-2][0]:g}"
+                    raise DataFileError(f"{path}:{reader.line_num}: t_s: {found}, wanted rising", hint)
     except OSError as error:
         raise DataFileError(f"{path}: cannot be read: {error.strerror}", hint) from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -149,7 +147,7 @@ def _refuse_flat(trace: Trace) -> None:
     ):  # fmt: skip
         if (spread := float(np.ptp(values))) < least:
             raise DataFileError(
-                f"{trace.name}: {name} varies by {spread:.3g} {unit}, wanted at least {least:g}: any resistance would fit",
+                f"{trace.name}: {name} varies by {spread:.3g} {unit}, wanted at least {least:g}: any board would fit",
                 "record idle, then load, then idle again, each until the temperature settles",
             )
 
@@ -162,7 +160,7 @@ def doubts(trace: Trace, fit: BoardFit) -> tuple[str, ...]:
     slow_s = (fit.thermal_resistance_k_w + fit.case_resistance_k_w) * fit.case_capacity_j_k
     if slow_s > (long_s := float(np.ptp(trace.time_s))):
         told.append(
-            f"the case follows within {slow_s:.0f} s, and the trace is {long_s:.0f} s long: sink and slow part are guesses"
+            f"the case follows within {slow_s:.0f} s, the trace lasts {long_s:.0f} s: sink and slow part are guesses"
         )
     return tuple(told)
 

@@ -67,7 +67,10 @@ class RunReader:
 
     def __init__(self, journal: Journal, folder: Path, seen: dict[Key, Seen]) -> None:
         if journal.meta("simulated", ""):
-            raise InvalidRunError(f"{folder}: this run was simulated: there is nothing to calibrate from", "use a run")
+            raise InvalidRunError(
+                f"{folder}: this run was simulated: there is nothing to calibrate from",
+                "give a run on boards or local agents: hil campaign run",
+            )
         self._journal = journal
         self._run = journal.meta("run")
         self._seen = seen

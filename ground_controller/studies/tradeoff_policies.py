@@ -107,8 +107,8 @@ def waiting(found: Mapping[str, Sequence[tuple[float, Found]]]) -> str:
     busiest = max(f.mean(policy, "busiest") for policy, each in found.items() for _, f in each)
     return (
         f"A time a token moves by at most {max(moved):.1%} with the load: it is links and work, hardly waiting, though"
-        f" the busiest board uses {busiest:.0%} of its cores. Waiting is approximated and nothing is batched; for queues in"
-        " detail there is hil simulate."
+        f" the busiest board uses {busiest:.0%} of its cores. Waiting is approximated, nothing is batched; for queues"
+        " in detail there is hil simulate."
     )
 
 
