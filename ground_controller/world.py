@@ -31,6 +31,9 @@ Float = NDArray[np.float64]
 CALL_MEMORY = 0.8
 """Weight of the past in the running mean of calls per second, per tick."""
 
+MOST_WAITING = 65_536
+"""Layers whose hosts wait to be counted; a clock that stands still would collect them without end."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -120,6 +123,7 @@ class World:
         self._power_w = self._idle_w.copy()
         self._calls, self._calls_per_s = np.zeros(n), np.zeros(n)
         self._picks = self._rows = 0
+        self._hosts: list[bytes] = []
         self._index = {name: i for i, name in enumerate(s.nodes)}
         self._call_j = _constant(np.array(s.energy_per_call_j, float) * s.work_factor)
         self._call_k = _constant(heating_k(s.twin.platform.thermal, self._call_j))
@@ -168,9 +172,16 @@ class World:
             self._power_w[index] = np.add.reduce(np.array(watts)) / len(watts)
 
     def _take_step(self, step: _Step) -> None:
-        hosts = np.frombuffer(b"".join([layer.hosts for layer in step.layers]), "<i2")
-        hosts = hosts[hosts >= 0]
         self._rows += step.rows * len(step.layers)
+        self._hosts += [layer.hosts for layer in step.layers]
+        if len(self._hosts) > MOST_WAITING:
+            self._count_hosts()
+
+    def _count_hosts(self) -> None:
+        """Whom the steps since the last tick asked: all at once, for they are many and small."""
+        hosts = np.frombuffer(b"".join(self._hosts), "<i2")
+        self._hosts.clear()
+        hosts = hosts[hosts >= 0]
         self._picks += hosts.size
         count = len(self._calls)
         self._calls += np.bincount(hosts[hosts < count], minlength=count)
@@ -204,6 +215,7 @@ class World:
             self.twin = s.twin.step(self.twin, self._drawn_w(), light, duration, sending * s.work_factor / s.rate)
             over = self.twin.temperature_c > s.limits.temperature_soft_c
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
+            self._count_hosts()
             fresh = self._calls / (duration / s.rate)
             self._calls_per_s = CALL_MEMORY * self._calls_per_s + (1 - CALL_MEMORY) * fresh
             self._calls = np.zeros(len(s.nodes))

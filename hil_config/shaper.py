@@ -25,7 +25,7 @@ _INFINITE = float("inf")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Waiting(Generic[T]):
     """A frame that is not on the line yet."""
 
@@ -34,7 +34,7 @@ class Waiting(Generic[T]):
     sent_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Flight(Generic[T]):
     """A frame on its way: handed over by the sender at `sent_s`, to be handed to the peer at `due_s`."""
 
@@ -71,6 +71,9 @@ class Shaper(Generic[T]):
         """Take a frame of `size` bytes; False if the link is down or its queue full."""
         if not link.up or link.rate_bit_s <= 0.0:
             return False
+        if not self._waiting and self._line_free_s <= now_s:
+            self._begin(item, size, now_s, now_s, link)
+            return True
         ahead_s = max(0.0, self._line_free_s - now_s) + self._waiting_bits / link.rate_bit_s
         if ahead_s > MAX_QUEUE_S:
             return False
@@ -101,15 +104,19 @@ class Shaper(Generic[T]):
                 return
             self._waiting.popleft()
             self._waiting_bits -= 8.0 * frame.size
-            self._line_free_s = start_s + 8.0 * frame.size / link.rate_bit_s
-            due_s = self._line_free_s + link.delay_s
-            if self._jitter_s > 0.0:
-                due_s += self._jitter.uniform(-1.0, 1.0) * min(self._jitter_s, link.delay_s)
-            due_s = self._last_due_s = max(due_s, self._last_due_s)
-            if link.loss > 0.0 and self._loss.random() < link.loss:
-                self.lost += 1
-            else:
-                self._flying.append(Flight(frame.item, frame.size, frame.sent_s, due_s))
+            self._begin(frame.item, frame.size, frame.sent_s, start_s, link)
+
+    def _begin(self, item: T, size: int, sent_s: float, start_s: float, link: LinkState) -> None:
+        """A frame is on the line from `start_s` on."""
+        self._line_free_s = free_s = start_s + 8.0 * size / link.rate_bit_s
+        due_s = free_s + link.delay_s
+        if self._jitter_s > 0.0:
+            due_s += self._jitter.uniform(-1.0, 1.0) * min(self._jitter_s, link.delay_s)
+        due_s = self._last_due_s = max(due_s, self._last_due_s)
+        if link.loss > 0.0 and self._loss.random() < link.loss:
+            self.lost += 1
+        else:
+            self._flying.append(Flight(item, size, sent_s, due_s))
 
     def take_due(self, now_s: float) -> Flight[T] | None:
         """The next frame that is due by `now_s`."""
@@ -119,10 +126,11 @@ class Shaper(Generic[T]):
 
     def next_s(self) -> float | None:
         """When there is something to do next: a frame due, or the line free for one that waits."""
-        times = [self._flying[0].due_s] if self._flying else []
-        if self._waiting:
-            times.append(max(self._line_free_s, self._waiting[0].sent_s))
-        return min(times, default=None)
+        due_s = self._flying[0].due_s if self._flying else None
+        if not self._waiting:
+            return due_s
+        begins_s = max(self._line_free_s, self._waiting[0].sent_s)
+        return begins_s if due_s is None else min(due_s, begins_s)
 
     def clear(self) -> None:
         """Forget everything: the peer is gone."""

@@ -19,14 +19,14 @@ class Agenda:
 
     def at(self, when_s: float, action: Action) -> None:
         """Do `action` at `when_s`; what lies in the past is done next."""
-        self._asked += 1
-        heapq.heappush(self._waiting, (max(when_s, self.now_s), self._asked, action))
+        self._asked = asked = self._asked + 1
+        heapq.heappush(self._waiting, (when_s if when_s > self.now_s else self.now_s, asked, action))
 
     def run_until(self, end_s: float) -> None:
         """Everything before `end_s`, and what follows from it."""
-        waiting = self._waiting
+        waiting, take = self._waiting, heapq.heappop
         while waiting and waiting[0][0] < end_s:
-            self.now_s, _, action = heapq.heappop(waiting)
+            self.now_s, _, action = take(waiting)
             self.done += 1
             action()
         self.now_s = max(self.now_s, end_s)

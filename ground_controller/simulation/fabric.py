@@ -134,7 +134,9 @@ class Fabric:
 
     def _delay_s(self, source: str, target: str) -> float:
         way = None if self.ways.direct else self.ways.over(source, target, self._agenda.now_s, self.dead)
-        hops = pairwise((source, *(way or (target,))))
+        if way is None:
+            return self._state(self._line(source, target)).delay_s
+        hops = pairwise((source, *way))
         return sum(self._state(self._line(a, b)).delay_s for a, b in hops)
 
     def send(self, source: str, target: str, size: int, deliver: Action) -> bool:
@@ -185,7 +187,8 @@ class Fabric:
         if shaper.waiting:
             shaper.advance(self._state(line), now_s)
         while (flight := shaper.take_due(now_s)) is not None:
-            self._arrive(line.source, line.target, flight.item)
+            if line.source not in self.dead and line.target not in self.dead:
+                flight.item()
         self._wait(line)
 
     def _arrive(self, source: str, target: str, deliver: Action) -> None:

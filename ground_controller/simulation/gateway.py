@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-
-from ground_controller.simulation.choosing import Ahead, Compiled, compile_for
+from ground_controller.simulation.choosing import Ahead, Compiled, Part, compile_for, joined
 from ground_controller.simulation.frame_size import handover_bytes, step_bytes
 from ground_controller.simulation.layer_call import CallTiming, SimLayerCall, Terms
 from ground_controller.simulation.node import ModelNode
@@ -20,10 +18,10 @@ from hil_config.wire.messages import LayerEvidence, Sent, TokenEvidence, WorkSum
 from hil_config.wire.plan import SelectionPlan
 from models.serving.batching import take_batch
 from models.serving.dispatch import Outcome
-from models.serving.gate import Picks
 from models.serving.transmission import Sending, compile_sending
 
 KEPT_PLANS = 32
+_NO_CALL = CallTiming()
 
 
 class SimGateway:
@@ -157,17 +155,25 @@ class SimGateway:
         layer, plan = works[0].layer, works[0].plan
         live = self._reachable(plan)
         compiled = self._compiled(plan, layer, live)
-        parts = [self._ahead.rows(work.step, layer, compiled) for work in works]
-        picks = parts[0] if len(parts) == 1 else Picks(*map(np.concatenate, zip(*parts, strict=True)))
-        rows = len(picks.experts)
+        parts = self._ahead.rows([work.step for work in works], layer, compiled)
+        rows = sum(part.length for part in parts)
+        choose = self.node.work("gate")
+        gate_us = choose.us(rows)
+        if all(part.chosen.idle for part in parts):  # nobody is asked
 
-        def done(outcome: Outcome, timing: CallTiming) -> None:
+            def skipped(_queue_us: float, _took_us: float) -> None:
+                self._distribute(works, parts, live, None, _NO_CALL, (trunk_us, 0.0, gate_us), ())
+                self._run_batch()
+
+            self.node.compute(gate_us, choose.watts, skipped)
+            return
+
+        def done(outcome: Outcome | None, timing: CallTiming) -> None:
             self._calls.discard(call)
-            self._distribute(works, picks, live, outcome, timing, times, tuple(call.sent))
+            self._distribute(works, parts, live, outcome, timing, times, tuple(call.sent))
 
-        call = SimLayerCall(self._t, self.node, layer, picks, plan.nodes, compiled, done)
-        choose, write = self.node.work("gate"), self.node.work("frame")
-        times = (trunk_us, write.us(rows) * call.remote, choose.us(rows))
+        call = SimLayerCall(self._t, self.node, layer, joined(parts, rows), plan.nodes, compiled, done)
+        times = (trunk_us, self.node.work("frame").us(rows) * call.remote, gate_us)
 
         def chosen(_queue_us: float, _took_us: float) -> None:
             self._calls.add(call)
@@ -199,37 +205,41 @@ class SimGateway:
     def _distribute(
         self,
         works: list[SimWork],
-        picks: Picks,
+        parts: list[Part],
         live: bytes,
-        outcome: Outcome,
+        outcome: Outcome | None,
         timing: CallTiming,
         times: tuple[float, float, float],
         sent: tuple[Sent, ...],
     ) -> None:
-        """Every step of the batch notes the layer and goes on."""
+        """Every step of the batch notes the layer and goes on. `outcome`: None where all went as picked."""
         leaving: list[SimWork] = []
-        others = (outcome.rerouted + picks.rerouted).tolist()
-        missing = outcome.lost.tolist()
-        at = 0
-        for work in works:
-            rows = slice(at, at + work.step.rows)
-            at += work.step.rows
+        end = 0
+        for work, part in zip(works, parts, strict=True):
+            chosen, at, count = part
+            begin, end = end, end + count
             if work.stale:
                 continue
-            rerouted, lost = sum(others[rows]), sum(missing[rows])
-            work.degraded.update({"rerouted"} if rerouted else (), {"lost"} if lost else ())
-            work.kept.append(float(picks.kept[rows].mean() if work.step.rows > 1 else picks.kept[rows.start]))
-            scores, mixing = work.step.gate_bytes(work.layer)
-            hosts = picks.hosts[rows]
+            rerouted, lost = sum(chosen.rerouted[at : at + count]), 0
+            if outcome is not None:
+                rerouted += int(outcome.rerouted[begin:end].sum())
+                lost = int(outcome.lost[begin:end].sum())
+            if rerouted:
+                work.degraded.add("rerouted")
+            if lost:
+                work.degraded.add("lost")
+            work.kept.append(chosen.mean_kept(at, count))
+            scores, mixing = work.step.trace.gate_bytes(work.layer, work.step.start, count)
+            experts, hosts = chosen.evidence(at, count)
             work.evidence.append(
                 LayerEvidence(
-                    work.layer, scores, picks.experts[rows].tobytes(), hosts.tobytes(), live, rerouted, lost,
-                    times[0], times[1], timing.link_us, timing.queue_us, timing.expert_us, times[2], mixing, sent,
+                    work.layer, scores, experts, hosts, live, rerouted, lost, times[0], times[1], timing.link_us,
+                    timing.queue_us, timing.expert_us, times[2], mixing, sent,
                 )
             )  # fmt: skip
             if self._estimates:
-                self._rows += work.step.rows
-                self._expert_rows.update(hosts[hosts >= 0].tolist())
+                self._rows += count
+                self._expert_rows.update(host for host in part.hosts if host >= 0)
             if work.layer < work.slice.last:
                 work.layer += 1
                 self._add(work)

@@ -33,9 +33,9 @@ class Machine:
 
     def take(self, ready_s: float, work_s: float) -> float:
         """When a piece that could start at `ready_s` does start."""
-        first = min(range(len(self.free_s)), key=self.free_s.__getitem__)
-        start_s = max(ready_s, self.free_s[first])
-        self.free_s[first] = start_s + work_s
+        free_s = min(self.free_s)
+        start_s = max(ready_s, free_s)
+        self.free_s[self.free_s.index(free_s)] = start_s + work_s
         return start_s
 
 
@@ -192,8 +192,9 @@ class ModelNode:
         if self.model.spread > 0.0:
             work_s *= self._chance.lognormvariate(0.0, self.model.spread)
         now_s = self._agenda.now_s
-        worker = min(range(len(self._free_s)), key=self._free_s.__getitem__)
-        start_s = max(now_s, self._free_s[worker])
+        free_s = min(self._free_s)
+        worker = self._free_s.index(free_s)
+        start_s = free_s if free_s > now_s else now_s
         turn_s, rest = 0.0, self.model.rest if session_us > 0.0 else 0.0
         if rest > 0.0:
             turn_s = max(0.0, self._turn_s - start_s)

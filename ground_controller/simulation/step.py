@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ground_controller.simulation.traces import Trace
 from hil_config.wire.messages import LayerEvidence
@@ -11,8 +12,7 @@ from hil_config.wire.plan import GatewaySlice, SelectionPlan
 from models.serving.batching import CHUNK_ROWS
 
 
-@dataclass(frozen=True)
-class SimStep:
+class SimStep(NamedTuple):
     """Rows [start, start + rows) of a request on their way to the gateway of trunk slice `stage`."""
 
     request: int
@@ -26,15 +26,8 @@ class SimStep:
     plan_version: int = -1
     degraded: frozenset[str] = frozenset()
 
-    def gate_bytes(self, layer: int) -> tuple[bytes, bytes]:
-        """The recorded scores of its rows as evidence has them, and the mixing weights where the model has those."""
-        rows = slice(self.start, self.start + self.rows)
-        mixing = self.trace.mixing
-        return self.trace.scores[layer, rows].tobytes(), b"" if mixing is None else mixing[layer, rows].tobytes()
 
-
-@dataclass(frozen=True)
-class SimToken:
+class SimToken(NamedTuple):
     """A token on its way to the client."""
 
     request: int
@@ -43,7 +36,7 @@ class SimToken:
     degraded: tuple[str, ...]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class SimWork:
     """One step under way in a slice."""
 
@@ -65,7 +58,7 @@ class SimWork:
         return self.step.rows
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class SimLine:
     """One request at one gateway: how far its cache reaches, and its steps in order."""
 

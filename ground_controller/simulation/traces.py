@@ -11,6 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,22 @@ class Trace:
     margins: tuple[float, ...]
     scores: F32
     mixing: F32 | None
+
+    def gate_bytes(self, layer: int, start: int, rows: int) -> tuple[bytes, bytes]:
+        """The scores of `rows` positions as evidence has them, and the mixing weights where the model has those."""
+        scores, mixing, width = self._raw[layer]
+        part = slice(start * width, (start + rows) * width)
+        return scores[part].tobytes(), mixing[part].tobytes()
+
+    @cached_property
+    def _raw(self) -> list[tuple[memoryview, memoryview, int]]:
+        """Of every layer the bytes of both, and how many a row has."""
+        whole = np.ascontiguousarray(self.scores, "<f4")
+        mixing = [b""] * len(whole) if self.mixing is None else np.ascontiguousarray(self.mixing, "<f4")
+        return [
+            (memoryview(a).cast("B"), memoryview(b).cast("B"), 4 * whole.shape[2])
+            for a, b in zip(whole, mixing, strict=True)
+        ]
 
 
 class Recorder(Oracle):

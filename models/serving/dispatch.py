@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.serving.gate import Picks
+from models.serving.pick_table import PickTable, table_of
 
 F32 = NDArray[np.float32]
 MAX_DEPTH = 3
@@ -43,6 +44,34 @@ class Call(NamedTuple):
     weights: F32
 
 
+_FIRST_ROW = np.zeros(1, np.intp)
+_FIRST_ROW.flags.writeable = False
+
+
+class Ask(NamedTuple):
+    """The same as plain values: of each row its items."""
+
+    id: int
+    host: int
+    rows: dict[int, list[Item]]
+
+    @property
+    def picks(self) -> int:
+        """The most items of a row: k of the call."""
+        return max(map(len, self.rows.values()))
+
+    def call(self) -> Call:
+        """As it is sent."""
+        if len(self.rows) == 1 and 0 in self.rows:
+            rows, items = _FIRST_ROW, self.rows[0]
+            experts, weights = [[item[2] for item in items]], [[item[3] for item in items]]
+        else:
+            rows, width = np.fromiter(self.rows, np.intp, len(self.rows)), self.picks
+            experts = [[*(item[2] for item in row), *[-1] * (width - len(row))] for row in self.rows.values()]
+            weights = [[*(item[3] for item in row), *[0.0] * (width - len(row))] for row in self.rows.values()]
+        return Call(self.id, self.host, rows, np.array(experts, np.int16), np.array(weights, np.float32))
+
+
 class Outcome(NamedTuple):
     """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
     served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
@@ -56,37 +85,41 @@ class Outcome(NamedTuple):
     last_call: int
 
 
-_FIRST_ROW = np.zeros(1, np.intp)
-_FIRST_ROW.flags.writeable = False
-
-
 @dataclass(slots=True)
 class _Branch:
-    call: Call
+    ask: Ask
     items: list[Item]
     deadline_s: float
     depth: int
     waiting: bool = True
+    answered: bool = False
     partial: F32 | None = None
     reissues: list[_Branch] | None = None
     missing: list[Item] = field(default_factory=list)
+    call: Call | None = None
+
+    def as_call(self) -> Call:
+        """Made when it is first asked for."""
+        if self.call is None:
+            self.call = self.ask.call()
+        return self.call
 
     def whole(self) -> bool:
-        if self.partial is not None:
+        if self.answered:
             return True
         if self.reissues is None or (self.waiting and self.missing):
             return False  # what no reissue covers can still come with the slow host's own reply
         return all(branch.whole() for branch in self.reissues)
 
     def counted(self) -> Iterator[_Branch]:
-        if self.partial is not None:
+        if self.answered:
             yield self
             return
         for branch in self.reissues or ():
             yield from branch.counted()
 
     def abandoned(self) -> Iterator[Item]:
-        if self.partial is None:
+        if not self.answered:
             yield from self.missing
             for branch in self.reissues or ():
                 yield from branch.abandoned()
@@ -96,7 +129,7 @@ class LayerDispatch:
     """State of one layer call.
 
     Args:
-        picks: the gate's answer for T rows.
+        picks: the gate's answer for T rows, as arrays or as plain values.
         holders: for each expert, the usable nodes that hold it, best first.
         patience_s: host -> seconds to wait for its reply before hedging.
         give_up_s: seconds after `now_s` at which whatever is missing goes missing.
@@ -105,7 +138,7 @@ class LayerDispatch:
 
     def __init__(
         self,
-        picks: Picks,
+        picks: Picks | PickTable,
         width: int,
         holders: Sequence[Sequence[int]],
         patience_s: Callable[[int], float],
@@ -113,13 +146,13 @@ class LayerDispatch:
         now_s: float,
         first_id: int,
     ) -> None:
-        self._picks = picks
+        table = self._picks = table_of(picks) if isinstance(picks, Picks) else picks
         self._width = width
         self._holders = holders
         self._patience_s = patience_s
         self._end_s = now_s + give_up_s
         self._next_id = first_id
-        self._outbox: list[Call] = []
+        self._outbox: list[_Branch] = []
         self._branches: dict[int, _Branch] = {}
         self._tried: dict[tuple[int, int], set[int]] = {}
         self._used: dict[int, set[int]] = {}
@@ -127,33 +160,45 @@ class LayerDispatch:
         self._hedged = self._ignored = self._noted = 0
         self._last_call = -1
         groups: dict[int, list[Item]] = {}
-        columns = zip(picks.experts.tolist(), picks.weights.tolist(), picks.hosts.tolist(), strict=True)
-        for row, (experts, weights, hosts) in enumerate(columns):
-            for pick, host in enumerate(hosts):
-                if host >= 0:
-                    groups.setdefault(host, []).append(Item(row, pick, experts[pick], weights[pick]))
+        self._columns = columns = len(table.hosts) // max(1, table.rows)
+        for at, host in enumerate(table.hosts):
+            if host >= 0:
+                row, pick = divmod(at, columns)
+                groups.setdefault(host, []).append(Item(row, pick, table.experts[at], table.weights[at]))
         self._roots = [self._open(host, groups[host], 0, now_s) for host in sorted(groups)]
 
     def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
-        if len(self._picks.experts) == 1:
-            rows, experts, weights = _FIRST_ROW, [[item[2] for item in items]], [[item[3] for item in items]]
+        by_row: dict[int, list[Item]] = {}
+        if self._picks.rows == 1:
+            by_row[0] = items
         else:
-            rows, experts, weights = _by_row(items)
-        call = Call(self._next_id, host, rows, np.array(experts, np.int16), np.array(weights, np.float32))
+            for item in items:
+                by_row.setdefault(item.row, []).append(item)
+        ask = Ask(self._next_id, host, by_row)
         self._next_id += 1
-        branch = _Branch(call, items, min(self._end_s, now_s + self._patience_s(host)), depth)
-        self._branches[call.id] = branch
-        self._outbox.append(call)
+        branch = _Branch(ask, items, min(self._end_s, now_s + self._patience_s(host)), depth)
+        self._branches[ask.id] = branch
+        self._outbox.append(branch)
         return branch
 
     def take_calls(self) -> list[Call]:
         """Calls to send now; each is given out once."""
-        calls, self._outbox = self._outbox, []
-        return calls
+        branches, self._outbox = self._outbox, []
+        return [branch.as_call() for branch in branches]
+
+    def take_asks(self) -> list[Ask]:
+        """The same as plain values, for whoever sends no bytes."""
+        branches, self._outbox = self._outbox, []
+        return [branch.ask for branch in branches]
 
     @property
     def finished(self) -> bool:
         return all(branch.whole() for branch in self._roots)
+
+    @property
+    def as_picked(self) -> bool:
+        """Did every host that the gate picked answer itself? Then nothing is lost, and no other expert served."""
+        return all(branch.answered for branch in self._roots)
 
     def next_deadline_s(self) -> float:
         """When `advance` must be called again if nothing else happens."""
@@ -163,11 +208,21 @@ class LayerDispatch:
     def reply(self, call_id: int, partial: F32) -> bool:
         """A partial sum [n, H] came. False: unknown, late, duplicate or of the wrong shape (then ignored)."""
         branch = self._branches.get(call_id)
-        if branch is None or not branch.waiting or partial.shape != (len(branch.call.rows), self._width):
+        if branch is None or partial.shape != (len(branch.ask.rows), self._width):
             self._ignored += 1
             return False
-        branch.waiting = False
+        if not self.answered(call_id):
+            return False
         branch.partial = partial
+        return True
+
+    def answered(self, call_id: int) -> bool:
+        """A reply came whose sums do not matter: nothing is added to the total. False: as `reply`."""
+        branch = self._branches.get(call_id)
+        if branch is None or not branch.waiting:
+            self._ignored += 1
+            return False
+        branch.waiting, branch.answered = False, True
         self._last_call = call_id
         return True
 
@@ -175,7 +230,7 @@ class LayerDispatch:
         """Every call to `host` is over; nothing more goes there."""
         self._dead.add(host)
         for branch in list(self._branches.values()):
-            if branch.call.host == host and branch.waiting:
+            if branch.ask.host == host and branch.waiting:
                 self._end(branch, now_s)
 
     def refused(self, call_id: int, now_s: float) -> None:
@@ -187,7 +242,7 @@ class LayerDispatch:
     def call(self, call_id: int) -> Call | None:
         """The call of that id, None if it was never made here."""
         branch = self._branches.get(call_id)
-        return None if branch is None else branch.call
+        return None if branch is None else branch.as_call()
 
     def advance(self, now_s: float) -> tuple[int, ...]:
         """Time passed: hedge what missed its deadline, at the end give up what is missing. The hosts hedged now."""
@@ -201,7 +256,7 @@ class LayerDispatch:
                     branch.reissues, branch.missing = [], branch.items
             elif now_s >= branch.deadline_s and branch.reissues is None:
                 self._hedged += 1
-                slow.append(branch.call.host)
+                slow.append(branch.ask.host)
                 self._reissue(branch, now_s)
         return tuple(slow)
 
@@ -228,7 +283,7 @@ class LayerDispatch:
         for number, branch in enumerate(self._branches.values()):
             if number >= self._noted:
                 for item in branch.items:
-                    self._tried.setdefault((item.row, item.expert), set()).add(branch.call.host)
+                    self._tried.setdefault((item.row, item.expert), set()).add(branch.ask.host)
                     self._used.setdefault(item.row, set()).add(item.expert)
         self._noted = len(self._branches)
 
@@ -238,42 +293,31 @@ class LayerDispatch:
         for host in self._holders[item.expert]:
             if host not in tried and host not in self._dead:
                 return item, host
-        for column, expert in enumerate(self._picks.reserves[item.row].tolist()):
+        for expert, weight in self._picks.reserves(item.row):
             if expert < 0 or expert in self._used[item.row]:
                 continue
             for host in self._holders[expert]:
                 if host not in self._dead:
                     self._used[item.row].add(expert)
-                    weight = float(self._picks.reserve_weights[item.row, column])
                     return Item(item.row, item.pick, expert, weight), host
         return item, -1
 
     def outcome(self) -> Outcome:
         """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
-        rows = len(self._picks.experts)
+        rows = self._picks.rows
         total = np.zeros((rows, self._width), np.float32)
         lost, rerouted = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
-        for branch in sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.call.id):
-            assert branch.partial is not None
-            if len(branch.call.rows) == rows:  # all of them, in order
+        for branch in sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id):
+            if branch.partial is None:
+                pass
+            elif len(branch.ask.rows) == rows:  # all of them, in order
                 total += branch.partial
             else:
-                total[branch.call.rows] += branch.partial
+                total[branch.as_call().rows] += branch.partial
             if branch.depth:  # only a reissue can serve another expert than the gate picked
                 for item in branch.items:
-                    rerouted[item.row] += item.expert != int(self._picks.experts[item.row, item.pick])
+                    rerouted[item.row] += item.expert != self._picks.experts[item.row * self._columns + item.pick]
         for root in self._roots:
             for item in root.abandoned():
                 lost[item.row] += 1
         return Outcome(total, lost, rerouted, self._hedged, self._ignored, self._last_call)
-
-
-def _by_row(items: list[Item]) -> tuple[NDArray[np.intp], list[list[int]], list[list[float]]]:
-    """Rows in the order in which they come, and for each its experts and weights, filled up with -1 and 0."""
-    by_row: dict[int, list[Item]] = {}
-    for item in items:
-        by_row.setdefault(item.row, []).append(item)
-    width = max(map(len, by_row.values()))
-    experts = [[*(item.expert for item in group), *[-1] * (width - len(group))] for group in by_row.values()]
-    weights = [[*(item.weight for item in group), *[0.0] * (width - len(group))] for group in by_row.values()]
-    return np.fromiter(by_row, np.intp, len(by_row)), experts, weights

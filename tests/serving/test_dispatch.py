@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.serving.dispatch import Call, LayerDispatch
 from models.serving.gate import Picks
+from models.serving.pick_table import table_of
 
 E, H, NODES = 6, 4, 3
 RNG = np.random.default_rng(7)
@@ -64,6 +65,30 @@ def test_one_call_per_host_and_the_exact_sum() -> None:
     outcome = dispatch.outcome()
     assert dispatch.finished and (outcome.lost.sum(), outcome.rerouted.sum()) == (0, 0)
     np.testing.assert_allclose(outcome.total, whole_sum(picks, hidden), atol=1e-5)
+
+
+def test_without_sums_the_same_is_served_and_lost() -> None:
+    """As simulation uses it: no arrays, replies without numbers."""
+    straight = 0
+    for seed in range(40):
+        picks = make_picks(3, seed)
+        outcomes = []
+        for sums in (True, False):
+            dispatch = start(picks if sums else table_of(picks), [holders(e)[: 1 + (seed + e) % 2] for e in range(E)])  # type: ignore[arg-type]
+            if seed % 4:
+                dispatch.host_lost(seed % NODES, 0.1)
+            while calls := dispatch.take_calls() if sums else dispatch.take_asks():
+                for call in calls:
+                    hidden = np.zeros((len(call.rows), H), np.float32)
+                    counted = dispatch.reply(call.id, hidden) if sums else dispatch.answered(call.id)
+                    assert counted or call.host == seed % NODES  # its calls were over before they were sent
+                    assert not dispatch.answered(call.id)
+            found = dispatch.outcome()
+            assert not (dispatch.as_picked and (found.lost.any() or found.rerouted.any()))
+            outcomes.append((found.lost.tolist(), found.rerouted.tolist(), found.ignored, dispatch.as_picked))
+        assert outcomes[0] == outcomes[1]
+        straight += outcomes[0][3]
+    assert 10 <= straight < 40
 
 
 def test_sum_does_not_depend_on_the_order_of_replies() -> None:

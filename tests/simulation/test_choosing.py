@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ground_controller.preparation import prepare
-from ground_controller.simulation.choosing import Ahead, Compiled
+from ground_controller.simulation.choosing import Ahead, Compiled, joined
 from ground_controller.simulation.step import SimStep
 from ground_controller.simulation.traces import Trace
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -14,6 +14,7 @@ from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LinkRule
 from hil_config.wire.schedule_file import LinkSchedule
 from models.serving.gate import LayerGate, row_fraction, select
+from models.serving.pick_table import table_of
 from models.serving.transmission import Sending
 
 DROPPING = Sending("fp16", {(0, n): LinkRule(0, n, 0, 0.2) for n in range(1, 4)}, (1.0, 0.5), True)
@@ -31,25 +32,47 @@ def _gate(seed: int) -> LayerGate:
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_ahead_is_one_by_one(normalise: bool) -> None:
+    """Also for several requests at once, in the bytes of evidence and in the values that calls are made from."""
     chance = np.random.default_rng(7)
-    scores = chance.dirichlet(np.ones(8), (2, 50)).astype(np.float32)
-    trace = Trace((1,) * 10, (2,) * 41, (0.0,) * 41, (1.0,) * 41, scores, None)
     routing = Routing(top_k=4, normalise_top_k=normalise)
+    traces = {
+        request: Trace(
+            (1,) * 10, (2,) * 41, (0.0,) * 41, (1.0,) * 41, chance.dirichlet(np.ones(8), (2, 50)).astype(np.float32),
+            None,
+        )
+        for request in (3, 4, 5)
+    }  # fmt: skip
     ahead = Ahead(routing, 64)
     plans = [Compiled(_gate(seed), [], 0, {}, rules) for seed, rules in ((1, None), (2, DROPPING))]
     dropped = 0
     for position in range(10, 50):
-        step = SimStep(3, 1, position, 1, 5, ("a",), trace)
+        # Each goes at a pace of its own; the last one's steps are of three rows.
+        steps = [
+            SimStep(request, 1, position - request, 3 if request == 5 else 1, 5, ("a",), trace)
+            for request, trace in traces.items()
+            if position % request
+        ]
         for layer in (0, 1):
             plan = plans[position // 13 % 2]  # a new one now and then, in the middle of what was chosen ahead
-            found = ahead.rows(step, layer, plan)
-            row, fraction = scores[layer, position : position + 1], row_fraction(3, position, 1, layer)
-            alone = select(plan.gate, row, routing, fraction)
-            if plan.sending is not None:
-                whole, alone = alone, plan.sending.keep(alone, 0, layer, 64)
-                dropped += int((whole.hosts != alone.hosts).sum())
-            for one, other in zip(found, alone, strict=True):
-                assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+            parts = ahead.rows(steps, layer, plan)
+            table = joined(parts, sum(step.rows for step in steps))
+            row = 0
+            for step, part in zip(steps, parts, strict=True):
+                rows = slice(step.start, step.start + step.rows)
+                fraction = row_fraction(step.request, step.start, step.rows, layer)
+                alone = select(plan.gate, step.trace.scores[layer, rows], routing, fraction)
+                if plan.sending is not None:
+                    whole, alone = alone, plan.sending.keep(alone, 0, layer, 64)
+                    dropped += int((whole.hosts != alone.hosts).sum())
+                chosen, at, count = part
+                assert chosen.evidence(at, count) == (alone.experts.tobytes(), alone.hosts.tobytes())
+                assert chosen.mean_kept(at, count) == float(alone.kept.mean())
+                assert chosen.rerouted[at : at + count] == alone.rerouted.tolist()
+                values, here = table_of(alone), slice(4 * row, 4 * (row + count))
+                assert part.hosts == table.hosts[here] == values.hosts
+                assert (table.experts[here], table.weights[here]) == (values.experts, values.weights)
+                assert [table.reserves(row + n) for n in range(count)] == [values.reserves(n) for n in range(count)]
+                row += count
     assert dropped
 
 

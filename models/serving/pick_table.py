@@ -1,0 +1,41 @@
+"""The gate's picks as plain values, for whoever looks at them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from models.serving.gate import Picks
+
+
+class PickTable(NamedTuple):
+    """Picks of `rows` rows, K a row, row after row. `reserves(row)`: (expert, weight) of that row's reserves."""
+
+    rows: int
+    experts: list[int]
+    weights: list[float]
+    hosts: list[int]
+    reserves: Callable[[int], list[tuple[int, float]]]
+
+
+def table_of(picks: Picks) -> PickTable:
+    """The same picks."""
+    return PickTable(
+        len(picks.experts), picks.experts.ravel().tolist(), picks.weights.ravel().tolist(),
+        picks.hosts.ravel().tolist(), partial(reserves_of, picks),
+    )  # fmt: skip
+
+
+def reserves_of(picks: Picks, row: int) -> list[tuple[int, float]]:
+    """(expert, weight) of one row's reserves."""
+    return list(zip(picks.reserves[row].tolist(), picks.reserve_weights[row].tolist(), strict=True))
+
+
+def part_of(picks: Picks, first: int, end: int) -> Picks:
+    """Rows [first, end)."""
+    rows = slice(first, end)
+    return Picks(
+        picks.experts[rows], picks.hosts[rows], picks.weights[rows], picks.reserves[rows],
+        picks.reserve_weights[rows], picks.kept[rows], picks.rerouted[rows],
+    )  # fmt: skip
