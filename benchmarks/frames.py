@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import socket
-import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 import numpy as np
 
+from benchmarks.median import median_us
 from hil_config.wire.frames import ExpertCall, ExpertReply, Frame, Hello, encode_frame
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
@@ -67,15 +66,6 @@ def _read(sock: socket.socket, buffer: memoryview) -> bool:
     return True
 
 
-def _median_us(trip: Callable[[], None]) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        begin = time.perf_counter()
-        trip()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times)) * 1e6
-
-
 def run() -> None:
     """Interleaved series, medians of medians."""
     hidden = np.random.default_rng(0).standard_normal((1, WIDTH)).astype(np.float32)
@@ -115,7 +105,7 @@ def run() -> None:
         sock.sendall(data)
         _read(sock, buffer)
 
-    pairs = [(_median_us(frame_trip), _median_us(bare_trip)) for _ in range(SERIES)]
+    pairs = [(median_us(frame_trip, ROUNDS), median_us(bare_trip, ROUNDS)) for _ in range(SERIES)]
     ours, baseline = (float(np.median(side)) for side in zip(*pairs, strict=True))
     print(f"{ask} bytes there, {answer} back: frames {ours:.0f} us, bare socket {baseline:.0f} us, "
           f"ratio {ours / baseline:.2f} (median of {SERIES} interleaved series)")  # fmt: skip

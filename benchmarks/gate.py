@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
+from benchmarks.median import median_us
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
 from models.serving.gate import compile_layer, row_fraction, select
 
 EXPERTS, TOP_K, NODES = 64, 8, 4
-
-
-def _median_us(work: Callable[[], object], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times)) * 1e6
 
 
 def run() -> None:
@@ -41,6 +30,6 @@ def run() -> None:
             order = np.argsort(-scores, axis=1)[:, :TOP_K]
             return order, np.take_along_axis(scores, order, 1)
 
-        pairs = [(_median_us(gated, 200), _median_us(bare, 200)) for _ in range(9)]
+        pairs = [(median_us(gated, 200), median_us(bare, 200)) for _ in range(9)]
         ours, baseline = (float(np.median(side)) for side in zip(*pairs, strict=True))
         print(f"gate [{rows}, {EXPERTS}]: {ours:.0f} us, bare top-k {baseline:.0f} us, ratio {ours / baseline:.2f}")

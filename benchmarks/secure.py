@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,6 +12,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from benchmarks.median import median_us
 from firmware_tools.identity import Authority, write_identity
 from hil_config.seal import KeyRing
 from hil_config.tls import identity_files
@@ -98,15 +98,6 @@ def _far(pipe: Connection, home: str) -> None:
         side.close()
 
 
-def _median_us(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return float(np.median(times)) * 1e6
-
-
 def _trips(call: ExpertCall, home: str) -> None:
     context = multiprocessing.get_context("spawn")
     pipe, far_pipe = context.Pipe()
@@ -125,7 +116,7 @@ def _trips(call: ExpertCall, home: str) -> None:
         side.send(call)
         side.replies.get(timeout=5.0)
 
-    series = [[_median_us(partial(trip, side)) for side in sides] for _ in range(SERIES)]
+    series = [[median_us(partial(trip, side), ROUNDS) for side in sides] for _ in range(SERIES)]
     medians = np.median(np.array(series), axis=0)
     for mode, us in zip(MODES, medians, strict=True):
         print(f"round trip, 8 kB each way, {mode}: {us:.0f} us, ratio to clear {us / medians[0]:.2f} "
@@ -148,9 +139,12 @@ def _frame_costs(call: ExpertCall, home: str) -> None:
         decoder.receive(whole)
         return decoder.next_frame()
 
-    print(f"a frame of {len(whole)} bytes: encode {_median_us(lambda: encode_frame(call)):.1f} us, "
-          f"decode {_median_us(decode):.1f} us")  # fmt: skip
-    base_encode, base_decode = _median_us(lambda: encode_plain(call)), _median_us(lambda: decode_plain(plain))
+    print(f"a frame of {len(whole)} bytes: encode {median_us(lambda: encode_frame(call), ROUNDS):.1f} us, "
+          f"decode {median_us(decode, ROUNDS):.1f} us")  # fmt: skip
+    base_encode, base_decode = (
+        median_us(lambda: encode_plain(call), ROUNDS),
+        median_us(lambda: decode_plain(plain), ROUNDS),
+    )
     for aead in ("aes-256-gcm", "chacha20-poly1305"):
         near = KeyRing("near", "boot", identity_files(Path(home) / "near"))
         far = KeyRing("far", "boot", identity_files(Path(home) / "far"), aead)
@@ -163,8 +157,8 @@ def _frame_costs(call: ExpertCall, home: str) -> None:
             frame = decoder.next_frame()
             assert isinstance(frame, Sealed)
             sealed.append(frame)
-        seal_us = _median_us(partial(near.seal, RUN, "far", call, "fp32"))
-        open_us = _median_us(partial(_open_next, far, iter(sealed)))
+        seal_us = median_us(partial(near.seal, RUN, "far", call, "fp32"), ROUNDS)
+        open_us = median_us(partial(_open_next, far, iter(sealed)), ROUNDS)
         print(f"  {aead}: seal {seal_us:.1f} us ({seal_us - base_encode:+.1f} over encoding), "
               f"open {open_us:.1f} us ({open_us - base_decode:+.1f} over decoding)", flush=True)  # fmt: skip
 
@@ -182,8 +176,8 @@ def _codecs() -> None:
             errors.append(float(np.linalg.norm(back - states) / np.linalg.norm(states)))
         one = hidden[:1]
         data = encode_hidden(one, codec)
-        encode_us = _median_us(partial(encode_hidden, one, codec))
-        decode_us = _median_us(partial(decode_hidden, data, codec, 1, WIDTH))
+        encode_us = median_us(partial(encode_hidden, one, codec), ROUNDS)
+        decode_us = median_us(partial(decode_hidden, data, codec, 1, WIDTH), ROUNDS)
         print(f"codec {codec}: {len(data)} bytes a token of {WIDTH} ({len(data) / (4 * WIDTH):.3f} of fp32), relative "
               f"error {errors[0]:.1e} (normal), {errors[1]:.1e} (8 channels 40 times larger), encode {encode_us:.0f} "
               f"us, decode {decode_us:.0f} us", flush=True)  # fmt: skip

@@ -103,3 +103,14 @@ def no_thread_left() -> Iterator[None]:
         one.join(max(0.0, deadline - time.monotonic()))
     names = [one.name for one in left if one.is_alive()]
     assert not names, f"threads left behind: {', '.join(names)}"
+
+
+@pytest.fixture(scope="session")
+def reference_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that ships, built at int8."""
+    from models.build import build_shards  # slow to import, and most tests do without
+    from models.locate import reference_checkpoint
+
+    out = tmp_path_factory.mktemp("shards") / "reference"
+    build_shards(reference_checkpoint(), out, ("int8",))
+    return out

@@ -8,16 +8,7 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.identity import Authority, write_identity
-from models.build import build_shards
-from models.locate import reference_checkpoint
 from tests.node.nodes import Bench
-
-
-@pytest.fixture(scope="session")
-def reference_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("shards") / "reference"
-    build_shards(reference_checkpoint(), out, ("int8",))
-    return out
 
 
 @pytest.fixture

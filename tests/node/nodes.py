@@ -271,6 +271,12 @@ class Bench:
         assert self.wait(done)
         return sorted(self.delta_replies[before:], key=lambda reply: reply.node)
 
+    def context(self, name: str) -> RunContext:
+        """The run of a node, which is in one."""
+        found = self.nodes[name].context
+        assert found is not None
+        return found
+
     def of(self, request: int, attempt: int) -> list[Token]:
         return [t for t in self.tokens if (t.request, t.attempt) == (request, attempt)]
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from hil_config.wire.messages import NodeEvent
 from node_agent.engine.audit import SHARE, TOLERANCE, differ
 from node_agent.engine.experts import ExpertBank, Partial, Variants
-from node_agent.run_context import RunContext
 from node_agent.shards.store import ShardStore
 from tests.node.nodes import Bench, plain_plan
 
@@ -59,15 +58,9 @@ def six(reference_shards: Path) -> Iterator[Bench]:
     made.close()
 
 
-def context(bench: Bench, name: str) -> RunContext:
-    found = bench.nodes[name].context
-    assert found is not None
-    return found
-
-
 def corrupt(bench: Bench, name: str, lie: Callable[[F32], F32]) -> LyingBank:
-    liar = LyingBank(context(bench, name).bank, lie)
-    context(bench, name).bank = liar
+    liar = LyingBank(bench.context(name).bank, lie)
+    bench.context(name).bank = liar
     return liar
 
 
@@ -82,7 +75,7 @@ def events(bench: Bench, name: str) -> list[tuple[str, Any]]:
 
 def set_share(bench: Bench, share: float, seed: int = 0) -> None:
     for name in "ab":
-        auditor = context(bench, name).gateway.auditor
+        auditor = bench.context(name).gateway.auditor
         auditor.share = share
         auditor.draw = random.Random(seed).random
 
@@ -90,7 +83,7 @@ def set_share(bench: Bench, share: float, seed: int = 0) -> None:
 def test_honest_hosts_are_audited_and_never_accused(six: Bench) -> None:
     set_share(six, 1.0)
     assert six.generate([0, 10, 11, 12], 16)
-    auditors = [context(six, name).gateway.auditor for name in "ab"]
+    auditors = [six.context(name).gateway.auditor for name in "ab"]
     assert six.wait(lambda: sum(a.audits for a in auditors) >= 20 and not any(a.under_way for a in auditors))
     assert not events(six, "ReplyDisputed") and not events(six, "HostQuarantined")
 
@@ -146,9 +139,9 @@ def test_coarse_codecs_accuse_nobody(reference_shards: Path, codec: Any) -> None
     bench = Bench(reference_shards, codec=codec, copies=3)
     try:
         for name in "ab":
-            context(bench, name).gateway.auditor.share = 1.0
+            bench.context(name).gateway.auditor.share = 1.0
         bench.generate([0, 10, 11, 12], 12)
-        auditors = [context(bench, name).gateway.auditor for name in "ab"]
+        auditors = [bench.context(name).gateway.auditor for name in "ab"]
         assert bench.wait(lambda: sum(a.audits for a in auditors) >= 10 and not any(a.under_way for a in auditors))
         assert not events(bench, "ReplyDisputed")
     finally:

@@ -18,7 +18,6 @@ from models.build import build_shards
 from models.locate import reference_checkpoint
 from node_agent.engine.experts import NotHeld
 from node_agent.engine.holdings import Holdings
-from node_agent.run_context import RunContext
 from node_agent.shards.store import ShardStore
 from tests.node.nodes import Bench
 
@@ -39,30 +38,24 @@ def two_copies(both: Path) -> Iterator[Bench]:
     made.close()
 
 
-def context(bench: Bench, name: str) -> RunContext:
-    found = bench.nodes[name].context
-    assert found is not None
-    return found
-
-
 def held(bench: Bench, name: str) -> tuple[ExpertHolding, ...]:
-    return context(bench, name).order.experts
+    return bench.context(name).order.experts
 
 
 def test_dropped_experts_are_served_by_their_replicas_and_come_back(two_copies: Bench) -> None:
     before = [t.token for t in two_copies.generate(PROMPT, 10, request=1)]
     everything = tuple((h.layer, h.expert) for h in held(two_copies, "d"))
-    context(two_copies, "d").change(DropShards(everything))
-    assert context(two_copies, "d").holdings.bytes < 40 << 20
+    two_copies.context("d").change(DropShards(everything))
+    assert two_copies.context("d").holdings.bytes < 40 << 20
     after = two_copies.generate(PROMPT, 10, request=2)
     assert [t.token for t in after] == before and not any(t.degraded for t in after)
-    calls = context(two_copies, "d").expert_calls
-    context(two_copies, "d").change(LoadShards(held(two_copies, "d")))
+    calls = two_copies.context("d").expert_calls
+    two_copies.context("d").change(LoadShards(held(two_copies, "d")))
     assert [t.token for t in two_copies.generate(PROMPT, 10, request=3)] == before
-    assert context(two_copies, "d").expert_calls > calls, "it serves again"
+    assert two_copies.context("d").expert_calls > calls, "it serves again"
     events = [r for r in two_copies.nodes["d"].records if isinstance(r, NodeEvent) and r.name == "ShardsChanged"]
     assert [e.details["order"] for e in events] == ["drop", "load"]
-    assert events[1].details["bytes"] == context(two_copies, "d").holdings.bytes
+    assert events[1].details["bytes"] == two_copies.context("d").holdings.bytes
 
 
 def test_precision_is_exchanged_under_load_without_a_lost_token(two_copies: Bench) -> None:
@@ -77,7 +70,7 @@ def test_precision_is_exchanged_under_load_without_a_lost_token(two_copies: Benc
                 precision: Precision = "fp32" if turn % 2 == 0 else "int8"
                 for name in "abcd":
                     experts = tuple(ExpertHolding(h.layer, h.expert, precision) for h in held(two_copies, name)[:4])
-                    context(two_copies, name).change(LoadShards(experts))
+                    two_copies.context(name).change(LoadShards(experts))
         except BaseException as error:  # the test thread raises it
             failures.append(error)
 
@@ -134,9 +127,9 @@ def test_the_budget_counts_old_and_new_while_they_are_exchanged(both: Path) -> N
 def test_a_gateway_takes_over_trunk_layers_while_it_runs(two_copies: Bench) -> None:
     before = [t.token for t in two_copies.generate(PROMPT, 8, request=1)]
     layers = tuple(range(two_copies.manifest.model.layers))
-    context(two_copies, "c").change(DropShards((), layers))
+    two_copies.context("c").change(DropShards((), layers))
     two_copies.generate(PROMPT, 8, request=2, route=("c", "b"))
     assert two_copies.refusals and "does not hold trunk layers" in two_copies.refusals[0].reason
     two_copies.refusals.clear()
-    context(two_copies, "c").change(LoadShards((), layers))
+    two_copies.context("c").change(LoadShards((), layers))
     assert [t.token for t in two_copies.generate(PROMPT, 8, request=3, route=("c", "b"))] == before

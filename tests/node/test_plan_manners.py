@@ -17,7 +17,6 @@ from models.build import build_shards
 from models.locate import reference_checkpoint
 from models.serving.transmission import compile_sending
 from node_agent.engine.experts import NotHeld
-from node_agent.run_context import RunContext
 from node_agent.shards.store import ShardStore
 from tests.node.nodes import Bench, flat_schedule, plain_plan
 
@@ -50,12 +49,6 @@ def manifest(both: Path) -> Manifest:
     return ShardStore(both).manifest
 
 
-def context(bench: Bench, name: str) -> RunContext:
-    found = bench.nodes[name].context
-    assert found is not None
-    return found
-
-
 def tokens(bench: Bench) -> list[tuple[int, float]]:
     found = [(t.token, t.logprob) for t in bench.generate(PROMPT, 10)]
     assert not bench.refusals
@@ -75,17 +68,17 @@ def test_hosts_serve_the_precision_the_plan_names(made: Callable[..., Bench], ma
     usual, coarse = tokens(made()), tokens(made(precision="int4"))
     named = made(plan=at(plan, "int4"))
     for name in NAMES:
-        held = tuple(msgspec.structs.replace(one, precision="int4") for one in context(named, name).order.experts)
-        context(named, name).change(LoadShards(held, beside=True))
+        held = tuple(msgspec.structs.replace(one, precision="int4") for one in named.context(name).order.experts)
+        named.context(name).change(LoadShards(held, beside=True))
     assert tokens(named) == coarse != usual
 
 
 def test_a_precision_that_is_not_held_is_refused_not_replaced(made: Callable[..., Bench]) -> None:
     bench = made()
-    held = context(bench, "a").order.experts[0]
+    held = bench.context("a").order.experts[0]
     row, weight = np.ones((1, bench.manifest.model.hidden), np.float32), np.ones((1, 1), np.float32)
     picks = np.array([[held.expert]], np.int16)
-    bank = context(bench, "a").bank
+    bank = bench.context("a").bank
     usual = bank.partial_sum(held.layer, row, picks, weight)
     assert (bank.partial_sum(held.layer, row, picks, weight, "", ((held.expert, "int8"),)).total == usual.total).all()
     with pytest.raises(NotHeld, match="int4"):
@@ -122,13 +115,13 @@ def test_frames_go_the_ways_of_the_plan(made: Callable[..., Bench], manifest: Ma
     plan = plain_plan(manifest, NAMES, routes=((0, 3, 1), (1, 3, 0)))
     bench = made(plan=plan, schedule=apart)
     assert tokens(bench) == tokens(made(schedule=flat_schedule(NAMES, 0.001)))
-    assert context(bench, "d").inbound.relayed > 0 and context(bench, "c").inbound.relayed == 0
-    assert context(bench, "a").peers.round_trip_s("b") == pytest.approx(0.004)
-    context(bench, "a").accept_plan(msgspec.structs.replace(plan, version=2, routes=()))
-    assert not context(bench, "a").peers.reachable("b")
+    assert bench.context("d").inbound.relayed > 0 and bench.context("c").inbound.relayed == 0
+    assert bench.context("a").peers.round_trip_s("b") == pytest.approx(0.004)
+    bench.context("a").accept_plan(msgspec.structs.replace(plan, version=2, routes=()))
+    assert not bench.context("a").peers.reachable("b")
 
 
 def test_weights_on_their_way_leave_frames_the_rest_of_the_line(made: Callable[..., Bench], manifest: Manifest) -> None:
     plan = plain_plan(manifest, NAMES, loads=(LinkLoad(0, 1, 0.0, 1e9, 0.75),))
-    peers = context(made(plan=plan, schedule=flat_schedule(NAMES, 0.001)), "a").peers
+    peers = made(plan=plan, schedule=flat_schedule(NAMES, 0.001)).context("a").peers
     assert peers.state("b").rate_bit_s == pytest.approx(peers.state("c").rate_bit_s / 4)

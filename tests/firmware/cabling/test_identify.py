@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import threading
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,29 +12,14 @@ from firmware_tools.console.attach import close_console
 from firmware_tools.power import proof
 from firmware_tools.state import State
 from hil_config.door import run
+from tests.firmware.powered_console import PoweredConsole
 
 
-class Board:
-    """Answers on its console as long as none of its supplies is off."""
+class Board(PoweredConsole):
+    """Has power as long as none of its supplies is off."""
 
     def __init__(self, *supplies: Path) -> None:
-        self._supplies = supplies
-        self._near, self._far = pty.openpty()
-        tty.setraw(self._far)
-        self.port = os.ttyname(self._far)
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while b"\0END" not in (data := os.read(self._near, 256)):
-            if all(supply.read_text().strip() == "on" for supply in self._supplies):
-                os.write(self._near, data + b"\nlogin: ")
-
-    def close(self) -> None:
-        os.write(self._far, b"\0END")
-        self._thread.join()
-        os.close(self._near)
-        os.close(self._far)
+        super().__init__(lambda: all(supply.read_text().strip() == "on" for supply in supplies))
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import socket
 import threading
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,29 +14,15 @@ from firmware_tools.console.attach import close_console, log_path, open_console
 from firmware_tools.power import proof
 from firmware_tools.state import State
 from hil_config.door import run
+from tests.firmware.powered_console import PoweredConsole
 
 
-class Board:
-    """A board behind a pty: while it has power it echoes and prints a prompt."""
+class Board(PoweredConsole):
+    """A board whose power a test takes away."""
 
     def __init__(self) -> None:
         self.alive = True
-        self._near, self._far = pty.openpty()
-        tty.setraw(self._far)
-        self.port = os.ttyname(self._far)
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while b"\0END" not in (data := os.read(self._near, 256)):
-            if self.alive:
-                os.write(self._near, data + b"\nlogin: ")
-
-    def close(self) -> None:
-        os.write(self._far, b"\0END")
-        self._thread.join()
-        os.close(self._near)
-        os.close(self._far)
+        super().__init__(lambda: self.alive)
 
 
 @pytest.fixture
