@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ground_controller.core import Core
 from ground_controller.journal import Entry, Journal
+from ground_controller.power_modes import order_of
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import measure
@@ -24,8 +26,9 @@ from ground_controller.simulation.board_model import (
     read_calibration,
     write_calibration,
 )  # fmt: skip
+from ground_controller.simulation.company import Company, Turn
 from ground_controller.simulation.continuation import content_hash
-from ground_controller.simulation.mode_model import board_in
+from ground_controller.simulation.mode_model import board_in, mode_uses
 from ground_controller.simulation.mode_times import ModeTimes
 from ground_controller.simulation.run import simulate
 from hil_config.errors import DataFileError
@@ -284,3 +287,26 @@ def test_what_cannot_be_calculated_is_said_before_the_run(tmp_path: Path) -> Non
     with pytest.raises(DataFileError, match="nothing tells its speed"):
         simulate(prepared, tmp_path / "run", known)
     assert msgspec.json.decode(msgspec.json.encode(known), type=Calibration) == known
+
+
+def test_model_nodes_beside_real_ones_take_their_orders_too() -> None:
+    """The first two boards stand for real ones, whose modes are none of the model nodes' business."""
+    bench = load_bench(default_path("bench"))
+    kinds = ("local", "local", "model", "model")
+    boards = tuple(
+        board.model_copy(update={"profile": "raspberry-pi-4b", "kind": kind})
+        for board, kind in zip(bench.boards, kinds, strict=True)
+    )
+    intent = load_campaign(default_path("campaign")).model_dump()
+    intent["power"] = {"mode": None, "ease_above_c": 50.0, "ease_below_charge": None}
+    prepared = prepare(bench.model_copy(update={"boards": boards}), Campaign.model_validate(intent))
+    company = Company(prepared, DEFAULT, 0)
+    plan = Core(prepared.setting, prepared.policy, 1, 5.0).advance(-1, 0.0, []).plan
+    slow = order_of(PI.modes[1])
+    arrived = company.take(Turn(0.5, 0.0, 1.0, plan, (), None, (("alpha", slow), ("delta", slow))))
+    bodies = [(one.node, decode(one.body, Record).body) for one in arrived if one.kind == "event"]
+    told = [(node, body.details["mode"]) for node, body in bodies if isinstance(body, NodeEvent)]
+    assert told == [("charlie", "1500MHz"), ("delta", "1500MHz"), ("delta", "1000MHz")]
+    uses = mode_uses(DEFAULT, prepared.profiles, prepared.setting.modes, real=(0, 1))
+    assert [(use.mode, use.calibrated) for use in uses] == [(mode.name, False) for mode in PI.modes]
+    assert mode_uses(DEFAULT, prepared.profiles, prepared.setting.modes, real=range(4)) == ()
