@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "power": ("firmware_tools.power.cli:power", "Switch boards on and off, and prove it."),
     "console": ("firmware_tools.console.cli:console", "Talk to a board over its serial line."),
     "provision": ("firmware_tools.provision.cli:provision", "Enrol boards and see their agents come up."),
-    "config": ("hil_config.schema.cli:config", "Check and describe bench and campaign files."),
+    "config": ("ground_controller.cli.config:config", "Check and describe bench and campaign files."),
     "models": ("models.cli:models", "Build, show and verify model shards."),
     "schedule": ("ground_controller.cli.schedule:schedule", "Compile and look at link schedules."),
     "twin": ("ground_controller.cli.twin:twin", "Look at the satellite twin and fit it to a board."),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
+from ground_controller.policies.named import check_policies
 from ground_controller.preparation import Prepared, prepare
 from hil_config.schema.load import default_path, load_bench, load_campaign
 
@@ -44,6 +45,7 @@ def files_or_demo(bench_file: Path | None, campaign_file: Path | None, demo: boo
 def prepared_from(bench_file: Path, campaign_file: Path, policy: str | None) -> Prepared:
     bench, intent = load_bench(bench_file), load_campaign(campaign_file)
     intent.check_against(bench, campaign_file)
+    check_policies(intent, campaign_file)
     if policy is not None:
         intent = intent.with_selection(policy)
     with bar("preparing model and orbit") as show:

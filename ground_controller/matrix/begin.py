@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ground_controller.matrix.order import cells
 from ground_controller.matrix.plan import VERSION, Kind, Plan, Simulated
+from ground_controller.policies.named import check_policies
 from ground_controller.report.accounting import accounting_of_campaigns
 from hil_config.errors import ConfigError, InvalidRunError
 from hil_config.schema.bench import Bench
@@ -32,6 +33,7 @@ def plan_of(bench: Bench, campaign_file: Path, kind: Kind, simulated: Simulated)
     variants = variants_of(document)
     for variant in variants:
         variant.campaign.check_against(bench, campaign_file)
+        check_policies(variant.campaign, campaign_file, variant.name)
     try:
         accounting_of_campaigns((variant.name, variant.campaign) for variant in variants)
     except InvalidRunError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ground_controller.policies.named import check_policies
 from ground_controller.report.accounting import accounting_of_campaigns
 from ground_controller.simulation.board_model import Calibration
 from ground_controller.software import software
@@ -141,6 +142,7 @@ def cells_of(bench: Bench, document: Document, calibration: Calibration, stride:
     cells = []
     for variant in variants:
         variant.campaign.check_against(bench, document.path)
+        check_policies(variant.campaign, document.path, variant.name if variant.labels else "")
         changes = {
             key: value
             for axis, name in variant.labels.items()

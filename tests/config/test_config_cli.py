@@ -59,3 +59,33 @@ def test_schema_and_example(name: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_schema_of_something_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "schema", "agent"]) == 2
     assert "'agent' is not one of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("name: lyapunov ", "name: nobody "), "policies.selection: there is no selection policy 'nobody'"),
+        (("name: lyapunov ", "name: deadly.py:Policy "), "policies.selection: "),
+        (("name: rank_match ", "name: nowhere "), "policies.placement: there is no placement policy 'nowhere'"),
+        (("name: full ", "name: half "), "policies.transmission: there is no transmission policy 'half'"),
+        (("selection:\n    name: lyapunov", "selection:\n    options: {v: -1}\n    name: lyapunov"), "v is -1.0"),
+    ],
+)
+def test_check_knows_the_policies(
+    change: tuple[str, str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run would stop at is found here, at its line."""
+    text = Path(CAMPAIGN).read_text(encoding="utf-8")
+    lines = text.replace(*change)
+    if "-1" in change[1]:
+        head, tail = lines.split("name: lyapunov", 1)
+        lines = head + "name: lyapunov" + tail.replace("\n    options: {}", "", 1)
+    assert lines != text
+    campaign = tmp_path / "c.yaml"
+    campaign.write_text(lines, encoding="utf-8")
+    assert run(["config", "check", BENCH, str(campaign)]) == 3
+    told = capsys.readouterr().err
+    line = 1 + next(n for n, one in enumerate(lines.splitlines()) if change[1].splitlines()[-1].strip() in one)
+    assert told.startswith(f"error: {campaign}:{line}:") and words in told and "hint: " in told
+    assert run(["simulate", BENCH, str(campaign), "--out", str(tmp_path / "run")]) == 3
+    assert f"{campaign}:{line}:" in capsys.readouterr().err and not (tmp_path / "run").exists()
