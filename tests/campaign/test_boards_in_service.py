@@ -47,7 +47,7 @@ def test_what_boards_hold_of_a_run_whose_controller_died_is_not_counted_in_the_n
             wait_for_decisions(tmp_path / "dead", 5)
             dead.kill()
             dead.wait(10.0)
-        done = bench.run("next", orbit__duration_s=20)
+        done = bench.run("next")
         assert done.returncode == 0, f"{done.stderr}\n{bench.logs()}"
         told = _records(tmp_path / "next")
         epochs = []

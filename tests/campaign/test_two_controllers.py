@@ -64,6 +64,6 @@ def test_the_second_controller_is_refused_and_the_run_of_a_dead_one_goes_on(tmp_
         assert [agent.poll() for agent in bench.agents.values()] == [None, None]
         replay = hil("campaign", "replay", str(folder), "--json")
         assert replay.returncode == 0, replay.stderr
-        third = bench.run("third", orbit__duration_s=10)
+        third = bench.run("third")
         assert third.returncode == 0, f"{third.stderr}\n{bench.logs()}"
         assert _epoch(tmp_path / "third") > interruption["epoch"]
