@@ -40,11 +40,12 @@ class Positions:
         self.sin = g.scaled(g.node("Sin", ["angle"], "sin"), rotary.factor, "sin_scaled")
 
     def _key_positions(self) -> None:
-        """`key_position` [B, 1, 1, 1, S]: a past key's is its index, padding is far in the future."""
-        g = self.g
+        """`key_position` [B, 1, 1, S]: a past key's is its index, padding is far in the future; `query_position`
+        [B, 1, G * T, 1]; `parts`: P and T."""
+        g, groups = self.g, self.a.heads // self.a.kv_heads
         zero = g.constant(np.array(0, dtype=np.int64), "zero")
         far = g.constant(np.array(_FAR, dtype=np.int64), "far")
-        g.node("Shape", ["past_key"], "past_count_1d", start=1, end=2)
+        g.node("Shape", ["past_key"], "past_count_1d", start=0, end=1)
         g.reshape("past_count_1d", (), "past_count")
         g.node("Range", [zero, "past_count", g.constant(np.array(1, dtype=np.int64), "one")], "past_index")
         g.node("Slice", ["position", g.constant([0]), g.constant([1]), g.constant([1])], "start")
@@ -53,11 +54,14 @@ class Positions:
         g.node("Less", ["position", zero], "padding")
         g.node("Where", ["padding", far, "position"], "new_position")
         g.node("Concat", ["past_position", "new_position"], "key_position_2d", axis=1)
-        g.node("Unsqueeze", ["key_position_2d", g.constant([1, 2, 3])], "key_position")
-        g.node("Unsqueeze", ["position", g.constant([1, 2, 4])], "query_position")
+        g.node("Unsqueeze", ["key_position_2d", g.constant([1, 2])], "key_position")
+        rows = "position" if groups == 1 else g.node("Tile", ["position", g.constant([1, groups])], "row_position")
+        g.node("Unsqueeze", [rows, g.constant([1, 3])], "query_position")
+        g.node("Shape", ["position"], "new_count_1d", start=1, end=2)
+        g.node("Concat", ["past_count_1d", "new_count_1d"], "parts", axis=0)
 
     def visible(self, window: int) -> str:
-        """[B, 1, 1, T, S] bool: keys not after the query and, with a window, fewer than `window` before it."""
+        """[B, 1, G * T, S] bool: keys not after the query and, with a window, fewer than `window` before it."""
         if window not in self._visible:
             g, out = self.g, f"visible_{window}"
             seen = g.node("LessOrEqual", ["key_position", "query_position"], out + "_causal")
@@ -117,6 +121,7 @@ class DecoderLayer:
         The attention scale is folded into the query norm's weight or the query weights: a node less.
         """
         a, out = self.a, {"q": self.prefix + "query", "k": self.key, "v": self.value}
+        split_heads = []
         for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
             width, name = heads * a.key_dim, f"{short}_norm"
             scale = a.scale if short == "q" else 1.0
@@ -134,8 +139,12 @@ class DecoderLayer:
             if normed and a.norm == "head":
                 weight = self.read(f"self_attn.{name}.weight", a.key_dim) * np.float32(scale)
                 split = self.g.rms_norm(split, weight, self.d.epsilon, self.prefix + name)
-            if short != "v":
-                p.rotate(split, out[short])
+            split_heads.append(split)
+        # Queries and keys turn by the same angles: once for both.
+        self.g.node("Concat", split_heads[:2], self.prefix + "heads", axis=2)
+        p.rotate(self.prefix + "heads", self.prefix + "turned")
+        parts = self.g.constant([a.heads, a.kv_heads])
+        self.g.node("Split", [self.prefix + "turned", parts], [out["q"], out["k"]], axis=2)
         return out["q"], out["k"], out["v"]
 
     def latent(self, x: str, p: Positions) -> tuple[str, str, str]:
@@ -183,36 +192,57 @@ class DecoderLayer:
         g.node("Expand", [pre + "k_turned", g.constant([1, 1, a.heads, 1])], pre + "k_shared")
         return g.node("Concat", [pre + "k_plain", pre + "k_shared"], self.key, axis=-1), self.value
 
-    def attend(self, query: str, keys: str, values: str, p: Positions) -> str:
-        """Query [B, T, Q, D] over keys [B, S, K, D] and values [B, S, K, V] -> [R, Q * V]."""
+    def attend(self, query: str, key: tuple[str, str], value: tuple[str, str], p: Positions) -> str:
+        """Query [B, T, Q, D] over keys [P, B, K, D] and [B, T, K, D], values the same with V -> [R, Q * V].
+
+        Past and new are multiplied apart and joined where they are small: the past, which a decoded token would
+        otherwise copy three times, is read where it lies. The G queries of a key head are rows of one product.
+        """
         g, a, pre = self.g, self.a, self.prefix
         groups = a.heads // a.kv_heads
-        g.reshape(query, (0, 0, a.kv_heads, groups, a.key_dim), pre + "query_grouped")
-        g.node("Transpose", [pre + "query_grouped"], pre + "query_t", perm=[0, 2, 3, 1, 4])
-        g.node("Transpose", [keys], pre + "keys_t", perm=[0, 2, 3, 1])
-        g.node("Transpose", [values], pre + "values_t", perm=[0, 2, 1, 3])
-        g.node("Unsqueeze", [pre + "keys_t", g.constant([2])], pre + "keys_5d")
-        g.node("Unsqueeze", [pre + "values_t", g.constant([2])], pre + "values_5d")
-        g.node("MatMul", [pre + "query_t", pre + "keys_5d"], pre + "logits")
+        if groups == 1:
+            g.node("Transpose", [query], pre + "query_t", perm=[0, 2, 1, 3])
+        else:
+            g.reshape(query, (0, 0, a.kv_heads, groups, a.key_dim), pre + "query_grouped")
+            g.node("Transpose", [pre + "query_grouped"], pre + "query_5d", perm=[0, 2, 3, 1, 4])
+            g.reshape(pre + "query_5d", (0, a.kv_heads, -1, a.key_dim), pre + "query_t")
+        old = self._over_past(pre + "query_t", key[0], pre + "past_logits", transB=1)
+        g.node("Transpose", [key[1]], pre + "key_t", perm=[0, 2, 3, 1])
+        new = g.node("MatMul", [pre + "query_t", pre + "key_t"], pre + "new_logits")
+        g.node("Concat", [old, new], pre + "logits", axis=-1)
         seen = p.visible(a.windows[self.n])
         g.node("Where", [seen, pre + "logits", g.constant(_MASKED)], pre + "logits_masked")
         share = self._softmax(pre + "logits_masked")
-        g.node("MatMul", [share, pre + "values_5d"], pre + "mixed_t")
-        g.node("Transpose", [pre + "mixed_t"], pre + "mixed_5d", perm=[0, 3, 1, 2, 4])
-        return g.reshape(pre + "mixed_5d", (-1, a.heads * a.value_dim), pre + "mixed")
+        g.node("Split", [share, "parts"], [pre + "past_share", pre + "new_share"], axis=-1)
+        old = self._over_past(pre + "past_share", value[0], pre + "past_mixed", transB=0)
+        g.node("Transpose", [value[1]], pre + "value_t", perm=[0, 2, 1, 3])
+        new = g.node("MatMul", [pre + "new_share", pre + "value_t"], pre + "new_mixed")
+        mixed = g.node("Add", [old, new], pre + "mixed_t")
+        if groups > 1:
+            g.reshape(mixed, (0, a.kv_heads, groups, -1, a.value_dim), pre + "mixed_5d")
+            mixed = pre + "mixed_5d"
+        g.node("Transpose", [mixed], pre + "mixed_by_row", perm=[0, 2, 1, 3] if groups == 1 else [0, 3, 1, 2, 4])
+        return g.reshape(pre + "mixed_by_row", (-1, a.heads * a.value_dim), pre + "mixed")
+
+    def _over_past(self, rows: str, past: str, out: str, **turned: int) -> str:
+        """Rows [B, K, N, .] times the past [P, B, K, .], or its transpose, head by head: strides, not copies."""
+        return self.g.node("FusedMatMul", [rows, past], out, domain="com.microsoft", transBatchB=1, **turned)
 
     def _softmax(self, logits: str) -> str:
         """Over keys; with sinks over keys and the head's sink, whose share is then left out."""
         g, a, pre = self.g, self.a, self.prefix
         if not a.sinks:
             return g.node("Softmax", [logits], pre + "attention", axis=-1)
-        sinks = self.read("self_attn.sinks", a.heads).reshape(1, a.kv_heads, a.heads // a.kv_heads, 1, 1)
+        sinks = self.read("self_attn.sinks", a.heads).reshape(1, a.kv_heads, a.heads // a.kv_heads, 1)
+        g.node("Concat", [g.constant([1, 1, 1]), "new_count_1d"], pre + "sinks_shape", axis=0)
+        g.node("Expand", [g.weight(pre + "sinks", sinks), pre + "sinks_shape"], pre + "sinks_by_row")
+        g.reshape(pre + "sinks_by_row", (1, a.kv_heads, -1, 1), pre + "sinks_4d")
         g.node("ReduceMax", [logits, g.constant([-1])], pre + "largest", keepdims=1)
         g.node("Mul", [pre + "largest", g.constant(0.0)], pre + "nothing")
-        g.node("Add", [pre + "nothing", g.weight(pre + "sinks", sinks)], pre + "sink_column")
+        g.node("Add", [pre + "nothing", pre + "sinks_4d"], pre + "sink_column")
         g.node("Concat", [logits, pre + "sink_column"], pre + "logits_and_sink", axis=-1)
         g.node("Softmax", [pre + "logits_and_sink"], pre + "attention_and_sink", axis=-1)
-        ends = [g.constant([0]), g.constant([-1]), g.constant([4])]
+        ends = [g.constant([0]), g.constant([-1]), g.constant([3])]
         return g.node("Slice", [pre + "attention_and_sink", *ends], pre + "attention")
 
 

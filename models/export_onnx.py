@@ -6,7 +6,8 @@ E experts (the shared one included), L decoder layers of the shard, K key/value 
 The trunk step takes any number of requests at once, each with its own past (`trunk_contract`):
 
     hidden [R, H]                     row b * T + t is position t of request b
-    past_key [B, P, L*K, D], past_value [B, P, L*K, U]
+    past_key [P, B, L*K, D], past_value [P, B, L*K, U]
+                                      positions first: one request's cache, as it lies, is read without a copy;
                                       a request with fewer than P past positions is padded at the end (any numbers)
     position [B, T]                   absolute, consecutive in a request, -1 in padding rows (at the end);
                                       position[b, 0] is also how many past positions of request b are real
@@ -57,8 +58,8 @@ def trunk_contract(d: Description, layer: int) -> Contract:
     key, value = (depth * a.kv_heads, a.key_dim), (depth * a.kv_heads, a.value_dim)
     inputs = (
         Tensor("hidden", "float32", rows),
-        Tensor("past_key", "float32", ("B", "P", *key)),
-        Tensor("past_value", "float32", ("B", "P", *value)),
+        Tensor("past_key", "float32", ("P", "B", *key)),
+        Tensor("past_value", "float32", ("P", "B", *value)),
         Tensor("position", "int64", ("B", "T")),
     )
     weights = (Tensor("weights", "float32", chosen),) if d.separate_weights else ()
@@ -149,9 +150,7 @@ def _attention(
     d, pre = block.d, block.prefix
     normed = block.norm(x, "input_layernorm", "attention_input")
     query, key, value = (block.latent if d.attention.latent else block.grouped)(normed, p)
-    keys = g.node("Concat", [past_key, key], pre + "keys", axis=1)
-    values = g.node("Concat", [past_value, value], pre + "values", axis=1)
-    mixed = block.attend(query, keys, values, p)
+    mixed = block.attend(query, (past_key, key), (past_value, value), p)
     width = d.attention.heads * d.attention.value_dim
     output = block.project(mixed, "o_proj", d.hidden, width, d.attention.out_bias, 1.0, "attention_output")
     output = g.scaled(output, d.residual_multiplier, pre + "attention_scaled")

@@ -31,7 +31,7 @@ class Cache:
 
     @property
     def length(self) -> int:
-        return int(self.keys[0].shape[1])
+        return len(self.keys[0])
 
 
 def route(scores: FloatArray, routing: Routing, mixing: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
@@ -70,8 +70,8 @@ class Oracle:
     def new_cache(self) -> Cache:
         shapes = [self.card.cache_shape(layer) for layer in range(self.card.layers)]
         return Cache(
-            [np.zeros((1, 0, heads, key), dtype=np.float32) for heads, key, _ in shapes],
-            [np.zeros((1, 0, heads, value), dtype=np.float32) for heads, _, value in shapes],
+            [np.zeros((0, 1, heads, key), dtype=np.float32) for heads, key, _ in shapes],
+            [np.zeros((0, 1, heads, value), dtype=np.float32) for heads, _, value in shapes],
         )
 
     def choose(self, layer: int, scores: FloatArray, mixing: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
@@ -108,8 +108,8 @@ class Oracle:
                 "position": position[None],
             }
             residual, rows, scores, *mixing, key, value = trunk.run(None, feeds)
-            cache.keys[layer] = np.concatenate((cache.keys[layer], key), axis=1)
-            cache.values[layer] = np.concatenate((cache.values[layer], value), axis=1)
+            cache.keys[layer] = np.concatenate((cache.keys[layer], key.swapaxes(0, 1)))
+            cache.values[layer] = np.concatenate((cache.values[layer], value.swapaxes(0, 1)))
             hidden = residual + self.mix(layer, rows, scores, *mixing)
         logits: FloatArray = self._head.run(None, {"hidden": hidden})[0]
         return logits

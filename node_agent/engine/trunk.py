@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.errors import LocalProtocolError
+from hil_config.errors import ArtefactError, LocalProtocolError
 from node_agent.engine.kv_cache import RequestCache
 from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
@@ -137,16 +137,16 @@ def _trunk_step(rows: list[F32], runtime_s: float) -> TrunkStep:
 
 
 def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
-    """Keys and values [B, P, heads, size] of several requests, shorter ones padded at the end; one: no copy."""
+    """Keys and values [P, B, heads, size] of several requests, shorter ones padded at the end; one: no copy."""
     pasts = [part.cache.past(layer) for part in group]
     if len(pasts) == 1:
-        return pasts[0][0][None], pasts[0][1][None]
+        return pasts[0][0][:, None], pasts[0][1][:, None]
     longest = max(len(keys) for keys, _ in pasts)
     stacked = []
     for side in (0, 1):
-        out = np.zeros((len(pasts), longest, *pasts[0][side].shape[1:]), np.float32)
-        for row, past in zip(out, pasts, strict=True):
-            row[: len(past[side])] = past[side]
+        out = np.zeros((longest, len(pasts), *pasts[0][side].shape[1:]), np.float32)
+        for at, past in enumerate(pasts):
+            out[: len(past[side]), at] = past[side]
         stacked.append(out)
     return stacked[0], stacked[1]
 
@@ -163,6 +163,13 @@ def open_trunk(store: ShardStore, layers: tuple[int, ...]) -> TrunkSessions:
     """Verified sessions of these layers, with embed and head where they belong; ArtefactError if one is not."""
     last = store.manifest.model.layers - 1
     precision = store.manifest.model.trunk_precision
+    for n in layers:
+        shard = store.manifest.find("trunk", precision, n)
+        if shard.inputs[1].shape[0] != "P":
+            raise ArtefactError(
+                f"{store.folder / shard.name}: its past has axes {shard.inputs[1].shape}, wanted positions first",
+                "an older release built it: build the shards again: hil models build",
+            )
     return TrunkSessions(
         {n: store.session("trunk", precision, n) for n in layers},
         store.session("embed", precision) if 0 in layers else None,

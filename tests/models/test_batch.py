@@ -35,8 +35,8 @@ def requests(card: ModelCard, layer: int, lengths: list[tuple[int, int]]) -> lis
     return [
         {
             "hidden": rng.standard_normal((new, card.hidden)).astype(np.float32),
-            "past_key": rng.standard_normal((1, past, heads, key)).astype(np.float32),
-            "past_value": rng.standard_normal((1, past, heads, value)).astype(np.float32),
+            "past_key": rng.standard_normal((past, 1, heads, key)).astype(np.float32),
+            "past_value": rng.standard_normal((past, 1, heads, value)).astype(np.float32),
             "position": np.arange(past, past + new)[None],
         }
         for past, new in lengths
@@ -45,7 +45,7 @@ def requests(card: ModelCard, layer: int, lengths: list[tuple[int, int]]) -> lis
 
 def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """The same as one call: pasts and rows padded at the end, with numbers that would be noticed."""
-    most_past = max(p["past_key"].shape[1] for p in parts)
+    most_past = max(len(p["past_key"]) for p in parts)
     most_new = max(len(p["hidden"]) for p in parts)
 
     def padded(array: Any, axis: int, size: int, fill: float) -> Any:
@@ -55,8 +55,8 @@ def together(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
     return {
         "hidden": np.concatenate([padded(p["hidden"], 0, most_new, 50.0) for p in parts]),
-        "past_key": np.concatenate([padded(p["past_key"], 1, most_past, 50.0) for p in parts]),
-        "past_value": np.concatenate([padded(p["past_value"], 1, most_past, 50.0) for p in parts]),
+        "past_key": np.concatenate([padded(p["past_key"], 0, most_past, 50.0) for p in parts], axis=1),
+        "past_value": np.concatenate([padded(p["past_value"], 0, most_past, 50.0) for p in parts], axis=1),
         "position": np.concatenate([padded(p["position"], 1, most_new, -1) for p in parts]),
     }
 

@@ -11,13 +11,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from hil_config.wire.manifest import ExpertFunction, Precision, read_shard
+from hil_config.errors import ArtefactError
+from hil_config.wire.manifest import MANIFEST_NAME, ExpertFunction, Precision, Shard, encode_manifest, read_shard
 from hil_config.wire.orders import ExpertHolding
 from models.build import build_shards
 from models.serving.group import can_group, expert_output, group_graph, select_inputs, stack
 from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model
 from models.serving.shard_file import unpack
 from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
+from node_agent.engine.trunk import open_trunk
 from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
 from node_agent.shards.store import HEAD_BYTES_A_THREAD, ShardStore, head_threads_for
 
@@ -90,6 +92,22 @@ def test_a_row_in_a_group_does_not_depend_on_its_mates(store: ShardStore, precis
 def test_a_head_has_a_second_thread_where_its_bytes_are_many() -> None:
     sizes = (1, HEAD_BYTES_A_THREAD, 2 * HEAD_BYTES_A_THREAD, 100 * HEAD_BYTES_A_THREAD)
     assert [head_threads_for(size) for size in sizes] == [1, 1, *[min(2, os.cpu_count() or 1)] * 2]
+
+
+def test_a_trunk_of_the_older_layout_is_refused_before_it_is_opened(store: ShardStore, tmp_path: Path) -> None:
+    def older(shard: Shard) -> Shard:
+        inputs = tuple(
+            msgspec.structs.replace(t, shape=("B", "P", *t.shape[2:])) if t.name.startswith("past_") else t
+            for t in shard.inputs
+        )
+        return msgspec.structs.replace(shard, inputs=inputs)
+
+    manifest = msgspec.structs.replace(store.manifest, shards=tuple(older(shard) for shard in store.manifest.shards))
+    (tmp_path / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
+    with pytest.raises(ArtefactError, match="wanted positions first") as refusal:
+        open_trunk(ShardStore(tmp_path), (0,))
+    assert "hil models build" in refusal.value.hint
+    assert open_trunk(store, (0,)).layers
 
 
 def test_what_cannot_be_grouped_is_served_one_by_one(store: ShardStore) -> None:
