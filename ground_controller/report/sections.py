@@ -62,7 +62,10 @@ def where_time_goes(m: Metrics) -> str:
     if not m.waterfall_tokens:
         return paragraph("No decoded token has a full record of its steps.")
     whole = m.waterfall_whole_ms
-    rows = [(part, f"{ms:.3f}", f"{ms / whole:.1%}", MEANING[part]) for part, ms in m.waterfall_ms.items()]
+    rows = [
+        (part, f"{round(ms, 3) + 0.0:.3f}", f"{round(ms / whole, 3) + 0.0:.1%}", MEANING[part])  # no -0.000
+        for part, ms in m.waterfall_ms.items()
+    ]
     rows.append(("token", f"{whole:.3f}", "100 %", f"between tokens at the client, mean of {m.waterfall_tokens}"))
     return table(rows, ("part", "ms", "share", "what it is"))
 

@@ -117,7 +117,7 @@ def campaign_of(document: Document) -> Campaign:
         if not os.path.exists(file):  # unlike Path.exists it is False, and no error, for an impossible name
             raise _wrong(
                 document, (section, key), f"found {written!r}, but there is no {file}",
-                f"write a path relative to {document.path.name}, or `{word}`",
+                f"write a path relative to {document.path.name}, or " + (f"`{word}`" if word else "leave the key out"),
             )  # fmt: skip
         campaign = campaign.model_copy(update={section: part.model_copy(update={key: str(file)})})
     return campaign
