@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.orbit.paths import Book, Row, empty_book, follow, note
 from ground_controller.orbit.topology import Edges
 from ground_controller.orbit.visibility import delay_s
 from ground_controller.routing.shortest import Trees, directed, shortest_trees
+from hil_config.wire.schedule_changes import RouteTable
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -24,7 +26,7 @@ class Reduced(NamedTuple):
     up: NDArray[np.bool_]
     hops: Int
     route: Int
-    routes: tuple[tuple[int, ...], ...]
+    routes: RouteTable
 
 
 class Reduction:
@@ -39,90 +41,77 @@ class Reduction:
     def __init__(self, satellites: int, count: int, mapped: Int, loss: float, relay: bool) -> None:
         self._satellites = satellites
         self._count = count
-        self._mapped: list[int] = mapped.tolist()
+        self._mapped = np.asarray(mapped, np.int64)
         self._loss = loss
         self._relay = relay
-        self._pairs = [(a, b) for a in self._mapped for b in self._mapped if a != b]
-        self._column = {pair: column for column, pair in enumerate(self._pairs)}
-        self._rows: list[tuple[Float, Float, Int, Int]] = []
-        self._routes: dict[tuple[int, ...], int] = {}
-        self._number = {node: at for at, node in enumerate(self._mapped)}
+        self._pairs = mapped.size * (mapped.size - 1)
+        self._place = {node: place for place, node in enumerate(self._mapped.tolist())}
+        self._rows: list[Row] = []
+        self._book: Book = empty_book(count, self._pairs, self._mapped)
 
     @property
     def nodes(self) -> tuple[int, ...]:
         """Node numbers in the order that routes count them: the mapped ones, then those met on the way."""
-        return tuple(self._number)
+        number = self._book.number
+        met = np.flatnonzero(number >= 0)
+        return tuple(met[np.argsort(number[met])].tolist())
 
     def add(self, edges: Edges, rate_bit_s: Float) -> None:
         """One instant: its links and their rates [E]."""
-        p = len(self._pairs)
-        row = (np.zeros(p), np.zeros(p), np.zeros(p, np.int64), np.zeros(p, np.int64))
+        p = self._pairs
+        row = Row(np.zeros(p), np.zeros(p), np.zeros(p, np.int64), np.zeros(p, np.int64))
         delay = delay_s(edges.distance_km)
         if self._relay:
             self._add_paths(edges, delay, rate_bit_s, row)
         else:
-            for a, b, one, rate in zip(
-                edges.a.tolist(), edges.b.tolist(), delay.tolist(), rate_bit_s.tolist(), strict=True
-            ):
-                for pair in ((a, b), (b, a)):
-                    column = self._column.get(pair)
-                    if column is not None:
-                        self._set(row, column, one, rate, pair)
+            self._add_links(edges, delay, rate_bit_s, row)
         self._rows.append(row)
 
-    def _set(
-        self, row: tuple[Float, Float, Int, Int], column: int, delay: float, rate: float, path: tuple[int, ...]
-    ) -> None:
-        row[0][column], row[1][column], row[2][column] = delay, rate, len(path) - 1
-        route = tuple(self._number.setdefault(node, len(self._number)) for node in path)
-        row[3][column] = self._routes.setdefault(route, len(self._routes) + 1)
+    def _add_links(self, edges: Edges, delay: Float, rate_bit_s: Float, row: Row) -> None:
+        others = self._mapped.size - 1
+        for a, b, one, rate in zip(
+            edges.a.tolist(), edges.b.tolist(), delay.tolist(), rate_bit_s.tolist(), strict=True
+        ):
+            i, j = self._place.get(a), self._place.get(b)
+            if i is None or j is None or i == j:
+                continue
+            there, back = (x * others + y - (y > x) for x, y in ((i, j), (j, i)))
+            self._book = self._book.with_room(2, 4)
+            route = note(np.array([a, b]), 1, there, *self._book)
+            row.delay_s[[there, back]], row.rate_bit_s[[there, back]], row.hops[[there, back]] = one, rate, 1
+            row.route[[there, back]] = route, route + 1
 
-    def _add_paths(self, edges: Edges, delay: Float, rate: Float, row: tuple[Float, Float, Int, Int]) -> None:
-        trees = self._trees(edges, delay)
+    def _add_paths(self, edges: Edges, delay: Float, rate: Float, row: Row) -> None:
         key = np.minimum(edges.a, edges.b) * self._count + np.maximum(edges.a, edges.b)
         order = np.argsort(key)
-        key, rate = key[order], rate[order]
-        for i, source in enumerate(self._mapped):
-            for goal in self._mapped[i + 1 :]:
-                tree = trees[i]
-                path = _path(tree, source, goal)
-                if not path:
-                    continue
-                ends = np.sort(np.array([path[:-1], path[1:]]), axis=0)
-                slowest = float(rate[np.searchsorted(key, ends[0] * self._count + ends[1])].min())
-                length = float(tree.distance[0, goal])
-                self._set(row, self._column[source, goal], length, slowest, path)
-                self._set(row, self._column[goal, source], length, slowest, path[::-1])
+        key, rate = key[order], np.ascontiguousarray(rate[order], np.float64)
+        tree, at = self._trees(edges, delay)
+        for place in range(self._mapped.size - 1):
+            k = int(at[place])
+            goals = tree.hops[k, self._mapped[place + 1 :]]
+            self._book = self._book.with_room(2 * goals.size, 2 * int((goals + 1).sum(dtype=np.int64)))
+            follow(
+                place, self._mapped, tree.distance[k], tree.previous[k], tree.hops[k], key, rate, *self._book, *row
+            )  # fmt: skip
 
-    def _trees(self, edges: Edges, delay: Float) -> list[Trees]:
-        """One tree a mapped node. Nothing leaves a station but the station's own."""
+    def _trees(self, edges: Edges, delay: Float) -> tuple[Trees, Int]:
+        """A tree for each mapped node, and which of them is whose. Nothing leaves a station but the station's own."""
         down = edges.b >= self._satellites
         a, b, between = edges.a, edges.b, delay[~down]
         source, target = np.r_[a[~down], b[~down], a[down]], np.r_[b[~down], a[~down], b[down]]
         weight = np.r_[between, between, delay[down]]
-        graph, found = directed(self._count, source, target), []
-        for node in self._mapped:
-            if node < self._satellites:
-                found.append(shortest_trees(graph, weight, [node]))
-                continue
+        flying = self._mapped < self._satellites
+        found = [shortest_trees(directed(self._count, source, target), weight, self._mapped[flying])]
+        for node in self._mapped[~flying].tolist():
             own = b == node
             up = directed(self._count, np.r_[source, b[own]], np.r_[target, a[own]])
             found.append(shortest_trees(up, np.r_[weight, delay[own]], [node]))
-        return found
+        at = np.where(flying, np.cumsum(flying) - 1, flying.sum() + np.cumsum(~flying) - 1)
+        return Trees(*(np.concatenate(part) for part in zip(*found, strict=True))), at
 
     def finish(self) -> Reduced:
-        delay: Float = np.stack([row[0] for row in self._rows])
-        rate: Float = np.stack([row[1] for row in self._rows])
-        hops: Int = np.stack([row[2] for row in self._rows])
-        route: Int = np.stack([row[3] for row in self._rows])
+        delay, rate, hops, route = (np.stack(column) for column in zip(*self._rows, strict=True))
         loss = np.asarray(1.0 - (1.0 - self._loss) ** hops)
-        return Reduced(delay, rate, loss, hops > 0, hops, route, tuple(self._routes))
-
-
-def _path(tree: Trees, source: int, goal: int) -> tuple[int, ...]:
-    if not np.isfinite(tree.distance[0, goal]):
-        return ()
-    nodes, previous = [goal], tree.previous[0]
-    while nodes[-1] != source:
-        nodes.append(int(previous[nodes[-1]]))
-    return tuple(reversed(nodes))
+        _, routes, used = self._book.totals.tolist()
+        table = RouteTable(self._book.first[: routes + 2], self._book.node[:used])
+        return Reduced(delay, rate, loss, hops > 0, hops, route, table)

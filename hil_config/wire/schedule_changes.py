@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,13 @@ LIGHT_TOLERANCE = 1e-4
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+
+
+class RouteTable(NamedTuple):
+    """Node numbers of route r: `node[first[r]:first[r + 1]]`; route 0 is empty."""
+
+    first: NDArray[np.int64]
+    node: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Samples:
     hops: NDArray[np.int64] | None = None
     route: NDArray[np.int64] | None = None
     fault: Bool | None = None
-    routes: Sequence[tuple[int, ...]] = ()
+    routes: Sequence[tuple[int, ...]] | RouteTable = ()
     track_time_s: Float = field(default_factory=lambda: np.empty(0))
     track_position_km: Float | None = None
     track_velocity_km_s: Float | None = None
@@ -62,16 +69,20 @@ def schedule_of(header: ScheduleHeader, samples: Samples) -> LinkSchedule:
     s = len(header.satellites)
     empty = np.empty((0, s, 3), np.float32)
     position, velocity = samples.track_position_km, samples.track_velocity_km_s
-    first = np.cumsum([0, 0, *(len(nodes) for nodes in samples.routes)])
-    flat = [node for nodes in samples.routes for node in nodes]
+    routes = samples.routes if isinstance(samples.routes, RouteTable) else _table(samples.routes)
     arrays = ScheduleArrays(
         links=_links(t, samples, header.delay_tolerance_s), lights=_lights(t, samples),
         track_time_s=np.asarray(samples.track_time_s, np.float64),
         track_position_km=empty if position is None else position.astype(np.float32),
         track_velocity_km_s=empty if velocity is None else velocity.astype(np.float32),
-        route_first=first.astype(np.uint32), route_node=np.array(flat, np.uint32),
+        route_first=routes.first.astype(np.uint32), route_node=routes.node.astype(np.uint32),
     )  # fmt: skip
     return LinkSchedule(header, arrays)
+
+
+def _table(routes: Sequence[tuple[int, ...]]) -> RouteTable:
+    first = np.cumsum([0, 0, *(len(nodes) for nodes in routes)])
+    return RouteTable(first, np.array([node for nodes in routes for node in nodes], np.uint32))
 
 
 def _links(t: Float, samples: Samples, tolerance_s: float) -> NDArray[np.void]:

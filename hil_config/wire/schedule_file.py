@@ -14,9 +14,10 @@ import math
 import mmap
 import struct
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -118,8 +119,9 @@ class LinkSchedule:
         _require(h.version == VERSION, f"version {h.version}, wanted {VERSION}")
         _require(np.isfinite(h.duration_s) and h.duration_s > 0, f"duration_s is {h.duration_s}")
         _require(len(self._satellite) == s and 0 <= h.stations <= s, "a satellite is named twice")
-        for pair in h.pairs:
-            _require(set(pair) <= set(self._satellite), f"pair {pair} names an unknown satellite")
+        known = self._satellite
+        strange = [pair for pair in h.pairs if pair[0] not in known or pair[1] not in known]
+        _require(not strange, f"pair {strange[:1]} names an unknown satellite")
         for name, array, key, count in (("links", links, "pair", len(h.pairs)), ("lights", lights, "satellite", s)):
             for column in array.dtype.names or ():
                 _require(bool(np.isfinite(array[column]).all()), f"{name}: {column} holds a value that is not finite")
@@ -149,7 +151,7 @@ class LinkSchedule:
         found = self._known.get((what, number))
         if found is None:
             grouped = self._pair_rows if what == "links" else self._light_rows
-            rows: NDArray[np.void] = getattr(self.arrays, what)[grouped[number]]
+            rows: NDArray[np.void] = getattr(self.arrays, what)[grouped.rows(number)]
             found = self._known[what, number] = (rows["time_s"].tolist(), rows)
         return found
 
@@ -214,17 +216,33 @@ class LinkSchedule:
         shape = (t.size, len(self.header.pairs))
         delay, rate, loss = np.zeros(shape), np.zeros(shape), np.ones(shape)
         up, hops = np.zeros(shape, np.bool_), np.zeros(shape, np.int64)
-        for pair in range(shape[1]):
+        for where, held, after_s in self._by_instant(t) if shape[0] < shape[1] else self._by_pair(t):
+            on = held["up"] > 0
+            moved = held["delay_s"] + held["delay_drift"].astype(np.float64) * after_s
+            delay[where] = np.where(on, np.maximum(moved, 0.0), 0.0)
+            rate[where], loss[where] = np.where(on, held["rate_bit_s"], 0.0), np.where(on, held["loss"], 1.0)
+            up[where], hops[where] = on, np.where(on, held["hops"], 0)
+        return LinkSamples(delay, rate, loss, up, hops)
+
+    def _by_pair(self, t: Float) -> Iterator[tuple[tuple[Any, Any], NDArray[np.void], Float]]:
+        """Where in [N, P] there are records in force, the records, and seconds since they began: pair by pair."""
+        for pair in range(len(self.header.pairs)):
             times, rows = self._rows("links", pair)
             at = np.searchsorted(times, t, side="right") - 1
             seen = at >= 0
             held = rows[at[seen]]
-            on = held["up"] > 0
-            moved = held["delay_s"] + held["delay_drift"].astype(np.float64) * (t[seen] - held["time_s"])
-            delay[seen, pair] = np.where(on, np.maximum(moved, 0.0), 0.0)
-            rate[seen, pair], loss[seen, pair] = np.where(on, held["rate_bit_s"], 0.0), np.where(on, held["loss"], 1.0)
-            up[seen, pair], hops[seen, pair] = on, np.where(on, held["hops"], 0)
-        return LinkSamples(delay, rate, loss, up, hops)
+            yield (seen, pair), held, t[seen] - held["time_s"]
+
+    def _by_instant(self, t: Float) -> Iterator[tuple[tuple[Any, Any], NDArray[np.void], Float]]:
+        """The same instant by instant, which is less where there are more pairs than instants."""
+        links, done = self.arrays.links, 0
+        newest = np.full(len(self.header.pairs), -1)
+        for n in np.argsort(t, kind="stable").tolist():
+            end = int(np.searchsorted(links["time_s"], t[n], side="right"))
+            newest[links["pair"][done:end]] = np.arange(done, end)  # of several of a pair the last one stays
+            done, seen = end, newest >= 0
+            held = links[newest[seen]]
+            yield (n, seen), held, t[n] - held["time_s"]
 
     def _light(self, satellite: str, t: float, what: Literal["sunlight", "array"]) -> float:
         times, rows = self._rows("lights", self._satellite[satellite])
@@ -262,11 +280,20 @@ def _require(holds: bool | np.bool_, problem: str) -> None:
         raise DataFileError(f"schedule: {problem}", _HINT)
 
 
-def _grouped(number: NDArray[np.uint32], count: int) -> list[NDArray[np.int64]]:
-    """Rows of each number, in order."""
-    order = np.argsort(number, kind="stable")
-    ends = np.cumsum(np.bincount(number, minlength=count))
-    return np.split(order, ends[:-1]) if count else []
+class _Groups(NamedTuple):
+    """Rows of each number, in order: `order[ends[n]:ends[n + 1]]`."""
+
+    order: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def rows(self, number: int) -> NDArray[np.int64]:
+        return self.order[self.ends[number] : self.ends[number + 1]]
+
+
+def _grouped(number: NDArray[np.uint32], count: int) -> _Groups:
+    return _Groups(
+        np.argsort(number, kind="stable"), np.append(0, np.cumsum(np.bincount(number, minlength=count)))
+    )  # fmt: skip
 
 
 def encode_schedule(schedule: LinkSchedule) -> bytes:
@@ -274,11 +301,13 @@ def encode_schedule(schedule: LinkSchedule) -> bytes:
     header = msgspec.json.encode(schedule.header)
     start = len(MAGIC) + _LENGTH.size
     header += b" " * (-(start + len(header)) % _ALIGN)
-    parts = [MAGIC, _LENGTH.pack(len(header)), header]
+    parts: list[Any] = [MAGIC, _LENGTH.pack(len(header)), header]
     for name, dtype in _DTYPES.items():
-        parts.append(np.ascontiguousarray(getattr(schedule.arrays, name), dtype=dtype).tobytes())
-    body = b"".join(parts)
-    return body + hashlib.sha256(body).digest()
+        parts.append(np.ascontiguousarray(getattr(schedule.arrays, name), dtype=dtype).reshape(-1).view(np.uint8).data)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return b"".join([*parts, digest.digest()])
 
 
 def schedule_hash(data: bytes | mmap.mmap | memoryview) -> str:

@@ -75,6 +75,9 @@ def test_sampled_and_asked_one_by_one_are_the_same(schedule: LinkSchedule) -> No
             assert state.up == table.up[n, p]
             assert state.delay_s == pytest.approx(table.delay_s[n, p], abs=1e-15)
             assert (state.rate_bit_s, state.loss) == (table.rate_bit_s[n, p], table.loss[n, p])
+    assert len(PAIRS) > 2
+    for few, many in zip(schedule.sample(t[:2]), table, strict=True):  # fewer instants than pairs: another loop
+        assert few.tobytes() == many[:2].tobytes()
 
 
 def test_streaming_the_changes_gives_the_state_at_every_step(schedule: LinkSchedule) -> None:
