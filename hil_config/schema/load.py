@@ -17,6 +17,7 @@ from hil_config.schema.hardware import PATH_FIELDS
 from hil_config.schema.profiles import is_profile_path, load_profile, profile_names
 from hil_config.schema.strict import Strict
 from hil_config.schema.yaml_text import Document, Key, dotted, read_yaml
+from hil_config.wire.manifest import BLOCK
 
 DEFAULTS = Path(__file__).parent.parent / "defaults"
 
@@ -137,8 +138,11 @@ def config_hash(bench: Bench, campaign: Campaign) -> str:
         ),
         "campaign": campaign.model_dump(mode="json", exclude={"requirements", "matrix"}),
     }
+    # As before there were these keys: runs of older releases keep their hash.
     if campaign.power is None:
-        del plain["campaign"]["power"]  # as before there were modes
+        del plain["campaign"]["power"]
+    if campaign.model.block == BLOCK:
+        del plain["campaign"]["model"]["block"]
     for section, key, _ in FILE_KEYS:
         if plain["campaign"][section][key] is not None:
             plain["campaign"][section][key] = Path(plain["campaign"][section][key]).name

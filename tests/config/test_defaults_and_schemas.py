@@ -53,6 +53,8 @@ def test_models_are_frozen(bench: Bench) -> None:
 def test_hash_depends_on_every_value_and_not_on_the_folder(bench: Bench, campaign: Campaign) -> None:
     known = config_hash(bench, campaign)
     assert len(known) == 64
+    wide = campaign.model.model_copy(update={"block": 128})
+    assert config_hash(bench, campaign.model_copy(update={"model": wide})) != known
     assert config_hash(bench, campaign.model_copy(update={"seed": 2})) != known
     assert config_hash(bench.model_copy(update={"bench": "other"}), campaign) != known
 
