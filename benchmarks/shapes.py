@@ -22,6 +22,7 @@ from hil_config.wire import manifest as m
 from hil_config.wire.manifest import BLOCK
 from models import graph
 from models.build import build_graph, model_card, plan_shards
+from models.build_folder import BUILD_REVISION
 from models.checkpoint import Checkpoint
 from models.families import describe
 from models.shard_writer import write_shard
@@ -166,7 +167,7 @@ def _folder(shape: Shape) -> Path:
 
 def prepare_shards(shape: Shape, block: int = BLOCK) -> Path:
     """The shards of a shape, written once and kept in the cache."""
-    folder = _folder(shape) / f"shards-{block}"
+    folder = _folder(shape) / f"shards-{BUILD_REVISION}-{block}"
     if not (folder / m.MANIFEST_NAME).exists():  # written last
         shutil.rmtree(folder, ignore_errors=True)
         write_shards(shape, folder, block)
