@@ -8,7 +8,8 @@ The trunk step takes any number of requests at once, each with its own past (`tr
     hidden [R, H]                     row b * T + t is position t of request b
     past_key [P, B, L*K, D], past_value [P, B, L*K, U]
                                       positions first: one request's cache, as it lies, is read without a copy;
-                                      a request with fewer than P past positions is padded at the end (any numbers)
+                                      a request with fewer than P past positions is padded at the end (any finite
+                                      numbers). P is at least 1: onnxruntime 1.23.2 divides by zero at 0 and dies
     position [B, T]                   absolute, consecutive in a request, -1 in padding rows (at the end);
                                       position[b, 0] is also how many past positions of request b are real
     -> residual [R, H], expert_input [R, H], scores [R, E] (, weights [R, E]), key [B, T, L*K, D], value [B, T, L*K, U]

@@ -46,6 +46,11 @@ def route(scores: FloatArray, routing: Routing, mixing: FloatArray | None = None
     return picks.astype(np.int64), weights
 
 
+def _never_empty(past: FloatArray) -> FloatArray:
+    """[P, 1, heads, size], or one position of padding where there is none (see `models.export_onnx`)."""
+    return past if len(past) else np.zeros((1, *past.shape[1:]), np.float32)
+
+
 class Oracle:
     """All shards of a model folder at one expert precision. `observer` sees (layer, picks, ||w y||).
 
@@ -103,8 +108,8 @@ class Oracle:
         for layer, trunk in enumerate(self._trunk):
             feeds = {
                 "hidden": hidden,
-                "past_key": cache.keys[layer],
-                "past_value": cache.values[layer],
+                "past_key": _never_empty(cache.keys[layer]),
+                "past_value": _never_empty(cache.values[layer]),
                 "position": position[None],
             }
             residual, rows, scores, *mixing, key, value = trunk.run(None, feeds)

@@ -15,12 +15,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hil_config.errors import EnvironmentFault, HilError
 from node_agent import VERSION
 from node_agent.config import AgentConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from node_agent.shards.store import ShardStore
 
 CLOCK_SET = 1_735_689_600
 """2025-01-01: a board without a clock of its own that has not been told the time says 1970."""
@@ -83,7 +90,8 @@ def _broker(config: AgentConfig) -> str:
 
 
 def _try_shard(config: AgentConfig) -> str:
-    """Runs in the child: open the smallest expert shard of the folder, verified, and run one row through it."""
+    """Runs in the child: open the smallest expert shard of the folder, verified, and run one row through it; then
+    through the first layer's trunk, if it is here, as the first token of a request."""
     import numpy as np
 
     from node_agent.shards.store import ShardStore
@@ -100,7 +108,25 @@ def _try_shard(config: AgentConfig) -> str:
     if not np.all(np.isfinite(output)):
         raise EnvironmentFault(f"{shard.name}: the result is not finite", "this onnxruntime computes wrongly here")
     total = float(np.sum(output, dtype=np.float64))
-    return f"{shard.name} ({shard.bytes} bytes) verified and run: sum {total:.4f}, {took_ms:.2f} ms a row"
+    found = f"{shard.name} ({shard.bytes} bytes) verified and run: sum {total:.4f}, {took_ms:.2f} ms a row"
+    return f"{found}{_try_trunk(store, row)}"
+
+
+def _try_trunk(store: ShardStore, row: NDArray[np.float32]) -> str:
+    import numpy as np
+
+    from node_agent.engine.kv_cache import RequestCache
+
+    card = store.manifest.model
+    shard = store.manifest.find("trunk", card.trunk_precision, 0)
+    if not (store.folder / shard.name).exists():
+        return ""
+    keys, values = RequestCache(card.cache_shape).past(0)
+    session = store.session("trunk", card.trunk_precision, 0)
+    for output in session.run(row, keys[:, None], values[:, None], np.zeros((1, 1), np.int64)):
+        if not np.all(np.isfinite(output)):
+            raise EnvironmentFault(f"{shard.name}: the result is not finite", "this onnxruntime computes wrongly here")
+    return f"; {shard.name} too"
 
 
 def _shard(config: AgentConfig) -> str:

@@ -32,9 +32,11 @@ class RequestCache:
         return self._rows[layer]
 
     def past(self, layer: int) -> tuple[F32, F32]:
-        """Views [length, heads, size] of keys and values; no copy."""
+        """Views [max(length, 1), heads, size] of keys and values; no copy. Without a past one row stands for none: it
+        lies beyond `length`, and no trunk looks there (`models.export_onnx`)."""
         keys, values = self._held(layer)
-        return keys[: self.length], values[: self.length]
+        count = max(self.length, 1)
+        return keys[:count], values[:count]
 
     def write(self, layer: int, key: F32, value: F32) -> None:
         """Put new rows after `length`; they count once `advance` was called."""

@@ -94,6 +94,7 @@ def test_self_test_on_every_python(tmp_path: Path, reference_shards: Path, expec
     )  # fmt: skip
     details, found = shard_sum(done.stdout)
     assert f"Python {version}." in details["platform"]
+    assert "trunk_00" in details["shard"], "the first token of a request, too"
     assert found == pytest.approx(expected, abs=2e-3)
 
 

@@ -32,6 +32,7 @@ def test_self_test_runs_a_real_shard(tmp_path: Path, broker: Address, reference_
     assert done.returncode == 0 and told["ok"], told
     assert [check["name"] for check in told["checks"]] == [name for name, _ in CHECKS]
     assert "verified and run: sum" in told["checks"][4]["detail"]
+    assert told["checks"][4]["detail"].endswith("; trunk_00.safetensors too")
 
 
 def test_self_test_tells_everything_that_is_wrong(tmp_path: Path, reference_shards: Path) -> None:
