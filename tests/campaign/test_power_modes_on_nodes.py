@@ -100,7 +100,8 @@ def test_once_in_each_mode_then_simulated_in_one_that_was_left_out(tmp_path: Pat
         CliRunner().invoke(fidelity_command, [str(runs / "half"), str(tmp_path / "half"), "--json"]).output
     )
     shares = [pair for pair in pairs if pair["name"].endswith("in mode half")]
-    assert len(shares) == 4 and all(p["real"] == p["simulated"] == pytest.approx(1.0) for p in shares)
+    assert len(shares) == 4 and all(p["simulated"] == pytest.approx(1.0) for p in shares)
+    assert all(0.5 < p["real"] <= 1.0 for p in shares), "a real board gets there a moment after the run began"
 
 
 def test_heat_lowers_a_real_nodes_mode_and_replay_agrees(tmp_path: Path) -> None:

@@ -103,8 +103,10 @@ def test_a_placement_is_whole_whatever_the_paths(
         msgspec.structs.replace(problem.model, activation=(one,) * problem.model.layers) if lopsided else problem.model
     )
     asked = replace(problem, expected_delay_s=delay_s, slots=slots, model=model)
-    found = placement_policy(name).place(asked)
-    assert placement_policy(name).place(asked) == found and found.reason.strip()
+    options = {"gap": 0.05} if name == "milp" else {}  # reached long before its limit of time, so always the same
+    found = placement_policy(name, options).place(asked)
+    assert placement_policy(name, options).place(asked) == found and found.reason.strip()
+    assert name != "milp" or found.reason.startswith("exact within 0.05: ")
     used = Counter(n for layer in found.holders for held in layer for n in held)
     assert all(used[i] <= room for i, room in enumerate(slots))
     assert all(1 <= len(held) == len(set(held)) for layer in found.holders for held in layer)

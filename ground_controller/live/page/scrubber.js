@@ -3,15 +3,16 @@ import { state } from "./state.js";
 
 const range = document.getElementById("time"), when = document.getElementById("when");
 const live = document.getElementById("live"), play = document.getElementById("play"), speed = document.getElementById("speed");
-const STEP_S = 0.25;
-let send = () => {}, timer = 0, wanted = null, asked = 0, held = false;
+const STEP_S = 0.25, PATIENCE_MS = 10000;
+let send = () => {}, timer = 0, wanted = null, asked = 0, held = false, waiting = false;
 
 export function onSeek(function_) { send = function_; }
 
 export function drawScrubber() {
   range.max = Math.ceil(state.lastHostS * 2) / 2;
-  // In the past it stays where a person put it: the tick that is shown lies a little before.
-  if (!state.past && !held && wanted === null) range.value = state.hostS;
+  // It stays where a person put it, in the past and on the way there: what is newest still comes until that is answered.
+  waiting = waiting && !state.past && performance.now() - asked < PATIENCE_MS;
+  if (!state.past && !held && !waiting && wanted === null) range.value = state.hostS;
   const words = `${state.hostS.toFixed(1)} of ${state.lastHostS.toFixed(1)} s host, ${state.scenarioS.toFixed(0)} s orbit`;
   when.textContent = words;
   range.setAttribute("aria-valuetext", words);
@@ -27,6 +28,7 @@ function seek(hostS) {
     asked = performance.now();
     send({ ask: "at", host_s: wanted });
     wanted = null;
+    waiting = true;
   }, wait);
 }
 
@@ -41,6 +43,7 @@ function goLive() {
   stop();
   clearTimeout(seek.timer);
   wanted = null;
+  waiting = false;
   send({ ask: "live" });
 }
 
