@@ -77,8 +77,7 @@ class Constellation:
 
         card = prepared.manifest.model
         self._terms = Terms(
-            agenda, self.fabric, self.nodes, card.hidden, campaign.control.expert_timeout_s,
-            codec,
+            agenda, self.fabric, self.nodes, card.hidden, campaign.control.expert_timeout_s, codec
         )  # fmt: skip
         held_by = {n for row in prepared.placement.holders for held in row for n in held}
         hosts = tuple(sorted(n for n in held_by if nodes[n] in self.nodes))

@@ -236,8 +236,7 @@ def select(
         share = mixing.take(own + first).sum(axis=1)
     flat = order + first
     u, w = utility.take(flat), mixing.take(flat)
-    finite = np.isfinite(u)
-    head = slice(0, gate.k_max)
+    finite, head, tail = np.isfinite(u), slice(0, gate.k_max), slice(gate.k_max, None)
     keep = u[:, head] >= gate.threshold
     if gate.coverage < 1.0:
         mass = np.where(u[:, head] == ALWAYS_UTILITY, 0.0, w[:, head]) if routing.always_on else w[:, head]
@@ -256,7 +255,6 @@ def select(
         fractions += fractions < 0.0  # exact, as a remainder would not be
         replica = (fractions[:, :, None] >= gate.cumulative.take(chosen, axis=0)).sum(axis=2)
         hosts = gate.hosts.take(np.minimum(replica, replicas - 1) + chosen * replicas)
-    tail = slice(gate.k_max, None)
     return Picks(
         experts, np.where(keep, hosts, np.int16(-1)), weights,
         np.where(finite[:, tail], gate.target.take(order[:, tail]), np.int16(-1)),
