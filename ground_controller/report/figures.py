@@ -59,7 +59,7 @@ def _waterfall(metrics: Metrics, kind: str) -> go.Figure:
     figure = go.Figure(
         go.Waterfall(
             y=[*parts, "token"], x=[*parts.values(), metrics.waterfall_whole_ms], orientation="h",
-            measure=["relative"] * len(parts) + ["total"], text=[f"{v:.2f}" for v in parts.values()]
+            measure=["relative"] * len(parts) + ["total"], text=[f"{round(v, 2) + 0.0:.2f}" for v in parts.values()]
             + [f"{metrics.waterfall_whole_ms:.2f}"], textposition="outside", cliponaxis=False,
             increasing={"marker": {"color": COLOURS[0]}}, decreasing={"marker": {"color": COLOURS[4]}},
             totals={"marker": {"color": COLOURS[1]}}, connector={"line": {"color": "#888", "width": 1}},
