@@ -16,12 +16,13 @@ import msgspec
 import numpy as np
 
 from hil_config.wire.frames import Cancel, Frame, Hello, Refusal, Route, Step, Token, encode_frame
+from hil_config.wire.link_schedule import ScheduleHeader
 from hil_config.wire.manifest import Manifest, ModelCard, Precision, manifest_hash, read_manifest
 from hil_config.wire.messages import TokenEvidence
 from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import ScheduleHeader, encode_schedule
+from hil_config.wire.schedule_file import encode_schedule
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
 from node_agent.link.outgoing import UNSHAPED, OutgoingLink

@@ -31,10 +31,10 @@ from hil_config.clock import PacedClock
 from hil_config.schema.platforms import PlatformChoice
 from hil_config.units import HostSeconds
 from hil_config.wire import messages as m
+from hil_config.wire.link_schedule import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
 from hil_config.wire.manifest import ModelCard, Routing
 from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import GatewaySlice, SelectionPlan
-from hil_config.wire.schedule_file import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
 
 POLICIES = ("topk", "battery_life", "lyapunov", "horizon")
 LIMITS = Limits(70.0, 80.0, 0.3, 0.2, 3.0, 0.05)

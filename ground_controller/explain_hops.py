@@ -15,9 +15,10 @@ from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.errors import HilError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.link_fault import faulted
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.messages import TokenEvidence
 from hil_config.wire.plan import SelectionPlan
-from hil_config.wire.schedule_file import LinkSchedule, decode_schedule
+from hil_config.wire.schedule_file import decode_schedule
 
 Step = tuple[str, TokenEvidence]
 

@@ -16,10 +16,10 @@ from ground_controller.policies.resources import Resources
 from ground_controller.policies.view import View
 from ground_controller.transmit import TransmitLoad
 from hil_config.wire import messages as m
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import Precision
 from hil_config.wire.orders import DropShards, LoadShards
 from hil_config.wire.plan import LayerPlan, LinkLoad, Transmission
-from hil_config.wire.schedule_file import LinkSchedule
 
 
 @dataclass(frozen=True)

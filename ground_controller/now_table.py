@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.schedule_file import LinkSchedule
+from hil_config.wire.link_schedule import LinkSchedule
 
 Float = NDArray[np.float64]
 

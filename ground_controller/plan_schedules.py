@@ -10,7 +10,7 @@ from ground_controller.formats.plan_schedule import Sky, Window, early_end, sche
 from ground_controller.formats.registry import read_plan
 from hil_config.errors import ConfigError
 from hil_config.schema.orbit import Orbit
-from hil_config.wire.schedule_file import LinkSchedule
+from hil_config.wire.link_schedule import LinkSchedule
 
 
 def schedules_of_plans(

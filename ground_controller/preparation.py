@@ -36,9 +36,10 @@ from hil_config.schema.load import config_hash
 from hil_config.schema.platforms import PlatformChoice, load_platform
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.importance import read_importance
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import BLOCK, Manifest, manifest_hash
 from hil_config.wire.plan import GatewaySlice
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule
+from hil_config.wire.schedule_file import encode_schedule
 from models.allocation import AllocationFile, read_allocation
 from models.build import PRECISIONS, build_shards, model_card
 from models.checkpoint import read_checkpoint

@@ -21,7 +21,8 @@ from ground_controller.plan_schedules import schedules_of_plans
 from hil_config.errors import ConfigError, DataFileError, UsageError
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.orbit import Orbit
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, read_schedule, schedule_hash
+from hil_config.wire.link_schedule import LinkSchedule
+from hil_config.wire.schedule_file import encode_schedule, read_schedule, schedule_hash
 
 
 @dataclass(frozen=True)

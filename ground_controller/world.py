@@ -21,10 +21,10 @@ from ground_controller.transmit import TransmitLoad
 from ground_controller.twin import Accounting, Twin, TwinState, work_power_w
 from hil_config.wire import messages as m
 from hil_config.wire.importance import Importance
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.orders import SetDuty, SetPower
 from hil_config.wire.plan import GatewaySlice
-from hil_config.wire.schedule_file import LinkSchedule
 
 Float = NDArray[np.float64]
 

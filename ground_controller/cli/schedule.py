@@ -14,7 +14,8 @@ from ground_controller.schedules import compile_orbit
 from hil_config.durable_file import write_durably
 from hil_config.errors import DataFileError
 from hil_config.schema.load import default_path, load_campaign
-from hil_config.wire.schedule_file import LinkSchedule, decode_schedule, encode_schedule, read_schedule, schedule_hash
+from hil_config.wire.link_schedule import LinkSchedule
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule, read_schedule, schedule_hash
 
 BAR = 60
 """Characters of a bar over the whole schedule."""

@@ -18,15 +18,8 @@ from ground_controller.orbit.attitude import Array
 from ground_controller.orbit.instant import parse_instant
 from ground_controller.physics.solar import solar_power_w
 from hil_config.errors import ConfigError, DataFileError
-from hil_config.wire.schedule_file import (
-    LIGHT,
-    LINK,
-    LinkSchedule,
-    ScheduleArrays,
-    ScheduleHeader,
-    encode_schedule,
-    schedule_hash,
-)  # fmt: skip
+from hil_config.wire.link_schedule import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
+from hil_config.wire.schedule_file import encode_schedule, schedule_hash  # fmt: skip
 
 _SAME_DELAY_S = 1e-9
 

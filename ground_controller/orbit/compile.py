@@ -27,8 +27,8 @@ from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.sunlight import sun_position_km
 from ground_controller.orbit.topology import Edges, edges, pairs_that_stand
 from hil_config.errors import ConfigError
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleHeader
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader
 
 __all__ = ["MAX_AGE_DAYS", "ScheduleConfig", "compile_factual", "compile_schedule", "constellation_of"]
 

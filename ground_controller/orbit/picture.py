@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ground_controller.orbit.earth import below, sidereal_angle_rad, turned
 from ground_controller.orbit.instant import julian_date, parse_instant
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import LinkSamples
-from hil_config.wire.schedule_file import LinkSchedule
 
 MOST_SAMPLES = 2_000
 

@@ -14,7 +14,8 @@ from ground_controller.orbit.faults import ScheduleFault
 from ground_controller.orbit.ground import GroundStation
 from ground_controller.orbit.schedule_config import ScheduleConfig
 from ground_controller.orbit.walker import WalkerShell
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
+from hil_config.wire.link_schedule import LinkSchedule
+from hil_config.wire.schedule_file import encode_schedule, schedule_hash
 
 _PARTS: dict[str, Any] = {"shells": WalkerShell, "stations": GroundStation, "faults": ScheduleFault}
 

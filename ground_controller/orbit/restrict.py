@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleArrays
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleArrays
 
 
 def restricted(schedule: LinkSchedule, satellites: tuple[str, ...], at: str = "") -> LinkSchedule:

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from ground_controller.telemetry.tables import histogram_of
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.messages import ERROR_EDGES_US
-from hil_config.wire.schedule_file import LinkSchedule
 
 SHORT_BY = 4
 SHORT_SHARE = 0.02

@@ -32,8 +32,9 @@ from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import ModelCard
-from hil_config.wire.schedule_file import LinkSchedule, decode_schedule
+from hil_config.wire.schedule_file import decode_schedule
 
 
 class Metrics(msgspec.Struct, frozen=True):

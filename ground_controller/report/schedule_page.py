@@ -10,7 +10,7 @@ import plotly.io
 
 from ground_controller.orbit.picture import Picture, contacts_of, picture_of, wrapped
 from ground_controller.report.colours import COLOURS
-from hil_config.wire.schedule_file import LinkSchedule
+from hil_config.wire.link_schedule import LinkSchedule
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#222}

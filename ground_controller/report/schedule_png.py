@@ -10,7 +10,7 @@ import numpy as np
 from ground_controller.orbit.picture import Picture, contacts_of, picture_of, wrapped
 from ground_controller.report.colours import COLOURS
 from hil_config.errors import EnvironmentFault
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleHeader
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from ground_controller.formats.plan import Contact, ContactPlan
 from ground_controller.policies.further import Carried, Leg
 from ground_controller.routing.route import Message, Route, travel
 from ground_controller.routing.routers import ContactGraphRouting, make_router
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.plan import MAX_HOPS
-from hil_config.wire.schedule_file import LinkSchedule
 
 SEGMENT_S = 10.0
 """A contact is cut into pieces this long, each with the delay at its middle."""

@@ -12,9 +12,9 @@ from ground_controller.simulation.agenda import Action, Agenda, Window
 from ground_controller.simulation.frame_size import relayed_bytes
 from ground_controller.simulation.ways import PATH_FRESH_S, Ways
 from hil_config.shaper import Shaper
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import DOWN, LinkSpan, LinkState
 from hil_config.wire.messages import ERROR_EDGES_US, LinkReport
-from hil_config.wire.schedule_file import LinkSchedule
 
 _NEVER = LinkSpan(math.inf, -math.inf, 0.0, 0.0, 0.0, 1.0, False)
 

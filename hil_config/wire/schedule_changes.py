@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import DataFileError
-from hil_config.wire.schedule_file import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
+from hil_config.wire.link_schedule import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
 
 DELAY_TOLERANCE_S = 1e-6
 LIGHT_TOLERANCE = 1e-4

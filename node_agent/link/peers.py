@@ -15,11 +15,11 @@ from hil_config.seal import KeyRing
 from hil_config.wire.frames import Frame, Hello, Relayed, encode_frame
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.link_fault import LinkFault, faulted
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import LinkState
 from hil_config.wire.messages import LinkReport
 from hil_config.wire.orders import Prepare
 from hil_config.wire.plan import SelectionPlan
-from hil_config.wire.schedule_file import LinkSchedule
 from node_agent.crew import Crew
 from node_agent.link.frame_log import open_frame_log
 from node_agent.link.netem import Netem, Target

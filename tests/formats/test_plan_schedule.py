@@ -13,8 +13,9 @@ from ground_controller.formats.plan_schedule import Sky, Window, schedule_of_pla
 from ground_controller.orbit.compile import ScheduleConfig, compile_schedule
 from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
 from hil_config.errors import ConfigError, DataFileError
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import DOWN, LinkState
-from hil_config.wire.schedule_file import LinkSchedule, decode_schedule, encode_schedule
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule
 from tests.formats.conftest import DATA, drawn_plan
 
 EPOCH = "2024-10-21T08:20:00Z"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ground_controller.now_table import DelayTable, LightTable
-from hil_config.wire.schedule_file import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
+from hil_config.wire.link_schedule import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
 
 NAMES = ("a", "b", "c", "d")
 ORDER = ("c", "a", "d")

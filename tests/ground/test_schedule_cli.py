@@ -62,7 +62,7 @@ def test_validate_compiles_it_again_to_the_same_bytes(built: Path) -> None:
 def test_validate_finds_an_edited_file_even_with_a_right_checksum(built: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from hil_config.wire.schedule_file import LinkSchedule
+    from hil_config.wire.link_schedule import LinkSchedule
 
     found = decode_schedule(built.read_bytes())
     links = found.arrays.links.copy()

@@ -26,12 +26,13 @@ from hil_config.wire.frames import (
     Token,
     encode_frame,
 )
+from hil_config.wire.link_schedule import ScheduleHeader
 from hil_config.wire.manifest import Manifest, manifest_hash
 from hil_config.wire.messages import TokenEvidence, encode
 from hil_config.wire.orders import ExpertHolding, Peer, Prepare
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import ScheduleHeader, encode_schedule
+from hil_config.wire.schedule_file import encode_schedule
 from node_agent.crew import Crew
 from node_agent.link.incoming import Listener
 from node_agent.link.security import CLEAR, Security, secure

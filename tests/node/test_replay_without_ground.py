@@ -9,10 +9,10 @@ import numpy as np
 from hil_config.clock import PacedClock
 from hil_config.units import HostSeconds
 from hil_config.wire.link_fault import LinkFault
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleHeader
 from hil_config.wire.orders import Peer, Prepare
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader
 from node_agent.link.peers import Peers
 
 

@@ -11,8 +11,9 @@ from ground_controller.orbit.elements import DEMO_ELEMENTS, Elements, read_eleme
 from ground_controller.orbit.propagate import FRAME
 from hil_config.errors import ConfigError
 from hil_config.units import SPEED_OF_LIGHT_M_S
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import DOWN, LinkSamples
-from hil_config.wire.schedule_file import LinkSchedule, decode_schedule, encode_schedule
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule
 
 GATEWAY, NEAR, SIDE, FAR = "STARLINK-2617", "STARLINK-1364", "STARLINK-1412", "STARLINK-3672"
 DEMO = ScheduleConfig("2024-10-21T08:20:00Z", 600.0, 1.0, (GATEWAY, NEAR, SIDE, FAR), max_range_km=4_500.0, loss=0.01)

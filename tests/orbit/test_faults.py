@@ -11,8 +11,9 @@ from ground_controller.orbit.compile import ScheduleConfig, compile_factual, com
 from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
 from ground_controller.orbit.faults import ScheduleFault
 from hil_config.errors import ConfigError
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import LinkSamples
-from hil_config.wire.schedule_file import LinkSchedule, encode_schedule, schedule_hash
+from hil_config.wire.schedule_file import encode_schedule, schedule_hash
 
 A, B, C, D = "STARLINK-2617", "STARLINK-1364", "STARLINK-1412", "STARLINK-3672"
 CONFIG = ScheduleConfig("2024-10-21T08:20:00Z", 600.0, 2.0, (A, B, C, D), max_range_km=4_500.0)

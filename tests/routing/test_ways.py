@@ -9,7 +9,7 @@ import pytest
 from ground_controller.formats.plan import Contact, ContactPlan
 from ground_controller.formats.plan_schedule import Sky, Window, schedule_of_plan
 from ground_controller.routing.ways import FrameWays, WeightCarrier, contact_plan
-from hil_config.wire.schedule_file import LinkSchedule
+from hil_config.wire.link_schedule import LinkSchedule
 
 NODES, SATELLITES = ("a", "b", "c"), ("SAT A", "SAT B", "SAT C")
 

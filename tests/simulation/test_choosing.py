@@ -10,9 +10,9 @@ from ground_controller.simulation.choosing import Ahead, Compiled, joined
 from ground_controller.simulation.step import SimStep
 from ground_controller.simulation.traces import Trace
 from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LinkRule
-from hil_config.wire.schedule_file import LinkSchedule
 from models.serving.gate import LayerGate, row_fraction, select
 from models.serving.pick_table import table_of
 from models.serving.transmission import Sending

@@ -13,12 +13,13 @@ import pytest
 from hil_config.errors import ArtefactError, DataFileError, LocalProtocolError, RemoteProtocolError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleHeader
 from hil_config.wire.manifest import MANIFEST_NAME, read_manifest
 from hil_config.wire.orders import SetDuty
 from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.provenance import measured, modelled
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader, decode_schedule, encode_schedule
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule
 
 
 def plan() -> SelectionPlan:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil_config.errors import DataFileError
+from hil_config.wire.link_schedule import LinkSchedule, ScheduleHeader
 from hil_config.wire.link_state import DOWN
 from hil_config.wire.schedule_changes import Samples, schedule_of
-from hil_config.wire.schedule_file import LinkSchedule, ScheduleHeader, decode_schedule, encode_schedule, map_schedule
+from hil_config.wire.schedule_file import decode_schedule, encode_schedule, map_schedule
 
 N, NAMES = 400, ("A", "B", "C")
 PAIRS = tuple((a, b) for a in NAMES for b in NAMES if a != b)
