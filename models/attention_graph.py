@@ -30,12 +30,12 @@ class Positions:
         self._visible: dict[int, str] = {}
 
     def _rotary(self) -> None:
-        """`cos` and `sin` [B, T, 1, D / 2] of the absolute positions."""
+        """`cos` and `sin` [R, D / 2] of the absolute positions."""
         g, rotary = self.g, self.a.rotary
         g.node("Cast", ["position"], "position_float", to=TensorProto.FLOAT)
-        g.node("Unsqueeze", ["position_float", g.constant([2, 3])], "position_4d")
+        g.reshape("position_float", (-1, 1), "position_column")
         frequencies = g.constant(np.array(rotary.frequencies, dtype=np.float32), "frequencies")
-        g.node("Mul", ["position_4d", frequencies], "angle")
+        g.node("Mul", ["position_column", frequencies], "angle")
         self.cos = g.scaled(g.node("Cos", ["angle"], "cos"), rotary.factor, "cos_scaled")
         self.sin = g.scaled(g.node("Sin", ["angle"], "sin"), rotary.factor, "sin_scaled")
 
@@ -80,16 +80,9 @@ class Positions:
         return self.g.node("Reshape", [x, shape], out)
 
     def rotate(self, x: str, out: str) -> str:
-        """Rotate the first half of the last dimension against the second half."""
-        g = self.g
-        g.node("Split", [x], [out + ".low", out + ".high"], axis=-1, num_outputs=2)
-        g.node("Mul", [out + ".low", self.cos], out + ".low_cos")
-        g.node("Mul", [out + ".high", self.sin], out + ".high_sin")
-        g.node("Mul", [out + ".high", self.cos], out + ".high_cos")
-        g.node("Mul", [out + ".low", self.sin], out + ".low_sin")
-        g.node("Sub", [out + ".low_cos", out + ".high_sin"], out + ".first")
-        g.node("Add", [out + ".high_cos", out + ".low_sin"], out + ".second")
-        return g.node("Concat", [out + ".first", out + ".second"], out, axis=-1)
+        """[1, R, heads * D] with the first half of each D turned against the second half, by its row's angles."""
+        first = self.g.constant([0])  # row r has entry r of the tables
+        return self.g.node("RotaryEmbedding", [x, first, self.cos, self.sin], out, domain="com.microsoft")
 
 
 class DecoderLayer:
@@ -118,34 +111,62 @@ class DecoderLayer:
     def grouped(self, x: str, p: Positions) -> tuple[str, str, str]:
         """Query [B, T, Q, D] (already scaled), key [B, T, K, D] and value [B, T, K, D] of rows x [R, H].
 
-        The attention scale is folded into the query norm's weight or the query weights: a node less.
+        All three are one product, and queries and keys are turned as one: a decoded token pays for every node. The
+        attention scale is folded into the query norm's weight or the query weights.
         """
-        a, out = self.a, {"q": self.prefix + "query", "k": self.key, "v": self.value}
-        split_heads = []
-        for short, heads in (("q", a.heads), ("k", a.kv_heads), ("v", a.kv_heads)):
-            width, name = heads * a.key_dim, f"{short}_norm"
-            scale = a.scale if short == "q" else 1.0
-            normed = a.norm != "none" and short != "v"
-            flat = self.project(
-                x, f"{short}_proj", width, self.d.hidden, a.bias, 1.0 if normed else scale, f"{short}_flat"
-            )
-            if normed and a.norm == "full":
-                weight = self.read(f"self_attn.{name}.weight", width) * np.float32(scale)
-                flat = self.g.rms_norm(flat, weight, self.d.epsilon, self.prefix + name)
-            if a.clip:
-                low, high = self.g.constant(-a.clip * scale), self.g.constant(a.clip * scale)
-                flat = self.g.node("Clip", [flat, low, high], f"{self.prefix}{short}_clipped")
-            split = p.heads(flat, heads, a.key_dim, out[short] if short == "v" else f"{self.prefix}{short}_heads")
-            if normed and a.norm == "head":
-                weight = self.read(f"self_attn.{name}.weight", a.key_dim) * np.float32(scale)
-                split = self.g.rms_norm(split, weight, self.d.epsilon, self.prefix + name)
-            split_heads.append(split)
-        # Queries and keys turn by the same angles: once for both.
-        self.g.node("Concat", split_heads[:2], self.prefix + "heads", axis=2)
-        p.rotate(self.prefix + "heads", self.prefix + "turned")
-        parts = self.g.constant([a.heads, a.kv_heads])
-        self.g.node("Split", [self.prefix + "turned", parts], [out["q"], out["k"]], axis=2)
-        return out["q"], out["k"], out["v"]
+        g, a, pre, size = self.g, self.a, self.prefix, self.a.key_dim
+        widths = [a.heads * size, a.kv_heads * size, a.kv_heads * size]
+        scales = [1.0 if a.norm != "none" else a.scale, 1.0, 1.0]
+        names = [f"{short}_proj" for short in "qkv"]
+        flat = self.project_all(x, list(zip(names, widths, scales, strict=True)), pre + "qkv")
+        if a.norm == "full" or a.clip:
+            parts = [pre + "q_flat", pre + "k_flat", pre + "v_flat"]
+            g.node("Split", [flat, g.constant(widths)], parts, axis=1)
+            both = g.node("Concat", [self._full(parts[0], "q"), self._full(parts[1], "k")], pre + "qk_flat", axis=1)
+            value = self._full(parts[2], "v")
+        else:
+            both, value = pre + "qk_flat", pre + "v_flat"
+            g.node("Split", [flat, g.constant([widths[0] + widths[1], widths[2]])], [both, value], axis=1)
+        if a.norm == "head":
+            both = self._head_norm(both)
+        rows = g.reshape(both, (1, -1, widths[0] + widths[1]), pre + "qk_rows")
+        p.heads(p.rotate(rows, pre + "qk_turned"), a.heads + a.kv_heads, size, pre + "qk_heads")
+        g.node("Split", [pre + "qk_heads", g.constant([a.heads, a.kv_heads])], [pre + "query", self.key], axis=2)
+        return pre + "query", self.key, p.heads(value, a.kv_heads, size, self.value)
+
+    def project_all(self, x: str, parts: list[tuple[str, int, float]], out: str) -> str:
+        """Projections (name, outputs, scale) of the same rows as one product, one after the other in its outputs."""
+        hidden, scales = self.d.hidden, [np.float32(scale) for _, _, scale in parts]
+        weights = [self.read(f"self_attn.{name}.weight", size, hidden) for name, size, _ in parts]
+        weight = np.concatenate([w * scale for w, scale in zip(weights, scales, strict=True)])
+        if not self.a.bias:
+            return self.g.linear(x, weight, out, self.precision)
+        biases = [self.read(f"self_attn.{name}.bias", size) for name, size, _ in parts]
+        bias = np.concatenate([b * scale for b, scale in zip(biases, scales, strict=True)])
+        return self.g.linear(x, weight, out, self.precision, bias)
+
+    def _full(self, x: str, short: str) -> str:
+        """The norm over all heads, and the clip, of queries, keys or values where the family has them."""
+        a, width = self.a, (self.a.heads if short == "q" else self.a.kv_heads) * self.a.key_dim
+        scale = a.scale if short == "q" else 1.0
+        if a.norm == "full" and short != "v":
+            weight = self.read(f"self_attn.{short}_norm.weight", width) * np.float32(scale)
+            x = self.g.rms_norm(x, weight, self.d.epsilon, f"{self.prefix}{short}_norm")
+        if a.clip:
+            low, high = self.g.constant(-a.clip * scale), self.g.constant(a.clip * scale)
+            x = self.g.node("Clip", [x, low, high], f"{self.prefix}{short}_clipped")
+        return x
+
+    def _head_norm(self, both: str) -> str:
+        """The norm of each head of queries and keys [R, (Q + K) * D]: one norm, then the weights of either."""
+        g, a, pre = self.g, self.a, self.prefix
+        query = self.read("self_attn.q_norm.weight", a.key_dim) * np.float32(a.scale)
+        key = self.read("self_attn.k_norm.weight", a.key_dim)
+        unit = np.ones(a.key_dim, np.float32)
+        split = g.reshape(both, (-1, a.heads + a.kv_heads, a.key_dim), pre + "qk_split")
+        normed = g.rms_norm(split, unit, self.d.epsilon, pre + "qk_unit")
+        weight = g.weight(pre + "qk_norm.weight", np.stack([query] * a.heads + [key] * a.kv_heads))
+        return g.node("Mul", [normed, weight], pre + "qk_norm")
 
     def latent(self, x: str, p: Positions) -> tuple[str, str, str]:
         """The same with multi-head latent attention; keys and values are kept per head, expanded."""
@@ -165,7 +186,9 @@ class DecoderLayer:
         p.heads(flat, a.heads, a.key_dim, pre + "q_heads")
         parts = g.constant([latent.plain, latent.rotary])
         g.node("Split", [pre + "q_heads", parts], [pre + "q_plain", pre + "q_turn"], axis=-1)
-        p.rotate(pre + "q_turn", pre + "q_turned")
+        g.reshape(pre + "q_turn", (1, -1, a.heads * latent.rotary), pre + "q_turn_rows")
+        turned = p.rotate(pre + "q_turn_rows", pre + "q_turned_rows")
+        p.heads(turned, a.heads, latent.rotary, pre + "q_turned")
         query = g.node("Concat", [pre + "q_plain", pre + "q_turned"], pre + "query", axis=-1)
         return query, *self._latent_keys(x, p)
 
@@ -188,7 +211,8 @@ class DecoderLayer:
         p.heads(g.linear(pre + "kv_norm", up, pre + "kv_flat", self.precision), a.heads, size, pre + "kv_heads")
         parts = g.constant([latent.plain, a.value_dim])
         g.node("Split", [pre + "kv_heads", parts], [pre + "k_plain", self.value], axis=-1)
-        p.rotate(p.heads(pre + "k_turn_flat", 1, latent.rotary, pre + "k_turn"), pre + "k_turned")
+        g.reshape(pre + "k_turn_flat", (1, -1, latent.rotary), pre + "k_turn_rows")
+        p.heads(p.rotate(pre + "k_turn_rows", pre + "k_turned_rows"), 1, latent.rotary, pre + "k_turned")
         g.node("Expand", [pre + "k_turned", g.constant([1, 1, a.heads, 1])], pre + "k_shared")
         return g.node("Concat", [pre + "k_plain", pre + "k_shared"], self.key, axis=-1), self.value
 

@@ -18,7 +18,7 @@ from models.checkpoint import Checkpoint
 from models.export_onnx import Built
 from models.shard_writer import write_shard
 
-BUILD_REVISION = 4
+BUILD_REVISION = 5
 """Raised when the same checkpoint gives other bytes, so that folders of the older layout are built again."""
 
 _RECORD = "finished.jsonl"
