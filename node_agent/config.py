@@ -54,7 +54,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`sysfs_root` is / on a board; tests point it at a copied tree. `tls` is for broker and peers alike.
 
     `trust`: whose signature a model must have, and where the versions served are remembered. `trunk_threads`:
-    processor threads of a trunk step (an expert has one); `head_threads`: of the head, 0 goes by its size.
+    processor threads of a trunk step (an expert has one); `head_threads`: of the head. 0 goes by their size.
     `shard_budget_bytes`: of shard files open at once; 0 is no limit. `provider`: where sessions run; CUDA is taken
     only if it computes (`shards/providers.py`). `grouping`: several experts in one session where that is faster
     (`shards/groups.py`).
@@ -80,7 +80,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_interface: str = ""
     sensors: tuple[SensorSpec, ...] = DEFAULT_SENSORS
     trust: Trust = NO_TRUST
-    trunk_threads: int = 1
+    trunk_threads: int = 0
     head_threads: int = 0
     shard_budget_bytes: int = 0
     provider: Literal["cpu", "cuda", "auto"] = "cpu"

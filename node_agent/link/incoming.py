@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -15,6 +14,7 @@ from hil_config.errors import EnvironmentFault, LinkError, RemoteProtocolError
 from hil_config.tls import accept, explain, serial_number
 from hil_config.wire.frames import Frame, FrameDecoder, Hello
 from node_agent.crew import Crew
+from node_agent.scheduling import let_wakers_go_on
 
 Handler = Callable[[str, Frame, float], None]
 _CHUNK = 1 << 18
@@ -88,7 +88,7 @@ class Listener:
         return secure, name
 
     def _read(self, connection: socket.socket) -> None:
-        _let_wakers_go_on()
+        let_wakers_go_on()
         peer, reason = "", "closed"
         proven = ""
         try:
@@ -146,16 +146,3 @@ class Listener:
                     connection.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     continue  # already gone
-
-
-def _let_wakers_go_on() -> None:
-    """Batch scheduling for this thread, where there is such a thing (Linux; needs no privilege).
-
-    A send over the loopback wakes its reader on the sender's own core. As a normal thread the reader would run there at
-    once and keep the sender from asking its second host; a batch thread waits until the sender has done so and sleeps.
-    Measured on two cores, in turn with and without: 12 % less time a token with two hosts of large experts (medians of
-    three pairs), 2 % in the demonstration's fleet, which is within what its runs differ by.
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(PermissionError):  # a sandbox may forbid the call
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

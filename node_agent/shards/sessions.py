@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -15,6 +15,7 @@ from hil_config.wire.manifest import Shard
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
 from node_agent.power_modes.duty import DutyLimit
+from node_agent.scheduling import workers_wait
 from node_agent.shards.providers import ON_CPU, Providers
 
 REFUSALS = (
@@ -42,10 +43,13 @@ class Session:
         feed = dict(zip(self._inputs, inputs, strict=True))
         if extra:
             feed.update(extra)
+        found: list[NDArray[np.float32]]
         if self.duty.share < 1.0:
             with self.duty.turn():
-                return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
-        return cast("list[NDArray[np.float32]]", self._session.run(self._outputs, feed))
+                found = self._session.run(self._outputs, feed)
+        else:
+            found = self._session.run(self._outputs, feed)
+        return found
 
 
 def session_options(threads: int = 1) -> ort.SessionOptions:
@@ -76,7 +80,8 @@ def open_session(
         contents = unpack(data)
         held = [ort.OrtValue.ortvalue_from_numpy(array) for array in contents.weights.values()]
         options.add_external_initializers(list(contents.weights), held)
-        session = ort.InferenceSession(contents.graph, options, providers=list(providers.names))
+        with workers_wait():
+            session = ort.InferenceSession(contents.graph, options, providers=list(providers.names))
     except BadContainer as error:
         raise ArtefactError(f"{where}: not a shard: {error}", "build the shards again: hil models build") from error
     except REFUSALS as error:

@@ -6,29 +6,31 @@ import os
 from pathlib import Path
 
 from hil_config.errors import ArtefactError
-from hil_config.wire.manifest import Precision, Shard, ShardKind, manifest_hash, read_shard
+from hil_config.wire.manifest import Precision, ShardKind, manifest_hash, read_shard
 from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.deltas import DeltaShelf
 from node_agent.shards.providers import ON_CPU, Providers
 from node_agent.shards.sessions import Session, open_session
 from node_agent.shards.trust import NO_TRUST, Trust, trusted_manifest
 
-HEAD_BYTES_A_THREAD = 8 << 20
-"""One row through a matrix is a walk through its bytes. Measured on two cores, int4: 51 MB take 4.1 ms with one thread,
-3.2 with two; the trunk's products of 2 MB 0.083 ms with one, 0.102 with two. More than two were not measured."""
+BYTES_A_THREAD: dict[ShardKind, int] = {"head": 8 << 20, "trunk": 4 << 20}
+"""One row through a matrix is a walk through its bytes. Measured on two cores, int4: a head of 51 MB takes 4.1 ms with
+one thread, 3.2 with two; a trunk step of 9 MB, its weights not in the cache, 1.01 and 0.71. A second thread has to be
+woken, which the trunk of a small model does not repay. More than two were not measured."""
 
 
-def head_threads_for(size: int) -> int:
-    """How many threads a head of `size` bytes is worth on this machine."""
-    return max(1, min(2, os.cpu_count() or 1, size // HEAD_BYTES_A_THREAD))
+def threads_for(kind: ShardKind, size: int) -> int:
+    """How many threads a shard of `size` bytes is worth on this machine. An expert has one: others share the board."""
+    each = BYTES_A_THREAD.get(kind)
+    return 1 if each is None else max(1, min(2, os.cpu_count() or 1, size // each))
 
 
 class ShardStore:
     """Verified sessions of one model folder, opened when asked for and kept until dropped.
 
     Args:
-        trunk_threads: threads of a trunk or embed session; an expert session has one.
-        head_threads: threads of the head; 0 goes by its size (`head_threads_for`).
+        trunk_threads: threads of a trunk session; 0 goes by its size (`threads_for`).
+        head_threads: threads of the head, likewise.
         grouping: whether experts may be grouped (`shards.groups`); False is the portable profile.
     """
 
@@ -36,7 +38,7 @@ class ShardStore:
         self,
         folder: Path,
         trust: Trust = NO_TRUST,
-        trunk_threads: int = 1,
+        trunk_threads: int = 0,
         providers: Providers = ON_CPU,
         grouping: bool = True,
         head_threads: int = 0,
@@ -45,7 +47,7 @@ class ShardStore:
         self.trust = trust
         self.providers = providers
         self.grouping = grouping
-        self._trunk_threads, self._head_threads = trunk_threads, head_threads
+        self._ordered: dict[ShardKind, int] = {"trunk": trunk_threads, "head": head_threads}
         self.manifest = trusted_manifest(folder, trust)
         self.sha256 = manifest_hash(self.manifest)
         self.deltas = DeltaShelf(self.manifest, trust)
@@ -57,17 +59,12 @@ class ShardStore:
         shard = self.manifest.find(kind, precision, layer, expert)
         session = self._open.get(shard.name)
         if session is None:
-            threads = self._threads(shard)
+            threads = self._ordered.get(kind, 0) or threads_for(kind, shard.bytes)
             path = str(self.folder / shard.name)
             session = open_session(read_shard(self.folder, shard), shard, path, threads, self.providers)
             session.duty = self.duty
             self._open[shard.name] = session
         return session
-
-    def _threads(self, shard: Shard) -> int:
-        if shard.kind == "head":
-            return self._head_threads or head_threads_for(shard.bytes)
-        return 1 if shard.kind == "expert" else self._trunk_threads
 
     def keep_only(self, names: set[str]) -> None:
         """Drop every open session whose shard is not named."""

@@ -12,7 +12,15 @@ import onnxruntime as ort
 import pytest
 
 from hil_config.errors import ArtefactError
-from hil_config.wire.manifest import MANIFEST_NAME, ExpertFunction, Precision, Shard, encode_manifest, read_shard
+from hil_config.wire.manifest import (
+    MANIFEST_NAME,
+    ExpertFunction,
+    Precision,
+    Shard,
+    ShardKind,
+    encode_manifest,
+    read_shard,
+)
 from hil_config.wire.orders import ExpertHolding
 from models.build import build_shards
 from models.serving.group import can_group, expert_output, group_graph, select_inputs, stack
@@ -21,7 +29,7 @@ from models.serving.shard_file import unpack
 from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
 from node_agent.engine.trunk import open_trunk
 from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
-from node_agent.shards.store import HEAD_BYTES_A_THREAD, ShardStore, head_threads_for
+from node_agent.shards.store import BYTES_A_THREAD, ShardStore, threads_for
 
 HELD = (0, 3, 4, 9, 15)
 needs_grouping = pytest.mark.skipif(bool(grouping_unsupported()), reason=grouping_unsupported() or "supported")
@@ -89,9 +97,11 @@ def test_a_row_in_a_group_does_not_depend_on_its_mates(store: ShardStore, precis
     np.testing.assert_allclose(together, alone, rtol=0, atol=TOLERANCE)
 
 
-def test_a_head_has_a_second_thread_where_its_bytes_are_many() -> None:
-    sizes = (1, HEAD_BYTES_A_THREAD, 2 * HEAD_BYTES_A_THREAD, 100 * HEAD_BYTES_A_THREAD)
-    assert [head_threads_for(size) for size in sizes] == [1, 1, *[min(2, os.cpu_count() or 1)] * 2]
+@pytest.mark.parametrize("kind", ["head", "trunk"])
+def test_a_shard_has_a_second_thread_where_its_bytes_are_many(kind: ShardKind) -> None:
+    sizes = [count * BYTES_A_THREAD[kind] + 1 for count in (0, 1, 2, 100)]
+    assert [threads_for(kind, size) for size in sizes] == [1, 1, *[min(2, os.cpu_count() or 1)] * 2]
+    assert threads_for("expert", 1 << 40) == threads_for("embed", 1 << 40) == 1
 
 
 def test_a_trunk_of_the_older_layout_is_refused_before_it_is_opened(store: ShardStore, tmp_path: Path) -> None:
