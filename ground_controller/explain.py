@@ -251,7 +251,7 @@ def _layer(
     fraction = float(row_fraction(body.request, body.start, body.rows, layer.layer)[-1])
     experts = np.frombuffer(layer.picks, "<i2").reshape(body.rows, -1)[-1]
     hosts = np.frombuffer(layer.hosts, "<i2").reshape(body.rows, -1)[-1]
-    fractions = (fraction - pick_offsets(len(experts))) % 1.0
+    fractions = (fraction - np.array(pick_offsets(len(experts)))) % 1.0
     source = {int(gate.target[e]): int(e) for e in np.argsort(utility, kind="stable") if gate.live[e]}
     picks = tuple(
         _pick(int(e), source.get(int(e), int(e)), int(h), used, layer.layer, alive, f, (scores, mixing, utility))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from operator import attrgetter
 from typing import get_args
 
@@ -42,7 +43,7 @@ from hil_config.wire.frame_types import (
     Step,
     Token,
 )
-from hil_config.wire.hidden_codec import CODECS, Codec, decode_hidden, encode_hidden
+from hil_config.wire.hidden_codec import CODECS, Codec, Hidden, decode_hidden, encode_hidden, finite
 
 __all__ = [
     "MAGIC", "MAX_BODY_BYTES", "MAX_PICKS", "MAX_ROWS", "MAX_WIDTH", "PREFIX_BYTES", "PROTOCOL", "Cancel", "Delta",
@@ -63,16 +64,25 @@ PREFIX_BYTES = _PREFIX.size
 
 _TYPES: dict[int, type[FrameHeader]] = {t.kind: t for t in get_args(Frame)}
 _WITH_HIDDEN = (Handover, ExpertCall, ExpertReply)
+_MOST = (MAX_ROWS, MAX_WIDTH, MAX_PICKS)
+_SIZES: dict[type[FrameHeader], Callable[[FrameHeader], tuple[int, ...]]] = {
+    Step: attrgetter("rows", "rows"), Scores: attrgetter("rows", "rows"), Handover: attrgetter("rows", "width"),
+    ExpertReply: attrgetter("rows", "width"), ExpertCall: attrgetter("rows", "width", "picks"),
+}  # fmt: skip
+"""What `_MOST` bounds, in its order; an attrgetter of one name would give no tuple, and rows twice are below both."""
 _WITH_PAYLOAD = (Delta, Sealed, Relayed)
 
 
 def _bare_header(frame: FrameHeader) -> bytes:
     """The header: all fields but tensors, without trailing optional ones that have their default."""
-    fields = _HEADER_FIELDS[type(frame)]
-    items = list(_HEADER_VALUES[type(frame)](frame))
-    while fields[len(items) - 1] in _OPTIONAL and items[-1] == _OPTIONAL[fields[len(items) - 1]]:
-        items.pop()
-    return msgspec.msgpack.encode(items)
+    items: tuple[object, ...] = _HEADER_VALUES[type(frame)](frame)
+    least, defaults = _OPTIONAL_TAIL[type(frame)]
+    if items[least:] == defaults:  # nearly always, and cheaper than looking at one after the other
+        return _encode_items(items[:least])
+    count = len(items)
+    while count > least and items[count - 1] == defaults[count - 1 - least]:
+        count -= 1
+    return _encode_items(items[:count])
 
 
 _TENSOR_FIELDS = {"tokens", "experts", "weights", "hidden", "logprobs", "payload", "encoded"}
@@ -83,6 +93,12 @@ _HEADER_FIELDS: dict[type[FrameHeader], tuple[str, ...]] = {
     t: tuple(name for name in t.__struct_fields__ if name not in _TENSOR_FIELDS) for t in _TYPES.values()
 }
 _HEADER_VALUES = {kind: attrgetter(*fields) for kind, fields in _HEADER_FIELDS.items()}
+_LEAST = {kind: sum(name not in _OPTIONAL for name in fields) for kind, fields in _HEADER_FIELDS.items()}
+_OPTIONAL_TAIL = {
+    kind: (_LEAST[kind], tuple(_OPTIONAL[name] for name in fields[_LEAST[kind] :]))
+    for kind, fields in _HEADER_FIELDS.items()
+}
+_encode_items = msgspec.msgpack.Encoder().encode
 
 
 Decoders = dict[int, msgspec.msgpack.Decoder[tuple[object, ...]]]
@@ -92,10 +108,9 @@ def _header_decoders(kind: type[FrameHeader]) -> Decoders:
     """By the first byte of the header (a MessagePack array of up to 15 items): one for each allowed count."""
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     fields = _HEADER_FIELDS[kind]
-    least = len([name for name in fields if name not in _OPTIONAL])
     return {
         0x90 | count: msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(types[name] for name in fields[:count])))
-        for count in range(least, len(fields) + 1)
+        for count in range(_LEAST[kind], len(fields) + 1)
     }
 
 
@@ -107,12 +122,19 @@ def _decode_header(kind: type[FrameHeader], header: bytes) -> FrameHeader:
     if decoder is None:
         raise RemoteProtocolError(f"{kind.__name__}: header starts {header[:1]!r}: wrong number of items")
     try:
-        return kind(**dict(zip(_HEADER_FIELDS[kind], decoder.decode(header), strict=False)))
+        items = decoder.decode(header)
+        if len(items) == _LEAST[kind]:  # these come before all tensors in the type
+            return kind(*items)
+        return kind(**dict(zip(_HEADER_FIELDS[kind], items, strict=False)))
     except (ValueError, TypeError, RecursionError) as error:  # msgspec errors and a bare UnicodeDecodeError
         raise RemoteProtocolError(f"{kind.__name__}: {error}") from error
 
 
 def _tensors(frame: FrameHeader, codec: Codec) -> bytes:
+    if isinstance(frame, ExpertCall):
+        return _call_tensors(frame, codec)
+    if isinstance(frame, ExpertReply):
+        return encode_hidden(_shaped(frame), codec)
     if isinstance(frame, Step):
         if frame.tokens.shape != (frame.rows,):
             raise LocalProtocolError(f"Step: tokens {frame.tokens.shape}, rows {frame.rows}")
@@ -123,34 +145,36 @@ def _tensors(frame: FrameHeader, codec: Codec) -> bytes:
         return frame.logprobs.astype("<f4", copy=False).tobytes()
     if isinstance(frame, _WITH_PAYLOAD):
         return frame.payload
-    if not isinstance(frame, _WITH_HIDDEN):
+    if not isinstance(frame, Handover):
         return b""
+    hidden = encode_hidden(_shaped(frame), codec)
+    if frame.tokens.shape != ((frame.rows,) if frame.score else (0,)):
+        raise LocalProtocolError(f"Handover: tokens {frame.tokens.shape}, rows {frame.rows}, score {frame.score}")
+    return frame.tokens.astype("<i4", copy=False).tobytes() + hidden
+
+
+def _shaped(frame: Handover | ExpertCall | ExpertReply) -> Hidden:
+    """The frame's hidden state, which must be what its header says."""
     if frame.hidden.shape != (frame.rows, frame.width):
         raise LocalProtocolError(
             f"{type(frame).__name__}: hidden {frame.hidden.shape}, header {(frame.rows, frame.width)}"
         )
-    hidden = _hidden(frame, codec)
-    if isinstance(frame, Handover):
-        if frame.tokens.shape != ((frame.rows,) if frame.score else (0,)):
-            raise LocalProtocolError(f"Handover: tokens {frame.tokens.shape}, rows {frame.rows}, score {frame.score}")
-        return frame.tokens.astype("<i4", copy=False).tobytes() + hidden
-    if not isinstance(frame, ExpertCall):
-        return hidden
+    return frame.hidden
+
+
+def _call_tensors(frame: ExpertCall, codec: Codec) -> bytes:
+    hidden = _shaped(frame)
     shape = (frame.rows, frame.picks)
     if frame.experts.shape != shape or frame.weights.shape != shape:
         raise LocalProtocolError(f"ExpertCall: experts {frame.experts.shape}, weights {frame.weights.shape}")
+    known = frame.encoded
+    encoded = None if known is None else known.get(codec)
+    if encoded is None:
+        encoded = encode_hidden(hidden, codec)
+        if known is not None:
+            known[codec] = encoded
     experts = frame.experts.astype(_I2, copy=False).tobytes()
-    return b"".join((experts, frame.weights.astype(_F4, copy=False).tobytes(), hidden))
-
-
-def _hidden(frame: Handover | ExpertCall | ExpertReply, codec: Codec) -> bytes:
-    known = frame.encoded if isinstance(frame, ExpertCall) else None
-    if known is None:
-        return encode_hidden(frame.hidden, codec)
-    found = known.get(codec)
-    if found is None:
-        found = known[codec] = encode_hidden(frame.hidden, codec)
-    return found
+    return b"".join((experts, frame.weights.astype(_F4, copy=False).tobytes(), encoded))
 
 
 def _body(frame: Frame, codec: Codec) -> tuple[bytes, bytes]:
@@ -190,13 +214,16 @@ def decode_plain(data: bytes) -> Frame:
 
 
 def _check_bounds(frame: FrameHeader, error: type[LocalProtocolError] | type[RemoteProtocolError]) -> None:
-    rows, width = getattr(frame, "rows", 1), getattr(frame, "width", 1)
-    picks = getattr(frame, "picks", 1)
-    if not (1 <= rows <= MAX_ROWS and 1 <= width <= MAX_WIDTH and 1 <= picks <= MAX_PICKS):
-        raise error(
-            f"{type(frame).__name__}: rows {rows}, width {width}, picks {picks}; "
-            f"wanted 1..{MAX_ROWS}, 1..{MAX_WIDTH}, 1..{MAX_PICKS}"
-        )
+    sizes = _SIZES.get(type(frame))
+    if sizes is None:
+        return
+    for size, most in zip(sizes(frame), _MOST, strict=False):
+        if not 1 <= size <= most:
+            rows, width, picks = (getattr(frame, name, 1) for name in ("rows", "width", "picks"))
+            raise error(
+                f"{type(frame).__name__}: rows {rows}, width {width}, picks {picks}; "
+                f"wanted 1..{MAX_ROWS}, 1..{MAX_WIDTH}, 1..{MAX_PICKS}"
+            )
 
 
 def _split_call(frame: ExpertCall, data: memoryview) -> memoryview:
@@ -205,7 +232,7 @@ def _split_call(frame: ExpertCall, data: memoryview) -> memoryview:
         raise RemoteProtocolError(f"ExpertCall: {len(data)} bytes of tensors, picks need {6 * count}")
     frame.experts = np.ndarray((frame.rows, frame.picks), _I2, data)
     frame.weights = np.ndarray((frame.rows, frame.picks), _F4, data, 2 * count)
-    if not np.isfinite(frame.weights).all():
+    if not finite(frame.weights):
         raise RemoteProtocolError("ExpertCall: a weight is not finite")
     return data[6 * count :]
 
@@ -223,7 +250,16 @@ def decode_body(kind: int, codec: int, body: bytes) -> Frame:
     frame = _decode_header(frame_type, body[2 : 2 + length])
     _check_bounds(frame, RemoteProtocolError)
     data = memoryview(body)[2 + length :]
-    if isinstance(frame, Step):
+    if isinstance(frame, _WITH_HIDDEN):
+        if isinstance(frame, ExpertCall):
+            data = _split_call(frame, data)
+        elif isinstance(frame, Handover) and frame.score:
+            if len(data) < 4 * frame.rows:
+                raise RemoteProtocolError(f"Handover: {len(data)} bytes of tensors, tokens need {4 * frame.rows}")
+            frame.tokens = np.frombuffer(data, "<i4", frame.rows).astype(np.int32, copy=False)
+            data = data[4 * frame.rows :]
+        frame.hidden = decode_hidden(data, CODECS[codec], frame.rows, frame.width)
+    elif isinstance(frame, Step):
         if len(data) != 4 * frame.rows:
             raise RemoteProtocolError(f"Step: {len(data)} bytes of tokens for {frame.rows} rows")
         frame.tokens = np.frombuffer(data, "<i4").astype(np.int32, copy=False)
@@ -233,15 +269,6 @@ def decode_body(kind: int, codec: int, body: bytes) -> Frame:
         frame.logprobs = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
         if not np.isfinite(frame.logprobs).all():
             raise RemoteProtocolError("Scores: a log-probability is not finite")
-    elif isinstance(frame, _WITH_HIDDEN):
-        if isinstance(frame, ExpertCall):
-            data = _split_call(frame, data)
-        elif isinstance(frame, Handover) and frame.score:
-            if len(data) < 4 * frame.rows:
-                raise RemoteProtocolError(f"Handover: {len(data)} bytes of tensors, tokens need {4 * frame.rows}")
-            frame.tokens = np.frombuffer(data, "<i4", frame.rows).astype(np.int32, copy=False)
-            data = data[4 * frame.rows :]
-        frame.hidden = decode_hidden(data, CODECS[codec], frame.rows, frame.width)
     elif isinstance(frame, _WITH_PAYLOAD):
         frame.payload = bytes(data)
     elif len(data):

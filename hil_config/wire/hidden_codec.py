@@ -24,9 +24,9 @@ _F4 = np.dtype("<f4")
 Hidden = NDArray[np.float32]
 
 
-def _finite(values: NDArray[np.float32]) -> bool:
-    """`isfinite(values).all()`, at half the cost where there is one row."""
-    return int(np.count_nonzero(np.isfinite(values))) == values.size
+def finite(values: NDArray[np.float32]) -> bool:
+    """`isfinite(values).all()`, at half the cost for a row: a bool is a byte, and bytes are searched at once."""
+    return b"\0" not in np.isfinite(values).tobytes()
 
 
 def encoded_size(codec: Codec, rows: int, width: int) -> int:
@@ -47,7 +47,7 @@ def _groups(width: int) -> int:
 
 def encode_hidden(hidden: Hidden, codec: Codec) -> bytes:
     """Bytes of float32 [rows, width]; LocalProtocolError if a value is not finite."""
-    if not _finite(hidden):
+    if not finite(hidden):
         raise LocalProtocolError("a hidden state holds a value that is not finite")
     if codec == "fp32":
         return hidden.astype(_F4, copy=False).tobytes()
@@ -94,9 +94,7 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         )
     hidden: Hidden
     if codec == "fp32":
-        hidden = np.ndarray((rows, width), _F4, data).astype(np.float32, copy=False)
-        if not hidden.flags.aligned:  # numpy would go through a buffer every time it is used
-            hidden = hidden.copy()
+        hidden = np.ndarray((rows, width), _F4, data).astype(np.float32)  # a copy: frames are not aligned
     elif codec == "fp16":
         hidden = np.frombuffer(data, "<f2").reshape(rows, width).astype(np.float32)
     elif codec == "int4":
@@ -106,6 +104,6 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         codes = np.frombuffer(data, np.int8, rows * width, 4 * rows).reshape(rows, width)
         with np.errstate(over="ignore", invalid="ignore"):
             hidden = codes.astype(np.float32) * scale[:, None].astype(np.float32)
-    if not _finite(hidden):
+    if not finite(hidden):
         raise RemoteProtocolError(f"{codec} hidden state holds a value that is not finite")
     return hidden

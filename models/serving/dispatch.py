@@ -44,6 +44,8 @@ class Call(NamedTuple):
     weights: F32
 
 
+_new = tuple.__new__
+"""An item is made for every pick of every token: not through its type's own `__new__`, which is written in Python."""
 _FIRST_ROW = np.zeros(1, np.intp)
 _FIRST_ROW.flags.writeable = False
 
@@ -75,7 +77,8 @@ class Ask(NamedTuple):
 class Outcome(NamedTuple):
     """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
     served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
-    or duplicate replies; `last_call` the newest reply's call, -1 if none."""
+    or duplicate replies; `last_call` the newest reply's call, -1 if none; `as_picked`: every host that the gate picked
+    answered itself, so nothing is lost and no other expert served."""
 
     total: F32
     lost: NDArray[np.intp]
@@ -83,6 +86,7 @@ class Outcome(NamedTuple):
     hedged: int
     ignored: int
     last_call: int
+    as_picked: bool = False
 
 
 @dataclass(slots=True)
@@ -161,10 +165,15 @@ class LayerDispatch:
         self._last_call = -1
         groups: dict[int, list[Item]] = {}
         self._columns = columns = len(table.hosts) // max(1, table.rows)
+        experts, weights = table.experts, table.weights
         for at, host in enumerate(table.hosts):
             if host >= 0:
                 row, pick = divmod(at, columns)
-                groups.setdefault(host, []).append(Item(row, pick, table.experts[at], table.weights[at]))
+                item = _new(Item, (row, pick, experts[at], weights[at]))
+                if host in groups:
+                    groups[host].append(item)
+                else:
+                    groups[host] = [item]
         self._roots = [self._open(host, groups[host], 0, now_s) for host in sorted(groups)]
 
     def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
@@ -305,19 +314,32 @@ class LayerDispatch:
     def outcome(self) -> Outcome:
         """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
         rows = self._picks.rows
-        total = np.zeros((rows, self._width), np.float32)
-        lost, rerouted = np.zeros(rows, np.intp), np.zeros(rows, np.intp)
-        for branch in sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id):
-            if branch.partial is None:
-                pass
-            elif len(branch.ask.rows) == rows:  # all of them, in order
-                total += branch.partial
-            else:
-                total[branch.as_call().rows] += branch.partial
+        lost, rerouted = np.zeros((2, rows), np.intp)
+        if self.as_picked:
+            return Outcome(self._sum(self._roots), lost, rerouted, self._hedged, self._ignored, self._last_call, True)
+        counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id)
+        for branch in counted:
             if branch.depth:  # only a reissue can serve another expert than the gate picked
                 for item in branch.items:
                     rerouted[item.row] += item.expert != self._picks.experts[item.row * self._columns + item.pick]
         for root in self._roots:
             for item in root.abandoned():
                 lost[item.row] += 1
-        return Outcome(total, lost, rerouted, self._hedged, self._ignored, self._last_call)
+        return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call)
+
+    def _sum(self, branches: Sequence[_Branch]) -> F32:
+        """[T, H] of partial sums in the order of their ids; those without values count as nothing."""
+        rows = self._picks.rows
+        partials = [(branch, branch.partial) for branch in branches if branch.partial is not None]
+        if rows == 1 and partials:
+            total = partials[0][1]
+            for _, partial in partials[1:]:
+                total = total + partial
+            return total
+        total = np.zeros((rows, self._width), np.float32)
+        for branch, partial in partials:
+            if len(branch.ask.rows) == rows:  # all of them, in order
+                total += partial
+            else:
+                total[branch.as_call().rows] += partial
+        return total

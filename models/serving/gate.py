@@ -14,6 +14,7 @@ weight does not count as covered mass.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -94,9 +95,11 @@ class LayerGate:
     @cached_property
     def columns(self) -> _Columns:
         """For one row at a time, where a list is quicker than an array."""
+        takes_all = self.k_min >= self.k_max and self.coverage >= 1.0
         return _Columns(
             self.target.tolist(), self.hosts.tolist(), self.cumulative.tolist(), self.live.tolist(),
             float(np.float32(self.threshold)), float(np.float32(self.coverage)),
+            [True] * min(self.k_max + RESERVES, len(self.target)) if takes_all else [],
         )  # fmt: skip
 
 
@@ -109,6 +112,8 @@ class _Columns(NamedTuple):
     live: list[bool]
     threshold: float
     coverage: float
+    kept: list[bool]
+    """Of every row whose utilities are finite, where the plan says so whatever they are; else empty."""
 
 
 def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
@@ -196,11 +201,11 @@ def row_fraction(request: int, first_position: int, rows: int, layer: int) -> ND
 
 
 @lru_cache
-def pick_offsets(picks: int) -> NDArray[np.float64]:
+def pick_offsets(picks: int) -> tuple[float, ...]:
     """[picks] van der Corput's sequence in base 2: 0, 1/2, 1/4, 3/4 ... Taken off a row's fraction, modulo 1, spreads
     the row's experts over their replicas in proportion to the replicas' weights, whichever prefix is kept."""
     bits = max(1, (picks - 1).bit_length())
-    return np.array([int(f"{pick:0{bits}b}"[::-1], 2) / 2.0**bits for pick in range(picks)])
+    return tuple(int(f"{pick:0{bits}b}"[::-1], 2) / 2.0**bits for pick in range(picks))
 
 
 def select(
@@ -251,7 +256,7 @@ def select(
     if replicas == 1:
         hosts = gate.hosts.take(chosen)
     else:
-        fractions = fraction[:, None] - pick_offsets(keep.shape[1])
+        fractions = fraction[:, None] - np.array(pick_offsets(keep.shape[1]))
         fractions += fractions < 0.0  # exact, as a remainder would not be
         replica = (fractions[:, :, None] >= gate.cumulative.take(chosen, axis=0)).sum(axis=2)
         hosts = gate.hosts.take(np.minimum(replica, replicas - 1) + chosen * replicas)
@@ -281,21 +286,18 @@ def _select_row(gate: LayerGate, scores: F32, routing: Routing, fraction: float,
             np.copyto(tail_utility, ALWAYS_UTILITY, where=np.isfinite(tail_utility))
         order = (-utility).argsort(kind="stable")[:wanted]
     if mixing is None:
-        share = scores.take(own).sum()
+        share = np.add.reduce(scores.take(own))
         w = scores.take(order)
         if routing.normalise_top_k:
             w, share = w / share, share / share
     else:
-        share, w = mixing.take(own).sum(), mixing.take(order)
+        share, w = np.add.reduce(mixing.take(own)), mixing.take(order)
     columns, chosen = gate.columns, order.tolist()
     u = utility.take(order).tolist()
-    covered = _covered_before(u[: gate.k_max], w, routing) if gate.coverage < 1.0 else None
-    kept: list[bool] = []
-    for pick, value in enumerate(u):
-        keep = math.isfinite(value)
-        if gate.k_min <= pick < gate.k_max:
-            keep = keep and value >= columns.threshold and (covered is None or covered[pick] < columns.coverage)
-        kept.append(keep)
+    if columns.kept and math.isfinite(sum(u)):
+        kept = columns.kept
+    else:
+        kept = _kept(gate, columns, u, w, routing)
     experts = [columns.target[e] if keep else -1 for e, keep in zip(chosen, kept, strict=True)]
     weights = w if all(kept) else np.where(kept, w, np.float32(0.0))
     k = gate.k_max
@@ -303,9 +305,21 @@ def _select_row(gate: LayerGate, scores: F32, routing: Routing, fraction: float,
     both = np.array([experts], np.int16)
     return Picks(
         both[:, :k], np.array([hosts], np.int16), weights[None, :k], both[:, k:], weights[None, k:],
-        np.array([weights[:k].sum() / share], np.float32),
+        np.array([np.add.reduce(weights[:k]) / share], np.float32),
         np.zeros(1, np.intp) if gate.all_live else (~gate.live.take(own)).sum(keepdims=True),
     )  # fmt: skip
+
+
+def _kept(gate: LayerGate, columns: _Columns, u: list[float], w: F32, routing: Routing) -> list[bool]:
+    """Which of a row's picks and reserves are kept, by their utilities."""
+    covered = _covered_before(u[: gate.k_max], w, routing) if gate.coverage < 1.0 else None
+    kept: list[bool] = []
+    for pick, value in enumerate(u):
+        keep = math.isfinite(value)
+        if gate.k_min <= pick < gate.k_max:
+            keep = keep and value >= columns.threshold and (covered is None or covered[pick] < columns.coverage)
+        kept.append(keep)
+    return kept
 
 
 def _covered_before(u: list[float], w: F32, routing: Routing) -> list[float]:
@@ -321,12 +335,10 @@ def _row_hosts(columns: _Columns, chosen: list[int], kept: list[bool], fraction:
     """Which replica serves each pick of a row, -1 where the pick was left out."""
     if len(columns.hosts[0]) == 1:
         return [columns.hosts[e][0] if keep else -1 for e, keep in zip(chosen, kept, strict=False)]
-    hosts = []
-    for e, keep, offset in zip(chosen, kept, pick_offsets(len(chosen)).tolist(), strict=False):
+    hosts, last = [], len(columns.hosts[0]) - 1
+    for e, keep, offset in zip(chosen, kept, pick_offsets(len(chosen)), strict=False):
         part = fraction - offset
         part += part < 0.0
-        replica = 0
-        for bound in columns.cumulative[e]:
-            replica += part >= bound
-        hosts.append(columns.hosts[e][min(replica, len(columns.hosts[e]) - 1)] if keep else -1)
+        replica = bisect_right(columns.cumulative[e], part)
+        hosts.append(columns.hosts[e][min(replica, last)] if keep else -1)
     return hosts

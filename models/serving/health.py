@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hil_config.wire.hidden_codec import finite
 from hil_config.wire.manifest import ModelCard
 from models.serving.dispatch import Call
 
@@ -35,7 +36,7 @@ def reply_fault(call: Call, partial: F32, width: int, ceiling: F32 | None) -> st
     if partial.shape != (len(call.rows), width):
         return f"shape {partial.shape}, wanted {(len(call.rows), width)}"
     if len(partial) == 1 and ceiling is None:
-        return "" if math.isfinite(np.vdot(partial, partial)) else "a value is not finite"
+        return "" if finite(partial) else "a value is not finite"
     square = np.einsum("ij,ij->i", partial, partial)
     if not math.isfinite(square.sum()):
         return "a value is not finite"

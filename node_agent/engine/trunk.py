@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -152,11 +153,14 @@ def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
 
 
 def _greedy(row: F32) -> Choice:
+    """Overwrites the logits."""
     token = int(row.argmax())
     first = float(row[token])
-    logprob = -float(np.log(np.exp(row - first).sum(dtype=np.float64)))
     row[token] = -np.inf
-    return Choice(token, logprob, first - float(row.max()))
+    margin = first - float(row.max())
+    row -= np.float32(first)
+    np.exp(row, out=row)
+    return Choice(token, -math.log1p(float(row.sum(dtype=np.float64))), margin)
 
 
 def open_trunk(store: ShardStore, layers: tuple[int, ...]) -> TrunkSessions:

@@ -92,7 +92,8 @@ class OutgoingLink:
         self._tls = tls
         self._shaper: Shaper[bytes] = Shaper(seed, jitter_s)
         self._log = log
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._sock: socket.socket | None = None
         self.serial: int | None = None
         """Of the certificate that the peer showed last."""
@@ -106,7 +107,7 @@ class OutgoingLink:
         """False if the schedule has the link down, its queue is full, or the peer is known to be gone."""
         state = self._state()
         now_s = time.monotonic()
-        with self._condition:
+        with self._lock:  # the condition's; taken directly, which is a function less on every frame's way
             shut = self._closed or now_s < self._retry_at_s
             at_once = not shut and self._shaper.passes(state, now_s)
             quiet = at_once or self._shaper.next_s() is None

@@ -234,6 +234,9 @@ class Peers:
         if known is not None and now_s - known[0] < FRESH_S:
             return known
         here = self.node
+        if here not in self._satellites or peer not in self._satellites:  # not in the orbit: always there, no delay
+            known = self._around[peer] = float("inf"), True, 0.0
+            return known
         direct = all(self._scheduled(*p).up or self._way(*p) is not None for p in ((here, peer), (peer, here)))
         way = direct or (self._path(here, peer) is not None and self._path(peer, here) is not None)
         known = self._around[peer] = now_s, way, self._delay_s(here, peer) + self._delay_s(peer, here)

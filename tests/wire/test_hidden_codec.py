@@ -1,0 +1,31 @@
+"""Whether a hidden state is finite, told quickly and always rightly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hil_config.wire.hidden_codec import finite
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_value_is_found_wherever_it_is(rows: int, bad: float) -> None:
+    values = np.random.default_rng(0).standard_normal((rows, 2048)).astype(np.float32)
+    assert finite(values)
+    for at in (0, values.size // 2, values.size - 1):
+        spoilt = values.copy()
+        spoilt.reshape(-1)[at] = bad
+        assert not finite(spoilt)
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_large_values_are_finite_though_their_square_is_not(rows: int) -> None:
+    assert finite(np.full((rows, 2048), np.finfo(np.float32).max))
+    assert finite(np.zeros((0, 0), np.float32))
+
+
+def test_values_that_do_not_lie_together_count_alike() -> None:
+    values = np.ones((8, 64), np.float32)
+    values[3, 7] = np.nan
+    assert not finite(values[:, ::7]) and finite(values[:, 1::7]) and not finite(values.T)
