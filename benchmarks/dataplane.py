@@ -72,9 +72,31 @@ def no_orbit(nodes: tuple[str, ...]) -> bytes:
     return encode_schedule(schedule_of(header, samples))
 
 
-def _serve(name: str, shards: str, threads: int, pipe: Connection, port: int) -> None:
+class Places(NamedTuple):
+    """Cores of a node's process: of onnxruntime's own threads, and of all others."""
+
+    pool: tuple[int, ...]
+    rest: tuple[int, ...]
+
+
+def places(gateways: tuple[str, ...], hosts: tuple[str, ...]) -> dict[str, Places]:
+    """Each host on a core to itself, as on a board of its own; a gateway with two, its own threads on one of them and
+    the workers of its sessions on the others. As far as there are cores: some are shared, but never by two threads
+    that work at the same time. Left to itself the system now and then has both hosts, or a gateway and its worker, on
+    one core while the other is idle, for milliseconds."""
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    found = {name: Places(cores[1:] or cores, cores[:1]) for name in gateways}
+    for number, name in enumerate(hosts):
+        core = (cores[(number + 1) % len(cores)],)
+        found.setdefault(name, Places(core, core))
+    return found
+
+
+def _serve(name: str, shards: str, threads: int, place: Places | None, pipe: Connection, port: int) -> None:
     """A node's process: told what to prepare, then serves until the pipe says stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if place is not None:
+        os.sched_setaffinity(0, place.pool)  # threads inherit it: sessions are opened first
     store, crew = ShardStore(Path(shards), trunk_threads=threads), Crew()
     contexts: list[RunContext] = []
     steps: list[StepTime] = []
@@ -101,12 +123,15 @@ def _serve(name: str, shards: str, threads: int, pipe: Connection, port: int) ->
     pipe.send(listener.address[1])
     order = msgspec.json.decode(pipe.recv_bytes(), type=Prepare)
     contexts.append(RunContext(name, f"boot-{name}", order, store, record))
+    if place is not None:
+        os.sched_setaffinity(0, place.rest)
     contexts[0].start()
     crew.start("listener", listener.work)
     pipe.send(os.getpid())
     while (asked := pipe.recv()) != "stop":
         gateway = contexts[0].gateway
         if asked == "steps":
+            gateway.flush()
             pipe.send((list(steps), gateway.batches, gateway.batched_steps, time.process_time()))
             steps.clear()
             gateway.batches = gateway.batched_steps = 0
@@ -122,9 +147,10 @@ class Fleet:
     """Processes of a model folder. `gateways` hold the trunk, `hosts` the experts, each node once.
 
     Args:
-        threads: of the gateway's trunk sessions; hosts have one.
+        threads: of the gateway's trunk sessions, 0 by their size; hosts have one.
         precision: of the experts.
         clients: more peers that may ask, by name.
+        own_cores: see `places`.
     """
 
     def __init__(
@@ -133,10 +159,12 @@ class Fleet:
         gateways: tuple[str, ...],
         hosts: tuple[str, ...],
         copies: int,
-        threads: int,
+        threads: int = 0,
         precision: Precision = "int4",
         clients: dict[str, tuple[str, int]] | None = None,
+        own_cores: bool = False,
     ) -> None:
+        self._places = places(gateways, hosts) if own_cores else {}
         nodes = tuple(dict.fromkeys((*gateways, *hosts)))
         manifest: Manifest = read_manifest(shards)
         self.card = manifest.model
@@ -145,6 +173,7 @@ class Fleet:
         self._arrived = threading.Condition()
         self.tokens: dict[int, list[tuple[int, float]]] = {}
         self.refused: list[str] = []
+        self._awaited: set[tuple[int, int]] = set()
         self._crew = Crew()
         self._listener = Listener(self._crew, "127.0.0.1", 0, lambda hello: "", self._take, lambda peer, reason: None)
         self._crew.start("client", self._listener.work)
@@ -183,7 +212,9 @@ class Fleet:
     def _start(self, name: str, port: int) -> None:
         context = multiprocessing.get_context("spawn")
         near, far = context.Pipe()
-        process = context.Process(target=_serve, args=(name, self._shards, self._threads, far, port), daemon=True)
+        process = context.Process(
+            target=_serve, args=(name, self._shards, self._threads, self._places.get(name), far, port), daemon=True
+        )
         process.start()
         self.processes[name], self._pipes[name] = process, near
 
@@ -202,7 +233,10 @@ class Fleet:
     def _take(self, peer: str, frame: Frame, received_s: float) -> None:
         with self._arrived:
             if isinstance(frame, Token):
-                self.tokens.setdefault(frame.request, []).append((frame.token, received_s))
+                got = self.tokens.setdefault(frame.request, [])
+                got.append((frame.token, received_s))
+                if (frame.request, len(got)) not in self._awaited:
+                    return  # nobody is to be woken, for whom there is no core
             elif isinstance(frame, Refusal):
                 self.refused.append(frame.reason)
             self._arrived.notify_all()
@@ -218,6 +252,7 @@ class Fleet:
     def wait(self, request: int, count: int, timeout_s: float = 120.0) -> list[float]:
         """Arrival times in seconds of `count` tokens of a request."""
         with self._arrived:
+            self._awaited.add((request, count))
             done = self._arrived.wait_for(lambda: len(self.tokens.get(request, ())) >= count or self.refused, timeout_s)
             if self.refused or not done:
                 raise SystemExit(

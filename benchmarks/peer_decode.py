@@ -20,9 +20,7 @@ BLOCKS = (32, 128)
 """Weights to a scale. With float32 scales 5 and 4.25 bits a weight; Q4_0 has 4.5: blocks of 32, float16 scales."""
 
 THREADS = 2
-"""Of llama.cpp, and of the gateway's head and of a trunk that is worth waking a second one for; each host has one."""
-WIDE = 1024
-"""Hidden size from which a trunk has two: its weights come from memory, which one core does not read at full speed."""
+"""Of llama.cpp. A gateway has two for what is worth it, as an agent has (`threads_for`); each host has one."""
 
 
 def _llama(path: Path, tokens: int) -> list[float]:
@@ -94,9 +92,9 @@ def run() -> None:
         print("left out: the baseline is not installed; pip install -e '.[bench]' (llama.cpp is compiled)")
         return
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
-        copies, threads = 1 if shape is OLMOE_16 else 2, THREADS if shape.hidden >= WIDE else 1
+        copies = 1 if shape is OLMOE_16 else 2
         for block in BLOCKS:
-            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, threads)
+            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, own_cores=True)
             try:
                 _compare(f"{shape.name}, blocks of {block}", fleet, prepare_gguf(shape))
                 if copies > 1 and block == BLOCKS[0]:
