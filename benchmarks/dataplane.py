@@ -131,7 +131,6 @@ def _serve(name: str, shards: str, threads: int, place: Places | None, pipe: Con
     while (asked := pipe.recv()) != "stop":
         gateway = contexts[0].gateway
         if asked == "steps":
-            gateway.flush()
             pipe.send((list(steps), gateway.batches, gateway.batched_steps, time.process_time()))
             steps.clear()
             gateway.batches = gateway.batched_steps = 0

@@ -172,7 +172,6 @@ class RunContext:
 
     def finish(self) -> None:
         """The workload is over: report the links; peers that leave now are no loss."""
-        self.gateway.flush()
         self.flush_links()
         self._ending = True
 

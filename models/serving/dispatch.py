@@ -77,8 +77,7 @@ class Ask(NamedTuple):
 class Outcome(NamedTuple):
     """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
     served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
-    or duplicate replies; `last_call` the newest reply's call, -1 if none; `as_picked`: every host that the gate picked
-    answered itself, so nothing is lost and no other expert served."""
+    or duplicate replies; `last_call` the newest reply's call, -1 if none."""
 
     total: F32
     lost: NDArray[np.intp]
@@ -86,7 +85,6 @@ class Outcome(NamedTuple):
     hedged: int
     ignored: int
     last_call: int
-    as_picked: bool = False
 
 
 @dataclass(slots=True)
@@ -316,7 +314,7 @@ class LayerDispatch:
         rows = self._picks.rows
         lost, rerouted = np.zeros((2, rows), np.intp)
         if self.as_picked:
-            return Outcome(self._sum(self._roots), lost, rerouted, self._hedged, self._ignored, self._last_call, True)
+            return Outcome(self._sum(self._roots), lost, rerouted, self._hedged, self._ignored, self._last_call)
         counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id)
         for branch in counted:
             if branch.depth:  # only a reissue can serve another expert than the gate picked

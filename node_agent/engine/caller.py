@@ -120,7 +120,6 @@ class LayerCall:
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
         self._answers: list[tuple[Call, F32]] = []
-        self._trips: list[tuple[str, float]] = []
         self._again = False
         self._encoded: dict[str, bytes] = {}
         self.sent: list[Sent] = []
@@ -139,11 +138,6 @@ class LayerCall:
         outcome = self._dispatch.outcome()
         combine_us = (time.perf_counter() - start_s) * 1e6
         return outcome, self._last._replace(serialise_us=self._serialise_s * 1e6, combine_us=combine_us)
-
-    def account(self) -> None:
-        """What this layer's replies say about their hosts, once it is over."""
-        for host, trip_s in self._trips:
-            self._caller.hosts.answered(host, trip_s)
 
     @property
     def answers(self) -> int:
@@ -242,7 +236,7 @@ class LayerCall:
             self._dispatch.refused(frame.call, now_s)
         elif self._dispatch.reply(frame.call, frame.hidden):
             trip_s = received_s - sent_s
-            self._trips.append((host, trip_s))
+            self._caller.hosts.answered(host, trip_s)
             link_us = max(0.0, trip_s * 1e6 - frame.queue_us - frame.expert_us)
             self._last = LayerTiming(0.0, link_us, frame.queue_us, frame.expert_us, 0.0)
             self._answers.append((call, frame.hidden))

@@ -78,13 +78,13 @@ class Gateway:
         self._caller = caller
         self._plans = plans
         self._out_of_service = out_of_service
+        self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
         self._lines = LineTable(self._model.cache_shape, REQUESTS)
         self._ready: dict[tuple[int, int, bool, str], list[Work]] = {}
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)
         self._steps = 0
         self._turns = Turns(lambda: bool(self._ready), self._run_batch, self._watch)
-        self._outlet = Outlet(node, trunk, caller.peers, record, self.accept, self._turns.later)
         self.late = 0
         self.batches = 0
         self.batched_steps = 0
@@ -115,10 +115,6 @@ class Gateway:
     def lost(self, peer: str) -> None:
         """A peer is gone: every layer under way hears of it."""
         self._turns.post(partial(self._lost, peer))
-
-    def flush(self) -> None:
-        """Record all evidence there is."""
-        self._turns.flush()
 
     def work(self, stopping: Callable[[], bool]) -> None:
         """The gateway's own thread: deadlines, and what reader threads left to do."""
@@ -246,10 +242,10 @@ class Gateway:
         del self._calls[call_id]
         outcome, timing = batch.call.result()
         if isinstance(batch, _Audit):
-            batch.call.account()
             self.auditor.finished(batch.opinion, outcome)
             return
         self._distribute(batch, outcome, timing)
+        self.auditor.consider(batch.call)
 
     def _begin_audit(self, call: LayerCall, opinion: Opinion) -> None:
         self._calls[call.id] = _Audit(call, opinion)
@@ -260,17 +256,13 @@ class Gateway:
         hidden = batch.step.residual + outcome.total
         whole = finite(hidden)
         leaving: list[Work] = []
-        noted: list[tuple[Work, slice]] = []
-        changed = not outcome.as_picked or any(batch.picks.rerouted.tolist())
         at = 0
         for work in batch.works:
             rows = slice(at, at + work.rows)
             at += work.rows
             if work.stale:
                 continue
-            noted.append((work, rows))
-            if changed:
-                self._mark(work, batch, rows, outcome)
+            self._note(work, batch, rows, outcome, timing)
             work.hidden = hidden[rows]
             if not (whole or finite(work.hidden)):
                 self._outlet.refuse(work.frame, f"{self._node}: layer {work.layer} gave a value that is not finite")
@@ -281,7 +273,6 @@ class Gateway:
                 self._add(work)
             else:
                 leaving.append(work)
-        self._turns.later(partial(self._account, batch, noted, outcome, timing))
         if leaving:
             self._leave(leaving)
 
@@ -293,31 +284,21 @@ class Gateway:
             self._steps -= 1
             self._begin_next(work.line)
 
-    def _mark(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome) -> None:
-        """What a step's token must say of this layer."""
-        if outcome.rerouted[rows].any() or batch.picks.rerouted[rows].any():
-            work.degraded.add("rerouted")
-        if outcome.lost[rows].any():
-            work.degraded.add("lost")
-
-    def _account(self, batch: _Batch, noted: list[tuple[Work, slice]], outcome: Outcome, timing: LayerTiming) -> None:
-        """What nobody waits for: evidence of the steps, what was learnt of the hosts, and audits."""
-        for work, rows in noted:
-            self._note(work, batch, rows, outcome, timing)
-        batch.call.account()
-        self.auditor.consider(batch.call)
-
     def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
         """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
         picks, step = batch.picks, batch.step
         rerouted, lost = sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
         own = sum(picks.rerouted[rows].tolist())
+        if own or rerouted:
+            work.degraded.add("rerouted")
+        if lost:
+            work.degraded.add("lost")
         work.kept.append(float(picks.kept[rows.start]) if work.rows == 1 else float(picks.kept[rows].mean()))
         work.evidence.append(
             LayerEvidence(
-                batch.call.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(),
-                picks.hosts[rows].tobytes(), batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us,
-                timing.link_us, timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
+                work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
+                batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us, timing.link_us,
+                timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
                 b"" if step.mixing is None else step.mixing[rows].tobytes(), tuple(batch.call.sent),
             )
         )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from node_agent.link.peers import Peers
 
 
 class Outlet:
-    """`loop` takes a step that comes back to this node; `later` what nobody waits for."""
+    """`loop` takes a step that comes back to this node."""
 
     def __init__(
         self,
@@ -27,7 +26,6 @@ class Outlet:
         peers: Peers,
         record: Callable[[TokenEvidence], None],
         loop: Callable[[Step | Handover], None],
-        later: Callable[[Callable[[], None]], None],
     ) -> None:
         self._node = node
         self._trunk = trunk
@@ -36,7 +34,6 @@ class Outlet:
         self._peers = peers
         self._record = record
         self._loop = loop
-        self._later = later
         self.tokens = 0
 
     def refuse(self, frame: Step | Handover, reason: str) -> None:
@@ -145,15 +142,12 @@ class Outlet:
             self.refuse(frame, f"{self._node}: no link to gateway {gateway}")
 
     def _tell(self, work: Work, token: int, head_us: float) -> None:
-        total_us = (time.perf_counter() - work.begun_s) * 1e6
-        self._later(partial(self._testify, work, token, head_us, total_us, time.monotonic_ns()))
-
-    def _testify(self, work: Work, token: int, head_us: float, total_us: float, mono_ns: int) -> None:
         frame = work.frame
+        total_us = (time.perf_counter() - work.begun_s) * 1e6
         self._record(
             TokenEvidence(
                 frame.request, frame.attempt, frame.start, frame.rows, work.pinned.plan.version, work.pinned.expired,
-                mono_ns, total_us, head_us, token, float(np.mean(work.kept)),
+                time.monotonic_ns(), total_us, head_us, token, float(np.mean(work.kept)),
                 tuple(sorted(work.degraded)), tuple(work.evidence), work.handover,
             )
         )  # fmt: skip

@@ -18,9 +18,6 @@ WATCH_S = 0.02
 
 
 _QUIET_LOOKS = 50
-_FLUSH_S = 5.0
-_CHORES = 256
-"""More are not put off: a crowd could keep the gateway at work without a pause."""
 
 
 class Turns:
@@ -37,7 +34,6 @@ class Turns:
         self._work = work
         self._watch = watch
         self._events: deque[Event] = deque()
-        self._chores: deque[Event] = deque()
         self._turn = threading.Lock()
         self._wake = threading.Event()
         self._quiet = _QUIET_LOOKS
@@ -52,11 +48,6 @@ class Turns:
         self._events.append(event)
         self._take(pieces=1)
 
-    def later(self, chore: Event) -> None:
-        """For whoever has the turn: the own thread will run `chore` when it looks. Such work costs a quarter when it is
-        done for many layers in a row, not once between the large products of each, which push it out of the caches."""
-        self._chores.append(chore)
-
     def serve(self, stopping: Callable[[], bool]) -> None:
         """The own thread: deadlines, and work that readers left."""
         while not stopping():
@@ -64,20 +55,6 @@ class Turns:
             self._wake.clear()
             self._events.append(self._look)
             self._take(pieces=-1)
-        self.flush()
-
-    def flush(self) -> None:
-        """Return when all that was put off is done, here or in the thread whose turn it is."""
-        done = threading.Event()
-
-        def run() -> None:
-            while self._chores:
-                self._chores.popleft()()
-            done.set()
-
-        self._events.append(run)
-        self._take(pieces=0)
-        done.wait(_FLUSH_S)
 
     def _look(self) -> None:
         self._quiet = 0 if self._watch() else self._quiet + 1
@@ -108,11 +85,7 @@ class Turns:
         while True:
             while self._events:
                 self._events.popleft()()
-            ready = self._ready()
-            if self._chores and ((pieces < 0 and not ready) or len(self._chores) > _CHORES):
-                self._chores.popleft()()
-                continue
-            if not ready:
+            if not self._ready():
                 return False
             if pieces == 0:
                 return True

@@ -209,20 +209,13 @@ class Bench:
         return socket.create_connection(address, 5.0)
 
     def evidence(self, tokens: int) -> list[TokenEvidence]:
-        """All evidence, once `tokens` tokens are in it (it is recorded a moment after the token went out)."""
-        self.settle()
+        """All evidence, once `tokens` tokens are in it (it is recorded just after the token went out)."""
 
         def found() -> list[TokenEvidence]:
             return [r for node in self.nodes.values() for r in list(node.records) if isinstance(r, TokenEvidence)]
 
         assert self.wait(lambda: sum(e.token >= 0 for e in found()) >= tokens)
         return found()
-
-    def settle(self) -> None:
-        """Have every gateway record what it has put off."""
-        for node in self.nodes.values():
-            if node.context is not None:
-                node.context.gateway.flush()
 
     def _keep(self, node: Node, record: Any) -> None:
         with self._arrived:

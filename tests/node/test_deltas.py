@@ -62,7 +62,6 @@ def test_a_delta_over_a_shaped_link_lowers_an_unseen_domain_and_leaves_no_trace(
 ) -> None:
     before, exact = nats(pair, satire, 100)
     told = pair.generate([0, 10, 11, 12], 8, request=1)
-    pair.settle()
     for node in pair.nodes.values():
         assert node.context is not None
         node.context.flush_links()

@@ -100,7 +100,6 @@ def test_outage_in_the_schedule_keeps_experts_away_without_any_loss_event(refere
     bench = Bench(reference_shards, schedule=flat_schedule(("a", "b", "c", "d"), 0.001, down))
     try:
         assert len(bench.generate([0, 10, 11, 12], 8)) == 8
-        bench.settle()
         for name in "ab":
             for record in bench.nodes[name].records:
                 assert not (isinstance(record, NodeEvent) and record.details.get("peer") == "d")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from functools import partial
 
 from node_agent.engine.turns import Turns
 
@@ -77,43 +76,3 @@ def test_no_event_is_lost_between_eight_threads() -> None:
     finally:
         stop.set()
         own.join(5.0)
-
-
-def test_chores_wait_for_the_own_thread_and_are_done_in_order() -> None:
-    ledger = Ledger()
-    done: list[int] = []
-    for number in range(3):
-        ledger.turns.later(partial(done.append, number))
-    ledger.turns.post(ledger.event)
-    assert (done, ledger.done) == ([], 1), "a visitor does what somebody waits for, and no chore"
-    stop = threading.Event()
-    ledger.turns.later(stop.set)  # the last chore ends the thread
-    own = threading.Thread(target=ledger.turns.serve, args=(stop.is_set,))
-    own.start()
-    own.join(10.0)
-    assert (done, own.is_alive()) == ([0, 1, 2], False)
-
-
-def test_flushed_chores_are_done_at_once() -> None:
-    ledger = Ledger()
-    done: list[int] = []
-    ledger.turns.later(partial(done.append, 1))
-    ledger.turns.flush()
-    assert done == [1]
-
-
-def test_a_crowd_cannot_put_chores_off_for_ever() -> None:
-    ledger = Ledger()
-    done: list[int] = []
-    for number in range(1_000):
-        ledger.turns.later(partial(done.append, number))
-        ledger.turns.post(ledger.event)
-    assert done == list(range(len(done))) and len(done) >= 700
-
-
-def test_what_was_put_off_is_done_when_the_own_thread_ends() -> None:
-    ledger = Ledger()
-    done: list[int] = []
-    ledger.turns.later(partial(done.append, 1))
-    ledger.turns.serve(lambda: True)
-    assert done == [1]
