@@ -81,9 +81,9 @@ class Places(NamedTuple):
 
 def places(gateways: tuple[str, ...], hosts: tuple[str, ...]) -> dict[str, Places]:
     """Each host on a core to itself, as on a board of its own; a gateway with two, its own threads on one of them and
-    the workers of its sessions on the others. As far as there are cores: some are shared, but never by two threads
-    that work at the same time. Left to itself the system now and then has both hosts, or a gateway and its worker, on
-    one core while the other is idle, for milliseconds."""
+    the workers of its sessions on the others. As far as there are cores: on two, a gateway shares its own with a host,
+    and they meet only when the other host's reply comes first. Left to itself the system now and then has both hosts,
+    or a gateway and its worker, on one core while the other is idle, for milliseconds."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
     found = {name: Places(cores[1:] or cores, cores[:1]) for name in gateways}
     for number, name in enumerate(hosts):
