@@ -1,8 +1,10 @@
 """One controller a bench: the retained lease at its broker, taken before the first order and kept up while it commands.
 
 MQTT has no compare-and-set, but the broker puts all messages of a topic in one order. So a claim counts only when it
-has come back from the broker and nobody else's came before it since the lease was seen to be free. Whether a holder
-lives is told by its beats alone, in the newcomer's own monotonic time: no clocks are compared.
+has come back from the broker and nobody else's came before it since the lease was seen to be free. Where a quicker one
+may have been missed (the connection broke, or the retained lease is not any more what was found: the will of one that
+was refused lies over it), beats decide: whoever commands is heard within a few. Whether a holder lives is told by its
+beats alone, in the newcomer's own monotonic time: no clocks are compared.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class BenchLease:
         self._heard: list[_Heard] = []
         self._reported = 0
         self._listening = False
+        self._since_s = 0.0
+        """When the subscription that is heard now began: what came before it was missed."""
         self._held = False
         self._successor: m.Lease | None = None
         self._client: mqtt.Client | None = None
@@ -150,8 +154,7 @@ class BenchLease:
             raise LinkError(f"broker {host}:{port}: {explain(error)}", hint) from error
         client.loop_start()
         with self._changed:
-            if not self._changed.wait_for(lambda: self._listening, ANSWER_S):
-                raise LinkError(f"broker {host}:{port}: does not answer a subscription", "read the broker's log")
+            self._wait_listening()
 
     def _shut(self) -> None:
         client, self._client = self._client, None
@@ -166,7 +169,7 @@ class BenchLease:
 
     def _on_subscribe(self, client: mqtt.Client, u: object, mid: int, reasons: Any, p: object) -> None:
         with self._changed:
-            self._listening = True
+            self._listening, self._since_s = True, time.monotonic()
             self._changed.notify_all()
 
     def _on_disconnect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
@@ -189,19 +192,18 @@ class BenchLease:
 
     def _look(self, take_over: bool) -> tuple[int, m.Lease | None]:
         """Wait until the lease is free: how much was heard by then, and the last of it."""
-        begin_s = time.monotonic()
         with self._changed:
             while True:
                 last = self._heard[-1] if self._heard else None
                 lease = None if last is None else last.lease
-                now_s = time.monotonic()
                 if last is not None and last.lease.state == "held" and not last.retained:
                     raise self._refusal(last.lease, alive=True)
+                self._wait_listening()
                 beat_s = BEAT_S if lease is None else lease.beat_s
                 patience_s = 0.0 if self._alone else SILENT_BEATS * beat_s
                 # Retained messages follow the subscription at once; a moment is left for them.
                 patience_s = 0.3 if lease is not None and lease.state == "released" else patience_s
-                left_s = begin_s + patience_s - now_s
+                left_s = self._since_s + patience_s - time.monotonic()
                 if left_s > 0.0:
                     self._changed.wait(left_s)
                     continue
@@ -210,28 +212,55 @@ class BenchLease:
                 return len(self._heard), lease
 
     def _claim(self, seen: int, found: m.Lease | None) -> None:
-        """Publish our claim and see whether it is the first after `found` that the broker passes on."""
-        past = None if found is None else (found.holder, found.beat)
+        """Publish our claim and see whether it is the first after `found` that the broker passes on.
+
+        In doubt a few beats are waited for; of two in doubt, the one with the lesser name gives way.
+        """
         self._open(will=True)
+        since_s, back_s, doubt = self._since_s, None, False
         self._publish(self._own)
         deadline = time.monotonic() + ANSWER_S
         with self._changed:
             while True:
-                for heard in self._heard[seen:]:
-                    if heard.lease.holder == self._own.holder:
-                        return
-                    if heard.lease.state == "held" and (heard.lease.holder, heard.lease.beat) != past:
-                        raise self._refusal(heard.lease, alive=True)
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() > deadline:
-                    raise LinkError("the broker did not pass on our lease", "read the broker's log")
+                doubt = doubt or self._since_s != since_s
+                for lease, _ in self._heard[seen:]:
+                    seen += 1
+                    if lease.holder == self._own.holder:
+                        back_s = time.monotonic() if back_s is None else back_s
+                        if not doubt:
+                            return
+                    elif lease.state == "held" and not _same(lease, found):
+                        if back_s is None or lease.beat or lease.holder > self._own.holder:
+                            raise self._refusal(lease, alive=True)
+                    elif back_s is None and not _same(lease, found):
+                        doubt = True
+                now_s = time.monotonic()
+                sure_s = deadline if back_s is None else max(back_s, self._since_s) + SILENT_BEATS * BEAT_S
+                if now_s >= sure_s:
+                    if back_s is None:
+                        raise LinkError("the broker did not pass on our lease", "read the broker's log")
+                    return
+                self._changed.wait(sure_s - now_s)
+                self._wait_listening()
+
+    def _wait_listening(self) -> None:
+        """With the condition held: until the broker is heard, again if the connection broke."""
+        if not self._changed.wait_for(lambda: self._listening, ANSWER_S):
+            raise LinkError(
+                f"broker {self._place[0]}:{self._place[1]}: does not answer a subscription", "read the broker's log"
+            )
 
     def _defend(self, other: m.Lease) -> None:
-        """Somebody wrote the lease that we hold: a claim that came second is answered, a successor obeyed."""
-        if other.holder == self._own.holder or other.state != "held":
+        """Somebody wrote the lease that we hold: a successor is obeyed, anything else written over.
+
+        Of two that both believe to command under one number, the one with the lesser name gives way.
+        """
+        if other.holder == self._own.holder:
             return
-        if other.epoch > self._own.epoch and other.beat:
+        rank = (other.epoch, other.holder) > (self._own.epoch, self._own.holder)
+        if other.state == "held" and other.beat and rank:
             self._successor = other
-        else:
+        elif self._successor is None:
             self._beat_once()
 
     def _publish(self, lease: m.Lease) -> None:
@@ -256,6 +285,11 @@ class BenchLease:
             f"{told}, and was not heard for {SILENT_BEATS * lease.beat_s:g} s",
             "see whether that process is there; if it is gone: the same command with --take-over",
         )
+
+
+def _same(lease: m.Lease, other: m.Lease | None) -> bool:
+    """Are they one message of one holder?"""
+    return other is not None and (lease.holder, lease.state, lease.beat) == (other.holder, other.state, other.beat)
 
 
 def _who(lease: m.Lease) -> str:
