@@ -58,6 +58,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `shard_budget_bytes`: of shard files open at once; 0 is no limit. `provider`: where sessions run; CUDA is taken
     only if it computes (`shards/providers.py`). `grouping`: several experts in one session where that is faster
     (`shards/groups.py`).
+    `keepalive_s`: silent for half as long again, this node is gone, and the broker tells the others.
     `command_key`: the controller's public key; with it only signed orders are taken. `frame_log`: folder for the
     delay of every single frame, or empty. `data_interface`: there the kernel's netem shapes, instead of the agent.
     """
@@ -73,6 +74,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     power_model: PowerModel
     sysfs_root: str = "/"
     sample_hz: float = 10.0
+    keepalive_s: int = 5
     max_spool_bytes: int = 256 << 20
     tls: TlsFiles | None = None
     command_key: str = ""
@@ -101,6 +103,8 @@ def read_config(path: Path) -> AgentConfig:
         raise ConfigError(f"{path}: {error}", hint) from error
     if not 0.1 <= config.sample_hz <= 1000.0:
         raise ConfigError(f"{path}: sample_hz {config.sample_hz}, wanted 0.1 to 1000", hint)
+    if not 1 <= config.keepalive_s <= 600:
+        raise ConfigError(f"{path}: keepalive_s {config.keepalive_s}, wanted 1 to 600", hint)
     safety = config.safety
     if safety.die_stop_c and not 0.0 < safety.die_resume_c < safety.die_stop_c:
         raise ConfigError(

@@ -81,7 +81,7 @@ class MqttLink:
         try:
             if self.tls is not None:
                 check_accepted((host, port), self.tls)
-            self._client.connect(host, port, keepalive=5)
+            self._client.connect(host, port, keepalive=self._config.keepalive_s)
         except LinkError as error:
             raise LinkError(f"broker {host}:{port}: {error.message}", hint) from error
         except OSError as error:

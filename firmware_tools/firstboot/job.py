@@ -27,6 +27,9 @@ from hil_config.virtual_network import BROKER_ADDRESS, BROKER_PORT, GUEST_ADDRES
 if TYPE_CHECKING:
     from hil_config.schema.bench import Bench, Board
 
+EMULATED_KEEPALIVE_S = 30
+"""An emulated board may need seconds for what a real one answers at once; it is not lost for that."""
+
 
 class Prepared(msgspec.Struct, frozen=True):
     """Receipt of a first boot written. No secret is in it."""
@@ -139,6 +142,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
         password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
         crl=(store.folder / CRL_FILE).read_bytes(),
+        keepalive_s=EMULATED_KEEPALIVE_S if board.kind == "virtual" else 0,
     )  # fmt: skip
     return payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)
 

@@ -31,7 +31,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """One board's first boot. `password_hash` is a crypt(3) string; an empty string leaves a thing out."""
+    """One board's first boot. `password_hash` is a crypt(3) string; an empty string or 0 leaves a thing out."""
 
     node: str
     bench: str
@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True):
     authorized_keys: str = ""
     trust_keys: tuple[str, ...] = ()
     command_key: bytes = b""
+    keepalive_s: int = 0
     crl: bytes = b""
 
 
@@ -60,6 +61,7 @@ def agent_config(settings: Settings) -> dict[str, Any]:
         | ({"crl": f"{HOME}/crl.pem"} if settings.crl else {}),
         "command_key": f"{HOME}/command.pub.pem",
         "trust": {"keys": list(settings.trust_keys), "memory": "/var/lib/hil/versions"},
+        **({"keepalive_s": settings.keepalive_s} if settings.keepalive_s else {}),
     }  # fmt: skip
 
 

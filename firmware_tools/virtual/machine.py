@@ -167,7 +167,7 @@ def start(machine: Machine) -> None:
         if process.poll() is not None:
             said = log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise HardwareError(f"board {machine.name}: the emulator ended at once: {said[0]}", f"see {log}")
-        if process_of(machine) is not None and machine.qmp_socket.exists():
+        if process_of(machine) is not None and _answers(machine):
             # Nobody waits for it: it goes on when this command ends. Its end is seen through /proc.
             process.returncode = 0
             return
@@ -175,6 +175,14 @@ def start(machine: Machine) -> None:
     process.kill()
     process.wait()
     raise HardwareError(f"board {machine.name}: the emulator did not start within {START_S:.0f} s", f"see {log}")
+
+
+def _answers(machine: Machine) -> bool:
+    """Has it its disk open, and locked? Process id and socket are there before that; an answer is not."""
+    try:
+        return machine.qmp_socket.exists() and qmp.order(machine.qmp_socket, "query-status") is not None
+    except HardwareError:
+        return False
 
 
 def stop(machine: Machine) -> None:

@@ -205,3 +205,5 @@ def test_an_agent_that_would_obey_anybody_or_speak_in_the_clear_does_not_start(t
     with pytest.raises(ConfigError, match="tls without command_key: anybody's orders would be taken"):
         read(tls=tls)
     assert read(tls=tls, command_key="pub.pem").tls is not None
+    with pytest.raises(ConfigError, match="keepalive_s 0, wanted 1 to 600"):
+        read(tls=tls, command_key="pub.pem", keepalive_s=0)

@@ -85,6 +85,9 @@ class Desk(NamedTuple):
     def identity(self) -> Path:
         return self.home / "identity"
 
+    def broker_log(self) -> str:
+        return (self.identity / "broker" / "mosquitto.log").read_text()
+
     def hil(self, *words: str) -> None:
         assert run([*words, "--bench", str(self.bench_file)]) == 0, words
 
@@ -251,7 +254,8 @@ def _campaign(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["campaign", "run", str(desk.bench_file), str(file), "--out", str(folder), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     assert metrics["tokens"] == 3
-    assert metrics["records_missing"] == {} and metrics["lost_nodes"] == []
+    assert metrics["records_missing"] == {}
+    assert metrics["lost_nodes"] == [], desk.broker_log()[-2000:]
     assert min(node["expert_rows"] for node in metrics["nodes"]) > 0
     assert metrics["sources"]["token and frame times"].startswith("fake("), "an emulator's times are no board's"
     assert (folder / "report.html").exists()
@@ -271,6 +275,7 @@ def test_from_nothing_to_serving_and_back_after_a_power_cut(desk: Desk, capsys: 
     ):
         assert run([*words, "--bench", str(desk.bench_file)]) == 11, "its disk is in use"
     desk.hil("provision", "orin")
+    assert ", k30, u'orin'" in desk.broker_log(), "emulated, it may take long to answer"
     first = _receipts(desk, "provision")[0]
     assert "enrolled" in first["changed"] and first["boot_id"]
     desk.hil("provision", "orin")
