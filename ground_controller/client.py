@@ -6,6 +6,7 @@ the gateways that are best then: a generation never hangs on one node.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -232,7 +233,8 @@ class Client:
         with self._lock:
             self._in.add(connection)
             if self._closed.is_set():
-                connection.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # already gone
+                    connection.shutdown(socket.SHUT_RDWR)
         return connection
 
     def _read(self, connection: socket.socket) -> None:

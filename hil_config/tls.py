@@ -193,6 +193,7 @@ def serial_number(sock: socket.socket | None) -> int | None:
 
 def accept(sock: socket.socket, context: ssl.SSLContext) -> tuple[ssl.SSLSocket, str]:
     """The accepting side's handshake: (socket, name of who came). LinkError says why there is none."""
+    secure: ssl.SSLSocket | None = None
     try:
         sock.settimeout(HANDSHAKE_TIMEOUT_S)
         secure = context.wrap_socket(sock, server_side=True)
@@ -200,7 +201,7 @@ def accept(sock: socket.socket, context: ssl.SSLContext) -> tuple[ssl.SSLSocket,
         secure.sendall(READY)
         secure.settimeout(None)
     except OSError as error:
-        sock.close()
+        (secure or sock).close()  # a wrapped socket is the wrapper's to close
         raise LinkError(explain(error)) from error
     return secure, name
 

@@ -82,10 +82,11 @@ class Listener:
         except LinkError as error:
             raise RemoteProtocolError(f"{host}:{port}: {error.message}") from error
         with self._lock:
-            self._connections[secure] = serial_number(secure)
-            if self._closed:  # meanwhile; nobody else would end it now
-                raise RemoteProtocolError("this node is closing")
-        return secure, name
+            if not self._closed:
+                self._connections[secure] = serial_number(secure)
+                return secure, name
+        secure.close()  # closed meanwhile; nobody else would end it now
+        raise RemoteProtocolError("this node is closing")
 
     def _read(self, connection: socket.socket) -> None:
         let_wakers_go_on()
