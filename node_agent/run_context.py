@@ -86,6 +86,7 @@ class RunContext:
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)
+        self.hosts = caller.hosts
         self.gateway = Gateway(node, self.holdings.trunk, caller, self.plans, record, self.out_of_service)
         self.expert_calls = 0
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 _WINDOW = 64
 _FIRST = 8
 _FLOOR_S = 0.05
+"""Nobody is taken for late sooner."""
 STRIKES = 3
 """Missed deadlines in a row after which a host is left alone for a while."""
 SHUN_S = (1.0, 16.0)
@@ -47,12 +48,12 @@ class HostRecord:
         """Has it answered often enough to be judged by that?"""
         return len(self._seen) >= _FIRST
 
-    def patience_s(self, scheduled_s: float, most_s: float, usual_s: float) -> float:
+    def patience_s(self, scheduled_s: float, most_s: float, usual_s: float, floor_s: float = _FLOOR_S) -> float:
         """How long to wait for a reply before somebody else is asked too: by its own p95, or by `usual_s`, that of
         the hosts in the middle, if that is less. A host that is always slow must not be waited for as long."""
         if not self.known:
             return most_s / 4
-        return min(most_s / 2, scheduled_s + max(_FLOOR_S, 3.0 * min(self.p95_s, usual_s)))
+        return min(most_s / 2, scheduled_s + max(floor_s, 3.0 * min(self.p95_s, usual_s)))
 
 
 class HostBook:
@@ -69,6 +70,7 @@ class HostBook:
     ) -> None:
         self._round_trip_s = round_trip_s
         self._most_s = most_s
+        self.floor_s = _FLOOR_S
         self._tell = tell
         self._records: dict[str, HostRecord] = {}
         self._shy = False
@@ -81,7 +83,7 @@ class HostBook:
         return record
 
     def patience_s(self, host: str) -> float:
-        return self._of(host).patience_s(self._round_trip_s(host), self._most_s, self._usual_s)
+        return self._of(host).patience_s(self._round_trip_s(host), self._most_s, self._usual_s, self.floor_s)
 
     def answered(self, host: str, round_trip_s: float) -> None:
         record = self._of(host)
