@@ -19,6 +19,9 @@ JOBS ?= 2
 # Where else pip may look for torch; empty: only where it always looks.
 TORCH_INDEX ?=
 
+# Tests start hundreds of commands, each of which would compile every module anew where the environment says so.
+unexport PYTHONDONTWRITEBYTECODE
+
 GROUND := $(VENV)/installed-ground
 TEST := $(VENV)/installed-test
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
@@ -36,7 +39,7 @@ demo: $(GROUND) ## install the ground half and run the demonstration campaign
 
 test: $(TEST) ## install everything, run the checks, run the tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # The second mypy run is as a board sees the code. numpy dropped Python 3.10 with 2.3, and the stubs of later
 # releases, read as 3.10, turn some results into Any: the two warnings about Any and about ignores that it makes

@@ -13,6 +13,7 @@ import msgspec
 from ground_controller.matrix.order import Cell
 from ground_controller.matrix.plan import Plan
 from ground_controller.report.accounting import accounting_of_metrics
+from ground_controller.report.intervals import student_quantile
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.requirements import figure, source
 from hil_config.durable_file import write_durably
@@ -94,8 +95,6 @@ def summarise(plan: Plan, found: Sequence[tuple[Cell, Metrics]]) -> Summary:
 
 def _mean(values: list[tuple[int, float | None]]) -> Mean | None:
     """Student's interval of the mean over seeds; None if a run does not give the figure."""
-    from scipy.stats import t
-
     by_seed: dict[int, list[float]] = {}
     for seed, value in values:
         if value is None:
@@ -108,7 +107,7 @@ def _mean(values: list[tuple[int, float | None]]) -> Mean | None:
     if count < 2:
         return Mean(mean, None, count)
     spread = math.sqrt(sum((one - mean) ** 2 for one in each) / (count - 1))
-    return Mean(mean, float(t.ppf(0.975, count - 1)) * spread / math.sqrt(count), count)
+    return Mean(mean, student_quantile(0.95, count - 1) * spread / math.sqrt(count), count)
 
 
 def write_summary(folder: Path, plan: Plan, summary: Summary) -> None:
