@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bare_decode import HOSTS, Bare
 from benchmarks.dataplane import Fleet, StepTime
 from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, prepare_gguf, prepare_shards
 
@@ -51,22 +52,33 @@ def _breakdown(steps: list[StepTime]) -> str:
     )
 
 
-def _compare(name: str, fleet: Fleet, gguf: Path) -> None:
-    """Interleaved series, so that a busy moment meets both; medians, and the fastest tenth of the tokens."""
+def _compare(name: str, fleet: Fleet, bare: Bare, gguf: Path) -> None:
+    """Interleaved series, so that a busy moment meets all; medians, and the fastest tenth of the tokens."""
     ours: list[float] = []
     theirs: list[float] = []
+    least: list[float] = []
+    inside: list[float] = []
     for series in range(SERIES):
         ours += _ours(fleet, series, TOKENS)[8:]
         theirs += _llama(gguf, TOKENS)[8:]
+        times, runtimes = bare.decode(TOKENS)
+        least += times[8:]
+        inside += runtimes[8:]
     steps = fleet.take_steps("g")[0]
-    middle = [float(np.median(side)) for side in (ours, theirs)]
-    best = [float(np.percentile(side, 10)) for side in (ours, theirs)]
+    middle = [float(np.median(side)) for side in (ours, theirs, least)]
+    best = [float(np.percentile(side, 10)) for side in (ours, theirs, least)]
     print(
         f"{name}: ours {middle[0]:.2f} ms/token ({1e3 / middle[0]:.1f}/s), llama.cpp {middle[1]:.2f} "
         f"({1e3 / middle[1]:.1f}/s), rate {middle[1] / middle[0]:.2f} of it; fastest tenth {best[0]:.2f} and "
         f"{best[1]:.2f} ms, {best[1] / best[0]:.2f} (target 0.75; {len(ours)} tokens each, interleaved)"
     )
     print(_breakdown(steps))
+    print(
+        f"  the same sessions over plain sockets and nothing else: {middle[2]:.2f} ms, rate "
+        f"{middle[1] / middle[2]:.2f} of llama.cpp's (fastest tenth {best[1] / best[2]:.2f}), "
+        f"{middle[2] / float(np.median(inside)):.2f} x its critical-path onnxruntime time; ours takes "
+        f"{middle[0] / middle[2]:.2f} times as long"
+    )
 
 
 def _kill(shape: Shape, fleet: Fleet) -> None:
@@ -94,10 +106,13 @@ def run() -> None:
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
         copies = 1 if shape is OLMOE_16 else 2
         for block in BLOCKS:
-            fleet = Fleet(prepare_shards(shape, block), ("g",), ("h1", "h2"), copies, own_cores=True)
+            shards = prepare_shards(shape, block)
+            fleet = Fleet(shards, ("g",), HOSTS, copies, own_cores=True)
+            bare = Bare(shards)
             try:
-                _compare(f"{shape.name}, blocks of {block}", fleet, prepare_gguf(shape))
+                _compare(f"{shape.name}, blocks of {block}", fleet, bare, prepare_gguf(shape))
                 if copies > 1 and block == BLOCKS[0]:
                     _kill(shape, fleet)
             finally:
+                bare.close()
                 fleet.close()
