@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 # Empty: the first of PYTHONS that is new enough.
 PYTHON ?=
 PYTHONS := python3 python3.13 python3.12 python3.11
-# Test files that run side by side; most of them wait for processes and paced clocks.
+# Test files that run side by side; most of them wait for processes and paced clocks. Each has one thread to compute
+# with: pools of several would spin for cores that another file has.
 JOBS ?= 2
 # Where else pip may look for torch; empty: only where it always looks.
 TORCH_INDEX ?=

@@ -140,6 +140,6 @@ def _tail(level: float, pairs: int) -> float:
 
 def student_quantile(level: float, freedom: int) -> float:
     """So many standard errors to either side hold `level` of Student's distribution with `freedom` degrees."""
-    from scipy.special import stdtrit  # what scipy.stats asks too, which takes longer to import than a report to write
+    from scipy.special import stdtrit  # scipy.stats asks it too, and takes 0.7 s longer to import
 
     return float(stdtrit(freedom, (1.0 + level) / 2.0))
