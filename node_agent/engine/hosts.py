@@ -8,7 +8,6 @@ from collections.abc import Callable
 _WINDOW = 64
 _FIRST = 8
 _FLOOR_S = 0.05
-"""Nobody is taken for late sooner."""
 STRIKES = 3
 """Missed deadlines in a row after which a host is left alone for a while."""
 SHUN_S = (1.0, 16.0)
@@ -48,7 +47,7 @@ class HostRecord:
         """Has it answered often enough to be judged by that?"""
         return len(self._seen) >= _FIRST
 
-    def patience_s(self, scheduled_s: float, most_s: float, usual_s: float, floor_s: float = _FLOOR_S) -> float:
+    def patience_s(self, scheduled_s: float, most_s: float, usual_s: float, floor_s: float) -> float:
         """How long to wait for a reply before somebody else is asked too: by its own p95, or by `usual_s`, that of
         the hosts in the middle, if that is less. A host that is always slow must not be waited for as long."""
         if not self.known:
@@ -63,6 +62,8 @@ class HostBook:
         round_trip_s: host -> scheduled delay both ways now.
         most_s: the expert timeout.
         tell: (event name, host, reason) when a host is shunned or quarantined.
+
+    `floor_s`: nobody is taken for late sooner; for where the machine is busy with something else.
     """
 
     def __init__(
