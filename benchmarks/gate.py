@@ -7,7 +7,8 @@ import numpy as np
 from benchmarks.median import median_us
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
-from models.serving.gate import compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction
 
 EXPERTS, TOP_K, NODES = 64, 8, 4
 

@@ -20,7 +20,8 @@ from ground_controller.twin import Twin
 from hil_config.schema.platforms import PlatformChoice
 from hil_config.wire.manifest import ModelCard, Routing
 from hil_config.wire.plan import GatewaySlice, SelectionPlan
-from models.serving.gate import compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction
 
 LAYERS, EXPERTS, TOP_K, ROWS = 4, 16, 2, 64
 TICK_S, ORBIT_S, DARK, ORBITS = 20.0, 5_739.0, 0.3723, 2

@@ -21,7 +21,7 @@ from hil_config.wire.messages import LayerEvidence, Record, TokenEvidence, decod
 from hil_config.wire.plan import SelectionPlan
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
-from models.serving.gate import LayerGate, compile_layer, pick_offsets, row_fraction, unpriced
+from models.serving.layer_gate import LayerGate, compile_layer, pick_offsets, row_fraction, unpriced
 
 F32 = NDArray[np.float32]
 

@@ -21,7 +21,8 @@ from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import LayerEvidence, Record, TokenEvidence, decode
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import schedule_hash
-from models.serving.gate import compile_layer, row_fraction, select, unpriced
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction, unpriced
 from models.serving.transmission import Sending, compile_sending
 
 

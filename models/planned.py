@@ -19,7 +19,8 @@ from hil_config.wire.hidden_codec import Codec, decode_hidden, encode_hidden
 from hil_config.wire.manifest import Precision, read_manifest, read_shard
 from hil_config.wire.plan import SelectionPlan
 from models.oracle import Cache, FloatArray, IntArray, Oracle
-from models.serving.gate import LayerGate, Picks, compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import LayerGate, Picks, compile_layer, row_fraction
 from models.serving.transmission import Sending, compile_sending, mean_square_mass
 from models.session import open_shard
 

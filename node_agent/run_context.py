@@ -232,9 +232,12 @@ class RunContext:
         refusal = self.out_of_service()
         if not refusal:
             try:
-                partial = self.bank.partial_sum(
-                    frame.layer, frame.hidden, frame.experts, frame.weights, frame.adapter, frame.precisions
-                )
+                if frame.row is not None:
+                    partial = self.bank.row_sum(frame.layer, frame.hidden, *frame.row, frame.adapter, frame.precisions)
+                else:
+                    partial = self.bank.partial_sum(
+                        frame.layer, frame.hidden, frame.experts, frame.weights, frame.adapter, frame.precisions
+                    )
             except NotHeld as error:
                 refusal = error.message
         if refusal:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ground_controller.simulation.step import SimStep
 from hil_config.wire.manifest import Precision, Routing
 from hil_config.wire.plan import SelectionPlan
-from models.serving.gate import LayerGate, Picks, compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import LayerGate, Picks, compile_layer, row_fraction
 from models.serving.pick_table import PickTable, part_of, reserves_of, table_of
 from models.serving.transmission import Sending
 

@@ -32,7 +32,8 @@ from models.evaluate import items, read_evaluation
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.planned import PlannedModel
-from models.serving.gate import compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction
 
 PROVENANCE = (
     "modelled: boards, heat and energy. Measured: nats, of the real quantised reference model on held-out text under"

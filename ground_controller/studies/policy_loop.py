@@ -22,7 +22,8 @@ from ground_controller.simulation.frame_size import call_bytes, handover_bytes, 
 from ground_controller.studies.policy_scene import Stage
 from hil_config.wire import messages as m
 from hil_config.wire.plan import SelectionPlan
-from models.serving.gate import LayerGate, compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import LayerGate, compile_layer, row_fraction
 
 Float = NDArray[np.float64]
 

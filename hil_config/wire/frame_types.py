@@ -90,12 +90,16 @@ class Handover(FrameHeader):
     tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
 
 
+RowPicked = tuple[tuple[int, ...], tuple[float, ...]]
+
+
 class ExpertCall(FrameHeader):
     """Gateway -> host: the weighted sum of experts [rows, picks] (-1 empty) of `layer` over rows [rows, width].
 
     `precisions`: (expert, precision) of those that are not to be served at the one the host holds first. `answer`: the
-    codec of the reply (empty: the host's own for this link). `encoded` is not sent: calls over the same rows share it,
-    so that `hidden` is encoded once for each codec.
+    codec of the reply (empty: the host's own for this link). `row`: experts and weights of a call of one row as plain
+    values: it is read so, and may be written so. `encoded` is not sent: calls over the same rows share it, so that
+    `hidden` is encoded once for each codec.
     """
 
     kind: ClassVar[int] = 4
@@ -112,6 +116,7 @@ class ExpertCall(FrameHeader):
     precisions: tuple[tuple[int, Precision], ...] = ()
     answer: Literal["", "fp32", "fp16", "int8", "int4"] = ""
     encoded: dict[str, bytes] | None = None
+    row: RowPicked | None = None
 
 
 class ExpertReply(FrameHeader):

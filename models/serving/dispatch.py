@@ -1,6 +1,6 @@
 """Dispatch: one layer of one step, from the gate's picks to the weighted sum. Sans-io, no clock of its own.
 
-Calls go out (`take_calls`), replies, losses and time come in. Hosts return the weighted partial sum over the
+Calls go out (`take_asks`), replies, losses and time come in. Hosts return the weighted partial sum over the
 experts they hold, so a layer costs at most one call and one reply per host. A call that misses its deadline
 is hedged to replicas, or to the next live expert of each row where no replica is left; a call whose host is
 lost is reissued the same way; what nobody can serve goes missing and the row is marked degraded. A call and
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 from models.serving.pick_table import PickTable, table_of
 
 F32 = NDArray[np.float32]
@@ -35,7 +35,7 @@ class Item(NamedTuple):
 
 
 class Call(NamedTuple):
-    """To be sent to `host` (index into the plan's nodes): rows [n] and for each, experts and weights [n, k]."""
+    """What `host` is asked for, as arrays: rows [n] and for each, experts and weights [n, k]."""
 
     id: int
     host: int
@@ -46,12 +46,12 @@ class Call(NamedTuple):
 
 _new = tuple.__new__
 """An item is made for every pick of every token: not through its type's own `__new__`, which is written in Python."""
-_FIRST_ROW = np.zeros(1, np.intp)
+_FIRST_ROW: NDArray[np.intp] = np.zeros(1, np.intp)
 _FIRST_ROW.flags.writeable = False
 
 
 class Ask(NamedTuple):
-    """The same as plain values: of each row its items."""
+    """To be sent to `host` (index into the plan's nodes): of each row its items."""
 
     id: int
     host: int
@@ -63,7 +63,7 @@ class Ask(NamedTuple):
         return max(map(len, self.rows.values()))
 
     def call(self) -> Call:
-        """As it is sent."""
+        """As arrays; experts -1 where a row has fewer than the others."""
         if len(self.rows) == 1 and 0 in self.rows:
             rows, items = _FIRST_ROW, self.rows[0]
             experts, weights = [[item[2] for item in items]], [[item[3] for item in items]]
@@ -77,7 +77,8 @@ class Ask(NamedTuple):
 class Outcome(NamedTuple):
     """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
     served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
-    or duplicate replies; `last_call` the newest reply's call, -1 if none."""
+    or duplicate replies; `last_call` the newest reply's call, -1 if none; `as_picked`: none lost, none rerouted,
+    every host that the gate picked answered itself."""
 
     total: F32
     lost: NDArray[np.intp]
@@ -85,6 +86,7 @@ class Outcome(NamedTuple):
     hedged: int
     ignored: int
     last_call: int
+    as_picked: bool
 
 
 @dataclass(slots=True)
@@ -98,13 +100,6 @@ class _Branch:
     partial: F32 | None = None
     reissues: list[_Branch] | None = None
     missing: list[Item] = field(default_factory=list)
-    call: Call | None = None
-
-    def as_call(self) -> Call:
-        """Made when it is first asked for."""
-        if self.call is None:
-            self.call = self.ask.call()
-        return self.call
 
     def whole(self) -> bool:
         if self.answered:
@@ -163,15 +158,17 @@ class LayerDispatch:
         self._last_call = -1
         groups: dict[int, list[Item]] = {}
         self._columns = columns = len(table.hosts) // max(1, table.rows)
-        experts, weights = table.experts, table.weights
-        for at, host in enumerate(table.hosts):
+        row = pick = 0
+        for host, expert, weight in zip(table.hosts, table.experts, table.weights, strict=True):
             if host >= 0:
-                row, pick = divmod(at, columns)
-                item = _new(Item, (row, pick, experts[at], weights[at]))
+                item = _new(Item, (row, pick, expert, weight))
                 if host in groups:
                     groups[host].append(item)
                 else:
                     groups[host] = [item]
+            pick += 1
+            if pick == columns:
+                row, pick = row + 1, 0
         self._roots = [self._open(host, groups[host], 0, now_s) for host in sorted(groups)]
 
     def _open(self, host: int, items: list[Item], depth: int, now_s: float) -> _Branch:
@@ -188,19 +185,14 @@ class LayerDispatch:
         self._outbox.append(branch)
         return branch
 
-    def take_calls(self) -> list[Call]:
-        """Calls to send now; each is given out once."""
-        branches, self._outbox = self._outbox, []
-        return [branch.as_call() for branch in branches]
-
     def take_asks(self) -> list[Ask]:
-        """The same as plain values, for whoever sends no bytes."""
+        """Calls to send now; each is given out once."""
         branches, self._outbox = self._outbox, []
         return [branch.ask for branch in branches]
 
     @property
     def finished(self) -> bool:
-        return all(branch.whole() for branch in self._roots)
+        return all(branch.answered or branch.whole() for branch in self._roots)
 
     @property
     def as_picked(self) -> bool:
@@ -246,10 +238,10 @@ class LayerDispatch:
         if branch is not None and branch.waiting:
             self._end(branch, now_s)
 
-    def call(self, call_id: int) -> Call | None:
+    def ask(self, call_id: int) -> Ask | None:
         """The call of that id, None if it was never made here."""
         branch = self._branches.get(call_id)
-        return None if branch is None else branch.as_call()
+        return None if branch is None else branch.ask
 
     def advance(self, now_s: float) -> tuple[int, ...]:
         """Time passed: hedge what missed its deadline, at the end give up what is missing. The hosts hedged now."""
@@ -312,9 +304,10 @@ class LayerDispatch:
     def outcome(self) -> Outcome:
         """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
         rows = self._picks.rows
-        lost, rerouted = np.zeros((2, rows), np.intp)
         if self.as_picked:
-            return Outcome(self._sum(self._roots), lost, rerouted, self._hedged, self._ignored, self._last_call)
+            none = _FIRST_ROW if rows == 1 else np.zeros(rows, np.intp)
+            return Outcome(self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True)
+        lost, rerouted = np.zeros((2, rows), np.intp)
         counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id)
         for branch in counted:
             if branch.depth:  # only a reissue can serve another expert than the gate picked
@@ -323,7 +316,7 @@ class LayerDispatch:
         for root in self._roots:
             for item in root.abandoned():
                 lost[item.row] += 1
-        return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call)
+        return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call, False)
 
     def _sum(self, branches: Sequence[_Branch]) -> F32:
         """[T, H] of partial sums in the order of their ids; those without values count as nothing."""
@@ -339,5 +332,5 @@ class LayerDispatch:
             if len(branch.ask.rows) == rows:  # all of them, in order
                 total += partial
             else:
-                total[branch.as_call().rows] += partial
+                total[list(branch.ask.rows)] += partial
         return total

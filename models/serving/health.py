@@ -7,9 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hil_config.wire.hidden_codec import finite
 from hil_config.wire.manifest import ModelCard
-from models.serving.dispatch import Call
+from models.serving.dispatch import Ask
 
 F32 = NDArray[np.float32]
 CEILING_FACTOR = 100.0
@@ -31,18 +30,17 @@ def ceilings(card: ModelCard, layer: int) -> F32 | None:
     return np.where(mean > 0, CEILING_FACTOR * mean, np.inf).astype(np.float32)
 
 
-def reply_fault(call: Call, partial: F32, width: int, ceiling: F32 | None) -> str:
-    """Why a reply [n, H] to `call` must not be counted, or "". `ceiling` None: no calibration to compare with."""
-    if partial.shape != (len(call.rows), width):
-        return f"shape {partial.shape}, wanted {(len(call.rows), width)}"
-    if len(partial) == 1 and ceiling is None:
-        return "" if finite(partial) else "a value is not finite"
+def reply_fault(ask: Ask, partial: F32, width: int, ceiling: F32 | None) -> str:
+    """Why a reply [n, H] to `ask` must not be counted, or "". `ceiling` None: no calibration to compare with; that
+    it is finite a frame's decoder has seen."""
+    if partial.shape != (len(ask.rows), width):
+        return f"shape {partial.shape}, wanted {(len(ask.rows), width)}"
+    if ceiling is None:
+        return ""
     square = np.einsum("ij,ij->i", partial, partial)
     if not math.isfinite(square.sum()):
         return "a value is not finite"
-    if ceiling is None:
-        return ""
-    allowed = np.where(call.experts >= 0, ceiling[call.experts], 0.0).sum(axis=1)
+    allowed = np.array([sum(ceiling[item.expert] for item in items) for items in ask.rows.values()])
     worst = int((square - allowed**2).argmax())
     if square[worst] > allowed[worst] ** 2:
         return f"norm {float(square[worst]) ** 0.5:.3g}, calibration allows {float(allowed[worst]):.3g}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks, RowPicks
 
 
 class PickTable(NamedTuple):
@@ -19,8 +19,10 @@ class PickTable(NamedTuple):
     reserves: Callable[[int], list[tuple[int, float]]]
 
 
-def table_of(picks: Picks) -> PickTable:
+def table_of(picks: Picks | RowPicks) -> PickTable:
     """The same picks."""
+    if isinstance(picks, RowPicks):
+        return PickTable(1, picks.experts, picks.weights, picks.hosts, partial(_reserves_of_row, picks))
     return PickTable(
         len(picks.experts), picks.experts.ravel().tolist(), picks.weights.ravel().tolist(),
         picks.hosts.ravel().tolist(), partial(reserves_of, picks),
@@ -30,6 +32,10 @@ def table_of(picks: Picks) -> PickTable:
 def reserves_of(picks: Picks, row: int) -> list[tuple[int, float]]:
     """(expert, weight) of one row's reserves."""
     return list(zip(picks.reserves[row].tolist(), picks.reserve_weights[row].tolist(), strict=True))
+
+
+def _reserves_of_row(picks: RowPicks, row: int) -> list[tuple[int, float]]:
+    return list(zip(picks.reserves, picks.reserve_weights, strict=True))
 
 
 def part_of(picks: Picks, first: int, end: int) -> Picks:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hil_config.wire.hidden_codec import CODECS, GROUP, Codec, encoded_size
 from hil_config.wire.plan import LinkRule, Transmission
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 
 
 def _coded(peak_of: int, steps: int) -> float:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from hil_config.wire.hidden_codec import Codec
 from models.serving.dispatch import Outcome
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
+from models.serving.pick_table import table_of
 from node_agent.engine.caller import Answer, ExpertCaller, LayerCall
 from node_agent.engine.plans import Manner
 
@@ -95,7 +96,7 @@ class Auditor:
         rows = opinion.rows[able]
         nobody: list[list[int]] = [[] for _ in answer.holders]
         call = self._caller.call(
-            answer.layer, answer.hidden[rows], picks, answer.plan, nobody, answer.request, answer.adapter,
+            answer.layer, answer.hidden[rows], table_of(picks), answer.plan, nobody, answer.request, answer.adapter,
             _as_served(answer, witness),
         )  # fmt: skip
         self.under_way += 1

@@ -15,9 +15,9 @@ from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.manifest import ModelCard, Precision
 from hil_config.wire.messages import Sent
 from hil_config.wire.plan import SelectionPlan
-from models.serving.dispatch import Call, LayerDispatch, Outcome
-from models.serving.gate import Picks
+from models.serving.dispatch import Ask, Call, LayerDispatch, Outcome
 from models.serving.health import ceilings, reply_fault
+from models.serving.pick_table import PickTable
 from models.serving.transmission import mean_square_mass
 from node_agent.engine.experts import ExpertBank, NotHeld
 from node_agent.engine.hosts import HostBook
@@ -73,7 +73,7 @@ class ExpertCaller:
         self,
         layer: int,
         hidden: F32,
-        picks: Picks,
+        picks: PickTable,
         plan: SelectionPlan,
         holders: list[list[int]],
         request: int,
@@ -94,7 +94,7 @@ class LayerCall:
         caller: ExpertCaller,
         layer: int,
         hidden: F32,
-        picks: Picks,
+        picks: PickTable,
         plan: SelectionPlan,
         holders: list[list[int]],
         first_id: int,
@@ -119,7 +119,7 @@ class LayerCall:
         self._sent: dict[int, tuple[str, float]] = {}
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
-        self._answers: list[tuple[Call, F32]] = []
+        self._answers: list[tuple[Ask, F32]] = []
         self._again = False
         self._encoded: dict[str, bytes] = {}
         self.sent: list[Sent] = []
@@ -146,7 +146,8 @@ class LayerCall:
 
     def answer(self, index: int) -> Answer:
         """One of them."""
-        call, partial = self._answers[index]
+        ask, partial = self._answers[index]
+        call = ask.call()
         return Answer(
             call, self._hidden[call.rows], partial, self.layer, self._plan, self._holders, self._request, self._adapter,
             self._manner,
@@ -154,66 +155,68 @@ class LayerCall:
 
     def issue(self) -> None:
         """Send every waiting call: remote ones first, so that they travel while ours are computed."""
-        while calls := self._dispatch.take_calls():
-            own = [call for call in calls if self._nodes[call.host] == self._caller.peers.node]
-            for call in calls:
-                if self._nodes[call.host] != self._caller.peers.node:
-                    self._send(call)
-            for call in own:
-                self._compute(call)
+        node = self._caller.peers.node
+        while asks := self._dispatch.take_asks():
+            own = []
+            for ask in asks:
+                if self._nodes[ask.host] == node:
+                    own.append(ask)
+                else:
+                    self._send(ask)
+            for ask in own:
+                self._compute(ask)
             self._again = True
 
-    def _send(self, call: Call) -> None:
+    def _send(self, ask: Ask) -> None:
         start_s = time.perf_counter()
-        host = self._nodes[call.host]
-        rows, picks = call.experts.shape
+        host, rows = self._nodes[ask.host], len(ask.rows)
         whole = rows == len(self._hidden)
-        frame = ExpertCall(
-            call.id,
-            self._request,
-            self.layer,
-            rows,
-            self._hidden.shape[1],
-            picks,
-            call.experts,
-            call.weights,
-            self._hidden if whole else self._hidden[call.rows],
-            self._adapter,
-            self._variants(call),
-            encoded=self._encoded if whole else None,
-        )
-        codec = self._choose_codecs(call, frame)
+        frame = ExpertCall(ask.id, self._request, self.layer, rows, self._hidden.shape[1], ask.picks)
+        if rows == 1:
+            (items,) = ask.rows.values()
+            frame.row = tuple([item[2] for item in items]), tuple([item[3] for item in items])
+        else:
+            _, _, _, frame.experts, frame.weights = ask.call()
+        if whole:
+            frame.hidden, frame.encoded = self._hidden, self._encoded
+        else:
+            frame.hidden = self._hidden[list(ask.rows)]
+        frame.adapter, frame.precisions = self._adapter, self._variants(ask)
+        codec = self._choose_codecs(ask, frame)
         sent = self._caller.peers.send(host, frame, codec)
+        now_s = time.monotonic()
         self._serialise_s += time.perf_counter() - start_s
-        self._sent[call.id] = (host, time.monotonic())
+        self._sent[ask.id] = (host, now_s)
         if not sent:
-            self._dispatch.refused(call.id, time.monotonic())
+            self._dispatch.refused(ask.id, now_s)
 
-    def _variants(self, call: Call) -> tuple[tuple[int, Precision], ...]:
+    def _variants(self, ask: Ask) -> tuple[tuple[int, Precision], ...]:
         """The precisions the plan wants of the call's experts on its host."""
         wanted = self._manner.precision
         if not wanted:
             return ()
-        asked = ((e, wanted.get((e, call.host))) for e in sorted(set(call.experts.ravel().tolist()) - {-1}))
+        named = sorted({item.expert for items in ask.rows.values() for item in items})
+        asked = ((e, wanted.get((e, ask.host))) for e in named)
         return tuple((expert, precision) for expert, precision in asked if precision is not None)
 
-    def _choose_codecs(self, call: Call, frame: ExpertCall) -> Codec | None:
+    def _choose_codecs(self, ask: Ask, frame: ExpertCall) -> Codec | None:
         """By the plan's rules, that of the reply into the frame; None where the link's own is used."""
         rules = self._manner.sending
         if rules is None:
             return None
         own = self._nodes.index(self._caller.peers.node)
-        size = frame.rows, frame.width, mean_square_mass(call.weights)
-        codec = rules.codec(own, call.host, self.layer, *size)
-        frame.answer = rules.codec(call.host, own, self.layer, *size)
+        size = frame.rows, frame.width, mean_square_mass(ask.call().weights)
+        codec = rules.codec(own, ask.host, self.layer, *size)
+        frame.answer = rules.codec(ask.host, own, self.layer, *size)
         if not self._again:
-            self.sent.append(Sent(call.host, frame.rows, size[2], codec, frame.answer))
+            self.sent.append(Sent(ask.host, frame.rows, size[2], codec, frame.answer))
         return codec
 
-    def _compute(self, call: Call) -> None:
+    def _compute(self, ask: Ask) -> None:
+        call = ask.call()
         try:
             partial = self._caller.bank.partial_sum(
-                self.layer, self._hidden[call.rows], call.experts, call.weights, self._adapter, self._variants(call)
+                self.layer, self._hidden[call.rows], call.experts, call.weights, self._adapter, self._variants(ask)
             )
         except NotHeld:
             self._dispatch.refused(call.id, time.monotonic())
@@ -225,13 +228,13 @@ class LayerCall:
         """A host's reply or refusal. What a reply must not be makes it a refusal, told and never counted."""
         now_s = time.monotonic()
         sent = self._sent.get(frame.call)
-        call = self._dispatch.call(frame.call)
-        if call is None or sent is None:
+        ask = self._dispatch.ask(frame.call)
+        if ask is None or sent is None:
             return
         host, sent_s = sent
         if isinstance(frame, Refusal):
             self._dispatch.refused(frame.call, now_s)
-        elif fault := reply_fault(call, frame.hidden, self._hidden.shape[1], self._caller.ceilings[self.layer]):
+        elif fault := reply_fault(ask, frame.hidden, self._hidden.shape[1], self._caller.ceilings[self.layer]):
             self._caller.hosts.quarantine(host, f"layer {self.layer}: {fault}")
             self._dispatch.refused(frame.call, now_s)
         elif self._dispatch.reply(frame.call, frame.hidden):
@@ -239,7 +242,7 @@ class LayerCall:
             self._caller.hosts.answered(host, trip_s)
             link_us = max(0.0, trip_s * 1e6 - frame.queue_us - frame.expert_us)
             self._last = LayerTiming(0.0, link_us, frame.queue_us, frame.expert_us, 0.0)
-            self._answers.append((call, frame.hidden))
+            self._answers.append((ask, frame.hidden))
         self.issue()
 
     def lost(self, peer: str) -> None:

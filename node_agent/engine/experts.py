@@ -95,6 +95,24 @@ class ExpertBank:
             total += part.total
         return Partial(total, sum(part.runtime_us for part in sums), sum(part.calls for part in sums))
 
+    def row_sum(
+        self,
+        layer: int,
+        hidden: F32,
+        experts: Sequence[int],
+        weights: Sequence[float],
+        adapter: str = "",
+        variants: Variants = (),
+    ) -> Partial:
+        """`partial_sum` of one row [1, H]."""
+        group = self.held.grouped.get((layer, experts[0]))
+        if group is None or adapter or variants or not group.members.issuperset(experts):
+            picks = np.array([experts], np.int16), np.array([weights], np.float32)
+            return self.partial_sum(layer, hidden, *picks, adapter, variants)
+        begin_s = time.perf_counter()
+        total = group.row_sum(hidden, experts, weights)
+        return Partial(total, (time.perf_counter() - begin_s) * 1e6, len(experts) - experts.count(-1))
+
     def _sum(self, held: HeldExperts, layer: int, hidden: F32, experts: I16, weights: F32, adapter: str) -> Partial:
         feeds = self._deltas.feeds(adapter)
         if feeds is None:

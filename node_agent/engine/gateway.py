@@ -19,12 +19,14 @@ from hil_config.wire.hidden_codec import finite
 from hil_config.wire.messages import LayerEvidence, TokenEvidence
 from models.serving.batching import take_batch
 from models.serving.dispatch import Outcome
-from models.serving.gate import Picks, row_fraction, select
+from models.serving.gate import select, select_row
+from models.serving.layer_gate import Picks, RowPicks, one_fraction, row_fraction
+from models.serving.pick_table import table_of
 from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
 from node_agent.engine.lines import Line, LineTable, Work, chunks
 from node_agent.engine.outlet import Outlet
-from node_agent.engine.plans import PlanBook
+from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
 from node_agent.engine.turns import Turns
 
@@ -41,7 +43,7 @@ class _Batch:
     works: list[Work]
     call: LayerCall
     step: TrunkStep
-    picks: Picks
+    picks: Picks | RowPicks
     alive: bytes
     """A byte for each node of the plan: 1 where it may be asked."""
     gate_us: float
@@ -177,22 +179,30 @@ class Gateway:
         begin_s = time.perf_counter()
         alive = self._alive(works[0])
         compiled = self._plans.layer(pinned, layer, alive)
-        parts = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
-        fraction = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        picks = select(compiled.gate, step.scores, self._model.routing, fraction, step.mixing)
-        if (rules := compiled.manner.sending) is not None and rules.drop:
-            own = pinned.plan.nodes.index(self._node)
-            picks = rules.keep(picks, own, layer, step.expert_input.shape[1])
+        picks = self._select(compiled, step, works)
         gate_us = (time.perf_counter() - begin_s) * 1e6
         first = works[0].frame
         call = self._caller.call(
-            layer, step.expert_input, picks, pinned.plan, compiled.holders, first.request, first.adapter,
+            layer, step.expert_input, table_of(picks), pinned.plan, compiled.holders, first.request, first.adapter,
             compiled.manner,
         )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
         self.batches += 1
         self.batched_steps += len(works)
         self._settle(call.id)
+
+    def _select(self, compiled: CompiledLayer, step: TrunkStep, works: list[Work]) -> Picks | RowPicks:
+        layer, routing, mixing, sending = works[0].layer, self._model.routing, step.mixing, compiled.manner.sending
+        drops = sending is not None and sending.drop
+        if len(step.scores) == 1 and not drops:  # a decoded token
+            fraction = one_fraction(works[0].frame.request, works[0].frame.start, layer)
+            return select_row(compiled.gate, step.scores[0], routing, fraction, None if mixing is None else mixing[0])
+        fractions = [row_fraction(w.frame.request, w.frame.start, w.rows, layer) for w in works]
+        picks = select(compiled.gate, step.scores, routing, np.concatenate(fractions), mixing)
+        if sending is None or not drops:
+            return picks
+        own = works[0].pinned.plan.nodes.index(self._node)
+        return sending.keep(picks, own, layer, step.expert_input.shape[1])
 
     def _give_up(self, works: list[Work], reason: str) -> None:
         for work in works:
@@ -286,18 +296,19 @@ class Gateway:
 
     def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
         """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
-        picks, step = batch.picks, batch.step
-        rerouted, lost = sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
-        own = sum(picks.rerouted[rows].tolist())
-        if own or rerouted:
+        step, noted = batch.step, batch.picks.noted(rows)
+        rerouted, lost = noted.rerouted, 0
+        if not outcome.as_picked:
+            rerouted, lost = rerouted + sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
+        if rerouted:
             work.degraded.add("rerouted")
         if lost:
             work.degraded.add("lost")
-        work.kept.append(float(picks.kept[rows.start]) if work.rows == 1 else float(picks.kept[rows].mean()))
+        work.kept.append(noted.kept)
         work.evidence.append(
             LayerEvidence(
-                work.layer, step.scores[rows].tobytes(), picks.experts[rows].tobytes(), picks.hosts[rows].tobytes(),
-                batch.alive, own + rerouted, lost, step.runtime_us, timing.serialise_us, timing.link_us,
+                work.layer, step.scores[rows].tobytes(), noted.experts, noted.hosts, batch.alive, rerouted, lost,
+                step.runtime_us, timing.serialise_us, timing.link_us,
                 timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
                 b"" if step.mixing is None else step.mixing[rows].tobytes(), tuple(batch.call.sent),
             )

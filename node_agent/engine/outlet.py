@@ -147,7 +147,7 @@ class Outlet:
         self._record(
             TokenEvidence(
                 frame.request, frame.attempt, frame.start, frame.rows, work.pinned.plan.version, work.pinned.expired,
-                time.monotonic_ns(), total_us, head_us, token, float(np.mean(work.kept)),
+                time.monotonic_ns(), total_us, head_us, token, sum(work.kept) / len(work.kept),
                 tuple(sorted(work.degraded)), tuple(work.evidence), work.handover,
             )
         )  # fmt: skip

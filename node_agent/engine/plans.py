@@ -13,7 +13,7 @@ import numpy as np
 
 from hil_config.wire.manifest import ModelCard, Precision
 from hil_config.wire.plan import SelectionPlan
-from models.serving.gate import LayerGate, check_plan, compile_layer, unpriced
+from models.serving.layer_gate import LayerGate, check_plan, compile_layer, unpriced
 from models.serving.transmission import Sending, compile_sending
 
 KEPT = 32

@@ -160,7 +160,7 @@ def _greedy(row: F32) -> Choice:
     margin = first - float(row.max())
     row -= np.float32(first)
     np.exp(row, out=row)
-    return Choice(token, -math.log1p(float(row.sum(dtype=np.float64))), margin)
+    return Choice(token, -math.log1p(float(row.sum())), margin)
 
 
 def open_trunk(store: ShardStore, layers: tuple[int, ...]) -> TrunkSessions:

@@ -7,6 +7,7 @@ A group takes no low-rank deltas: a request that uses one is served by sessions 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +33,7 @@ from node_agent.shards.sessions import REFUSALS, session_options
 from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
+_OUTPUTS = ["y"]
 TOLERANCE = 0.05
 """Of the largest value: activations are rounded to 8 bits a block, which a wrong layout exceeds by far."""
 
@@ -44,27 +46,32 @@ class ExpertGroup:
         self.experts = tuple(experts)
         self._place = np.full(max(experts) + 1, -1, np.intp)
         self._place[list(experts)] = np.arange(len(experts))
+        self.members = frozenset((*experts, -1))
+        """The experts, and -1 for none."""
         self._column = dict(zip(self.experts, range(len(experts)), strict=True))
-        self._unpicked = np.full((1, len(experts)), NOT_PICKED, np.float32)
+        self._unpicked, self._unmixed = array("f", [float(NOT_PICKED)] * len(experts)), array("f", [0.0] * len(experts))
 
     def partial_sum(self, hidden: F32, experts: NDArray[np.int16], weights: F32) -> F32:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows [n, H]; -1 is no expert, all others held."""
         if len(experts) == 1:
-            selection, mixing = self._select_row(experts[0].tolist(), weights[0].tolist())
-        else:
-            selection, mixing = select_inputs(experts, weights, self._place, len(self.experts))
-        (total,) = self._session.run(None, {"x": hidden, "selection": selection, "mixing": mixing})
-        return np.asarray(total, np.float32)
+            return self.row_sum(hidden, experts[0].tolist(), weights[0].tolist())
+        return self._run(hidden, *select_inputs(experts, weights, self._place, len(self.experts)))
 
-    def _select_row(self, experts: list[int], weights: list[float]) -> tuple[F32, F32]:
-        """`select_inputs` of one row: a few numbers are put in place quicker one by one."""
-        selection, mixing = self._unpicked.copy(), np.zeros_like(self._unpicked)
+    def row_sum(self, hidden: F32, experts: Sequence[int], weights: Sequence[float]) -> F32:
+        """`partial_sum` of one row [1, H]: a few numbers are put in place quickest one by one."""
+        selection, mixing = self._unpicked[:], self._unmixed[:]
         for expert, weight in zip(experts, weights, strict=True):
             if expert >= 0:
                 column = self._column[expert]
-                selection[0, column] = 0.0
-                mixing[0, column] += np.float32(weight)
-        return selection, mixing
+                selection[column] = 0.0
+                mixing[column] += weight
+        shape = 1, len(mixing)
+        return self._run(hidden, np.ndarray(shape, np.float32, selection), np.ndarray(shape, np.float32, mixing))
+
+    def _run(self, hidden: F32, selection: F32, mixing: F32) -> F32:
+        total: F32
+        (total,) = self._session.run(_OUTPUTS, {"x": hidden, "selection": selection, "mixing": mixing})
+        return total
 
 
 def grouping_unsupported(version: str = ort.__version__) -> str:

@@ -29,7 +29,7 @@ from hil_config.energy import GAP_PERIODS
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.manifest import ModelCard
 from hil_config.wire.messages import Record, SampleBatch, TokenEvidence, decode
-from models.serving.gate import check_plan
+from models.serving.layer_gate import check_plan
 from tests.campaign.page import Page
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 
 from hil_config.wire.frames import Route, Step
 from models.build import build_shards
-from models.serving.gate import compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction
 from tests.models.tiny_families import FAMILIES, save_model, torch
 from tests.node.nodes import Bench
 

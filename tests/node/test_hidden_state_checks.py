@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ class LyingBank(ExpertBank):
         honest = self._honest.partial_sum(layer, hidden, experts, weights, adapter, variants)
         self.lies += 1
         return honest._replace(total=self._lie(honest.total))
+
+    def row_sum(
+        self, layer: int, hidden: F32, experts: Sequence[int], weights: Sequence[float], adapter: str = "",
+        variants: Variants = (),
+    ) -> Partial:  # fmt: skip
+        picks = np.array([experts], np.int16), np.array([weights], np.float32)
+        return self.partial_sum(layer, hidden, *picks, adapter, variants)
 
 
 @pytest.fixture

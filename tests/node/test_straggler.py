@@ -7,7 +7,7 @@ import heapq
 import numpy as np
 
 from models.serving.dispatch import Call, LayerDispatch
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 from node_agent.engine.hosts import HostBook
 
 HOSTS, LAYERS, EXPERTS = 8, 4000, 16
@@ -28,7 +28,7 @@ def layer(rng: np.random.Generator, book: HostBook, slow: int, now_s: float, fir
     dispatch = LayerDispatch(picks, 1, open_to, lambda h: book.patience_s(NAMES[h]), 5.0, now_s, first_id)
     begun_s, due, sent = now_s, list[tuple[float, int, Call]](), dict[int, float]()
     while True:
-        for call in dispatch.take_calls():
+        for call in [ask.call() for ask in dispatch.take_asks()]:
             took_s = NORMAL_S * float(rng.uniform(0.9, 1.1)) * (SLOW if call.host == slow else 1.0)
             heapq.heappush(due, (now_s + took_s, call.id, call))
             sent[call.id] = now_s

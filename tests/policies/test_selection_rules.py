@@ -14,7 +14,8 @@ from ground_controller.policies.registry import selection_policy
 from ground_controller.policies.view import NodeView, Selection, View
 from hil_config.errors import ConfigError
 from hil_config.wire.plan import SelectionPlan
-from models.serving.gate import Picks, compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import Picks, compile_layer, row_fraction
 
 SCORES = np.array([[0.5, 0.3, 0.15, 0.05], [0.9, 0.05, 0.03, 0.02]], np.float32)
 

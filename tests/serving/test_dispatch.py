@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.serving.dispatch import Call, LayerDispatch
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 from models.serving.pick_table import table_of
 
 E, H, NODES = 6, 4, 3
@@ -58,7 +58,7 @@ def test_one_call_per_host_and_the_exact_sum() -> None:
     picks = make_picks(5, 0)
     hidden = RNG.standard_normal((5, H)).astype(np.float32)
     dispatch = start(picks)
-    calls = dispatch.take_calls()
+    calls = [ask.call() for ask in dispatch.take_asks()]
     assert sorted(c.host for c in calls) == sorted(set(picks.hosts.ravel().tolist()))
     for call in reversed(calls):
         assert dispatch.reply(call.id, serve(call, hidden))
@@ -77,7 +77,7 @@ def test_without_sums_the_same_is_served_and_lost() -> None:
             dispatch = start(picks if sums else table_of(picks), [holders(e)[: 1 + (seed + e) % 2] for e in range(E)])  # type: ignore[arg-type]
             if seed % 4:
                 dispatch.host_lost(seed % NODES, 0.1)
-            while calls := dispatch.take_calls() if sums else dispatch.take_asks():
+            while calls := dispatch.take_asks():
                 for call in calls:
                     hidden = np.zeros((len(call.rows), H), np.float32)
                     counted = dispatch.reply(call.id, hidden) if sums else dispatch.answered(call.id)
@@ -97,7 +97,7 @@ def test_sum_does_not_depend_on_the_order_of_replies() -> None:
     totals = []
     for flip in (False, True):
         dispatch = start(picks)
-        calls = dispatch.take_calls()
+        calls = [ask.call() for ask in dispatch.take_asks()]
         for call in reversed(calls) if flip else calls:
             dispatch.reply(call.id, serve(call, hidden))
         totals.append(dispatch.outcome().total)
@@ -108,10 +108,10 @@ def test_lost_host_is_replaced_by_the_replica_without_loss() -> None:
     picks = make_picks(3, 1)
     hidden = RNG.standard_normal((3, H)).astype(np.float32)
     dispatch = start(picks)
-    calls = dispatch.take_calls()
+    calls = [ask.call() for ask in dispatch.take_asks()]
     victim = calls[0].host
     dispatch.host_lost(victim, 0.1)
-    for call in [c for c in calls if c.host != victim] + dispatch.take_calls():
+    for call in [c for c in calls if c.host != victim] + [ask.call() for ask in dispatch.take_asks()]:
         assert call.host != victim
         dispatch.reply(call.id, serve(call, hidden))
     outcome = dispatch.outcome()
@@ -126,9 +126,9 @@ def test_without_replica_the_next_live_expert_serves_with_its_own_weight() -> No
     )  # fmt: skip
     hidden = RNG.standard_normal((1, H)).astype(np.float32)
     dispatch = start(picks, [(0,), (1,), (2,), (0,), (0,), (0,)])
-    first, second = dispatch.take_calls()
+    first, second = [ask.call() for ask in dispatch.take_asks()]
     dispatch.host_lost(0, 0.1)
-    (again,) = dispatch.take_calls()
+    (again,) = [ask.call() for ask in dispatch.take_asks()]
     assert (again.host, again.experts.tolist(), again.weights.tolist()) == (2, [[2]], [[np.float32(0.05)]])
     dispatch.reply(second.id, serve(second, hidden))
     dispatch.reply(again.id, serve(again, hidden))
@@ -144,12 +144,12 @@ def test_slow_host_is_hedged_and_counted_once_whoever_answers_first() -> None:
     hidden = RNG.standard_normal((2, H)).astype(np.float32)
     for slow_wins in (True, False):
         dispatch = start(picks)
-        calls = dispatch.take_calls()
+        calls = [ask.call() for ask in dispatch.take_asks()]
         for call in calls[1:]:
             dispatch.reply(call.id, serve(call, hidden))
         assert dispatch.next_deadline_s() == 1.0
         dispatch.advance(1.0)
-        hedges = dispatch.take_calls()
+        hedges = [ask.call() for ask in dispatch.take_asks()]
         assert hedges and all(h.host != calls[0].host for h in hedges)
         if slow_wins:
             dispatch.reply(calls[0].id, serve(calls[0], hidden))
@@ -165,7 +165,7 @@ def test_slow_host_is_hedged_and_counted_once_whoever_answers_first() -> None:
 
 def test_wrong_shape_and_unknown_replies_are_ignored() -> None:
     dispatch = start(make_picks(2, 5))
-    call = dispatch.take_calls()[0]
+    call = dispatch.take_asks()[0].call()
     assert not dispatch.reply(call.id, np.zeros((9, H), np.float32))
     assert not dispatch.reply(999, np.zeros((1, H), np.float32))
     assert dispatch.outcome().ignored == 2
@@ -181,7 +181,7 @@ def test_never_hangs_and_accounts_for_every_item(rows: int, seed: int, chaos: in
     flying: list[Call] = []
     now = 0.0
     for _ in range(500):
-        flying += dispatch.take_calls()
+        flying += [ask.call() for ask in dispatch.take_asks()]
         if dispatch.finished:
             break
         action = rng.integers(6)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.serving.dispatch import Call, LayerDispatch
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 
 REPLIES = 1_000_000
 KILLS = 1_000
@@ -41,10 +41,10 @@ def test_a_million_shuffled_repeated_and_late_replies_give_one_result_each() -> 
         dispatch = LayerDispatch(
             chosen, WIDTH, [holders(e, 2) for e in range(EXPERTS)], lambda host: 1.0, 10.0, 0.0, 1 + layers * 4096
         )
-        calls = dispatch.take_calls()
+        calls = [ask.call() for ask in dispatch.take_asks()]
         if layers % 3 == 0:
             dispatch.advance(1.5)  # all are late and hedged; both answers will come
-            calls += dispatch.take_calls()
+            calls += [ask.call() for ask in dispatch.take_asks()]
         storm = [call for call in calls for _ in range(60)]
         accepted = 0
         for index in rng.permutation(len(storm)):
@@ -72,7 +72,7 @@ def test_a_thousand_kills_and_no_layer_hangs() -> None:
         now_s, decided_s = 0.0, 0.0
         when = int(rng.integers(3))
         for turn in range(50):
-            for call in dispatch.take_calls():
+            for call in [ask.call() for ask in dispatch.take_asks()]:
                 if call.host != victim:
                     dispatch.reply(call.id, counted(call))
             if dispatch.finished:
@@ -99,7 +99,7 @@ def test_without_replicas_a_thousand_kills_still_end_with_every_item_accounted_f
         )
         now_s = 0.0
         for _ in range(50):
-            for call in dispatch.take_calls():
+            for call in [ask.call() for ask in dispatch.take_asks()]:
                 if call.host not in victims:
                     dispatch.reply(call.id, counted(call))
             if dispatch.finished:

@@ -14,7 +14,8 @@ from hil_config.errors import RemoteProtocolError
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
 from models.oracle import route
-from models.serving.gate import check_plan, compile_layer, row_fraction, select, unpriced
+from models.serving.gate import select
+from models.serving.layer_gate import check_plan, compile_layer, row_fraction, unpriced
 
 E = 8
 NODES = ("a", "b", "c")

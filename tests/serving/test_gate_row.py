@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
-from models.serving.gate import compile_layer, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import compile_layer, row_fraction
 
 E = 24
 ROWS = 5

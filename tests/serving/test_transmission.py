@@ -7,7 +7,7 @@ import pytest
 
 from hil_config.wire.hidden_codec import CODECS, Codec, decode_hidden, encode_hidden, encoded_size
 from hil_config.wire.plan import LinkRule, Transmission
-from models.serving.gate import Picks
+from models.serving.layer_gate import Picks
 from models.serving.transmission import codec_error, compile_sending, mean_square_mass
 
 

@@ -13,7 +13,8 @@ from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LinkRule
-from models.serving.gate import LayerGate, row_fraction, select
+from models.serving.gate import select
+from models.serving.layer_gate import LayerGate, row_fraction
 from models.serving.pick_table import table_of
 from models.serving.transmission import Sending
 
