@@ -75,7 +75,7 @@ def _write_call(frame: ExpertCall, codec: Codec) -> Parts:
     hidden, known = _shaped(frame), frame.encoded
     encoded = None if known is None else known.get(codec)
     if encoded is None:
-        encoded = encode_hidden(hidden, codec)
+        encoded = encode_hidden(hidden, codec, checked=known is not None)
         if known is not None:
             known[codec] = encoded
     return (*_write_picks(frame), encoded)

@@ -98,8 +98,8 @@ class ExpertCall(FrameHeader):
 
     `precisions`: (expert, precision) of those that are not to be served at the one the host holds first. `answer`: the
     codec of the reply (empty: the host's own for this link). `row`: experts and weights of a call of one row as plain
-    values: it is read so, and may be written so. `encoded` is not sent: calls over the same rows share it, so that
-    `hidden` is encoded once for each codec.
+    values: it is read so, and may be written so. `encoded` is not sent: calls over the same rows, of which
+    it is known that they are finite, share it, so that `hidden` is encoded once for each codec.
     """
 
     kind: ClassVar[int] = 4

@@ -137,7 +137,8 @@ class LayerCall:
         start_s = time.perf_counter()
         outcome = self._dispatch.outcome()
         combine_us = (time.perf_counter() - start_s) * 1e6
-        return outcome, self._last._replace(serialise_us=self._serialise_s * 1e6, combine_us=combine_us)
+        _, link_us, queue_us, expert_us, _ = self._last
+        return outcome, LayerTiming(self._serialise_s * 1e6, link_us, queue_us, expert_us, combine_us)
 
     @property
     def answers(self) -> int:

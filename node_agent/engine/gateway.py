@@ -173,6 +173,9 @@ class Gateway:
             self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")
             return
         step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
+        if not finite(step.expert_input):
+            self._sift(works, step.expert_input)
+            return
         if adapter:
             scores = self._trunk.deltas.route(adapter, layer, step.expert_input, step.scores)
             step = step._replace(scores=scores)
@@ -203,6 +206,16 @@ class Gateway:
             return picks
         own = works[0].pinned.plan.nodes.index(self._node)
         return sending.keep(picks, own, layer, step.expert_input.shape[1])
+
+    def _sift(self, works: list[Work], rows: F32) -> None:
+        """Whoever has a value that is not finite before its experts is refused; the others wait once more."""
+        at = 0
+        for work in works:
+            if finite(rows[at : at + work.rows]):
+                self._add(work)
+            else:
+                self._give_up([work], f"{self._node}: layer {work.layer} has a value that is not finite")
+            at += work.rows
 
     def _give_up(self, works: list[Work], reason: str) -> None:
         for work in works:
@@ -264,7 +277,6 @@ class Gateway:
     def _distribute(self, batch: _Batch, outcome: Outcome, timing: LayerTiming) -> None:
         """Each step's rows go to its next layer, or out of the slice."""
         hidden = batch.step.residual + outcome.total
-        whole = finite(hidden)
         leaving: list[Work] = []
         at = 0
         for work in batch.works:
@@ -274,15 +286,14 @@ class Gateway:
                 continue
             self._note(work, batch, rows, outcome, timing)
             work.hidden = hidden[rows]
-            if not (whole or finite(work.hidden)):
-                self._outlet.refuse(work.frame, f"{self._node}: layer {work.layer} gave a value that is not finite")
-                self._steps -= work.line.forget()
-            elif work.layer < work.slice.last:
+            if work.layer < work.slice.last:  # the next layer sees whether it is finite
                 work.layer += 1
                 work.ready_s = time.monotonic()
                 self._add(work)
-            else:
+            elif finite(work.hidden):
                 leaving.append(work)
+            else:
+                self._give_up([work], f"{self._node}: layer {work.layer} gave a value that is not finite")
         if leaving:
             self._leave(leaving)
 

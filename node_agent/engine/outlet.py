@@ -68,8 +68,8 @@ class Outlet:
             return f"{self._node}: does not hold trunk layers {sorted(missing)}"
         if frame.start + frame.rows > self._model.context:
             return f"{self._node}: position {frame.start + frame.rows} is beyond the model's context"
-        tokens = frame.tokens  # empty in a handover that is not scored
-        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < self._model.vocabulary):
+        tokens: list[int] = frame.tokens.tolist()  # none in a handover that is not scored
+        if tokens and not (min(tokens) >= 0 and max(tokens) < self._model.vocabulary):
             return f"{self._node}: a token is outside the vocabulary of {self._model.vocabulary}"
         if not self._deltas.holds(frame.adapter):
             return f"{self._node}: delta {frame.adapter!r} is not here"

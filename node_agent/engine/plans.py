@@ -85,8 +85,7 @@ class PlanBook:
     def layer(self, pinned: Pinned, layer: int, alive: bytes) -> CompiledLayer:
         """Compiled once per plan, layer and set of live nodes: in `alive` a byte each, 1 or 0."""
         key = (pinned.plan.version, pinned.expired, layer, alive)
-        with self._lock:
-            found = self._gates.get(key)
+        found = self._gates.get(key)
         if found is None:
             holders = [[s.node for s in hosts if alive[s.node]] for hosts in pinned.plan.layers[layer].hosts]
             found = CompiledLayer(

@@ -106,3 +106,28 @@ def test_cancelled_and_restarted_requests_leave_nothing_behind(bench: Bench) -> 
     context = bench.nodes["a"].context
     assert context is not None
     assert bench.wait(lambda: context.gateway.steps == 0), "steps of old attempts are still counted"
+
+
+def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards: Path) -> None:
+    """Memory that flips a bit: its request is refused by name, one that shares its batches goes on as if alone."""
+    oracle = Oracle(fp32_shards, "fp32")
+    wanted, margins = oracle.generate_greedy([5, 6, 7], 40)
+    first = fp32_bench.generate([1, 2, 3], 1, request=1)
+    context = fp32_bench.nodes["a"].context
+    assert context is not None
+    line = context.gateway._lines.find(1)
+    assert line is not None and line.idle
+    keys, _ = line.cache.past(0)
+    keys[1] = np.nan
+    begin(fp32_bench, 2, [5, 6, 7], 40)
+    for _ in range(20):  # each of them may meet the other request at a layer
+        fp32_bench.refusals.clear()
+        fp32_bench.send(Step(1, 1, 3, 1, Route(("a", "b"), "client"), 1, np.array([first[0].token], np.int32)), "a")
+        assert fp32_bench.wait(lambda: fp32_bench.refusals)
+        assert "a: layer 0 has a value that is not finite" in fp32_bench.refusals[0].reason
+        assert fp32_bench.refusals[0].request == 1
+    assert fp32_bench.wait(
+        lambda: len(fp32_bench.of(2, 1)) == 40 or fp32_bench.of(2, 1)[-1].token == oracle.card.end_of_text
+    )
+    assert same_until_a_margin([t.token for t in fp32_bench.of(2, 1)], wanted, margins) > 10
+    assert context.gateway.steps == 0
