@@ -92,6 +92,7 @@ def _gateway(shards: str, place: Places, ports: list[int], pipe: Connection) -> 
                 for number, sock in enumerate(socks):
                     chosen = best[number * half : (number + 1) * half]
                     sock.sendall(_ask(layer, chosen.tolist(), scores[chosen].tolist()) + row)
+                step.keep()
                 for sock, part in zip(socks, data, strict=True):
                     _read(sock, memoryview(part))
                 runtime_us += step.runtime_us + max(_ANSWER.unpack_from(part)[0] for part in data)

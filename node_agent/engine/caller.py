@@ -120,6 +120,7 @@ class LayerCall:
         self._serialise_s = 0.0
         self._last = LayerTiming(0.0, 0.0, 0.0, 0.0, 0.0)
         self._answers: list[tuple[Ask, F32]] = []
+        self._trips: list[tuple[str, float]] = []
         self._again = False
         self._encoded: dict[str, bytes] = {}
         self.sent: list[Sent] = []
@@ -240,11 +241,16 @@ class LayerCall:
             self._dispatch.refused(frame.call, now_s)
         elif self._dispatch.reply(frame.call, frame.hidden):
             trip_s = received_s - sent_s
-            self._caller.hosts.answered(host, trip_s)
+            self._trips.append((host, trip_s))
             link_us = max(0.0, trip_s * 1e6 - frame.queue_us - frame.expert_us)
             self._last = LayerTiming(0.0, link_us, frame.queue_us, frame.expert_us, 0.0)
             self._answers.append((ask, frame.hidden))
         self.issue()
+
+    def learn(self) -> None:
+        """What the answers say of their hosts; once, when the layer is whole."""
+        for host, trip_s in self._trips:
+            self._caller.hosts.answered(host, trip_s)
 
     def lost(self, peer: str) -> None:
         """A peer is gone."""

@@ -7,6 +7,7 @@ batch waits for its hosts, others are computed. Everything here runs in turns (s
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +86,7 @@ class Gateway:
         self._ready: dict[tuple[int, int, bool, str], list[Work]] = {}
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)
+        self._later: deque[Callable[[], None]] = deque()
         self._steps = 0
         self._turns = Turns(lambda: bool(self._ready), self._run_batch, self._watch)
         self.late = 0
@@ -164,18 +166,24 @@ class Gateway:
         self._ready.setdefault(key, []).append(work)
 
     def _run_batch(self) -> None:
-        """One batch through trunk and gate, its expert calls sent."""
+        """One batch through trunk and gate, its expert calls sent; then what nobody waits for."""
+        call = self._begin_batch()
+        self._catch_up()
+        if call is not None:
+            self._settle(call.id)
+
+    def _begin_batch(self) -> LayerCall | None:
         works = take_batch(self._ready, time.monotonic())
         if not works:
-            return
+            return None
         layer, pinned, adapter = works[0].layer, works[0].pinned, works[0].frame.adapter
         if not self._trunk.deltas.holds(adapter):  # forgotten since these steps began
             self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")
-            return
+            return None
         step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
         if not finite(step.expert_input):
             self._sift(works, step.expert_input)
-            return
+            return None
         if adapter:
             scores = self._trunk.deltas.route(adapter, layer, step.expert_input, step.scores)
             step = step._replace(scores=scores)
@@ -190,9 +198,10 @@ class Gateway:
             compiled.manner,
         )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
+        self._later.append(step.keep)
         self.batches += 1
         self.batched_steps += len(works)
-        self._settle(call.id)
+        return call
 
     def _select(self, compiled: CompiledLayer, step: TrunkStep, works: list[Work]) -> Picks | RowPicks:
         layer, routing, mixing, sending = works[0].layer, self._model.routing, step.mixing, compiled.manner.sending
@@ -265,10 +274,22 @@ class Gateway:
         del self._calls[call_id]
         outcome, timing = batch.call.result()
         if isinstance(batch, _Audit):
+            batch.call.learn()
             self.auditor.finished(batch.opinion, outcome)
             return
         self._distribute(batch, outcome, timing)
-        self.auditor.consider(batch.call)
+        self._later.append(partial(self._learn, batch.call))
+        if not self._ready:
+            self._catch_up()
+
+    def _learn(self, call: LayerCall) -> None:
+        call.learn()
+        self.auditor.consider(call)
+
+    def _catch_up(self) -> None:
+        """What nobody waits for is done when the next calls are on their way."""
+        while self._later:
+            self._later.popleft()()
 
     def _begin_audit(self, call: LayerCall, opinion: Opinion) -> None:
         self._calls[call.id] = _Audit(call, opinion)
@@ -284,13 +305,14 @@ class Gateway:
             at += work.rows
             if work.stale:
                 continue
-            self._note(work, batch, rows, outcome, timing)
             work.hidden = hidden[rows]
             if work.layer < work.slice.last:  # the next layer sees whether it is finite
+                self._later.append(partial(self._note, work, batch, rows, outcome, timing))
                 work.layer += 1
                 work.ready_s = time.monotonic()
                 self._add(work)
             elif finite(work.hidden):
+                self._note(work, batch, rows, outcome, timing)
                 leaving.append(work)
             else:
                 self._give_up([work], f"{self._node}: layer {work.layer} gave a value that is not finite")
@@ -318,7 +340,7 @@ class Gateway:
         work.kept.append(noted.kept)
         work.evidence.append(
             LayerEvidence(
-                work.layer, step.scores[rows].tobytes(), noted.experts, noted.hosts, batch.alive, rerouted, lost,
+                step.layer, step.scores[rows].tobytes(), noted.experts, noted.hosts, batch.alive, rerouted, lost,
                 step.runtime_us, timing.serialise_us, timing.link_us,
                 timing.queue_us, timing.expert_us, timing.combine_us + batch.gate_us,
                 b"" if step.mixing is None else step.mixing[rows].tobytes(), tuple(batch.call.sent),

@@ -26,15 +26,27 @@ class Rows(NamedTuple):
     cache: RequestCache
 
 
+Fresh = tuple[RequestCache, F32, F32]
+"""A request's cache, and the rows of keys and values that go there."""
+
+
 class TrunkStep(NamedTuple):
     """Rows of all requests one after the other: `residual` [T, H]; `expert_input` [T, H]; `scores` [T, E];
-    `mixing` [T, E], the router's mixing weights where they are not its scores; microseconds inside onnxruntime."""
+    `mixing` [T, E], the router's mixing weights where they are not its scores; microseconds inside onnxruntime;
+    what `keep` writes."""
 
+    layer: int
     residual: F32
     expert_input: F32
     scores: F32
     mixing: F32 | None
     runtime_us: float
+    fresh: list[Fresh]
+
+    def keep(self) -> None:
+        """Write the caches. Nobody waits for it: calls to experts can be on their way."""
+        for cache, keys, values in self.fresh:
+            cache.write(self.layer, keys, values)
 
 
 class Choice(NamedTuple):
@@ -78,24 +90,25 @@ class Trunk:
         return hidden
 
     def step(self, layer: int, parts: Sequence[Rows]) -> TrunkStep:
-        """Attention and router of one layer over the rows of any number of requests; writes their caches."""
+        """Attention and router of one layer over the rows of any number of requests; their caches stay as they are."""
         session = self._held.layers[layer]
+        fresh: list[Fresh] = []
         if len(parts) == 1:
-            found, runtime_s = _run(session, layer, parts, len(parts[0].hidden))
-            return _trunk_step(found, runtime_s)
+            found, runtime_s = _run(session, layer, parts, len(parts[0].hidden), fresh)
+            return _trunk_step(layer, found, runtime_s, fresh)
         alike: dict[int, list[int]] = {}
         for index, part in enumerate(parts):
             alike.setdefault(len(part.hidden), []).append(index)
         outputs: list[list[F32]] = [[] for _ in parts]
         runtime_s = 0.0
         for rows, members in alike.items():
-            found, group_s = _run(session, layer, [parts[i] for i in members], rows)
+            found, group_s = _run(session, layer, [parts[i] for i in members], rows, fresh)
             runtime_s += group_s
             for at, i in enumerate(members):
                 outputs[i] = [output[at * rows : (at + 1) * rows] for output in found]
             if len(alike) == 1:
-                return _trunk_step(found, runtime_s)
-        return _trunk_step([np.concatenate(part) for part in zip(*outputs, strict=True)], runtime_s)
+                return _trunk_step(layer, found, runtime_s, fresh)
+        return _trunk_step(layer, [np.concatenate(part) for part in zip(*outputs, strict=True)], runtime_s, fresh)
 
     def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
         """Log-probability [T - 1] of each of `tokens` [T] but the first, given [T, H]; microseconds in onnxruntime."""
@@ -119,22 +132,24 @@ class Trunk:
         return logits, (time.perf_counter() - begin_s) * 1e6
 
 
-def _run(session: Session, layer: int, group: Sequence[Rows], rows: int) -> tuple[list[F32], float]:
-    """The trunk's outputs for parts of `rows` rows each, and seconds inside onnxruntime; the caches written."""
+def _run(session: Session, layer: int, group: Sequence[Rows], rows: int, fresh: list[Fresh]) -> tuple[list[F32], float]:
+    """The trunk's outputs for parts of `rows` rows each, and seconds inside onnxruntime; `fresh` grows."""
     keys, values = _pasts(layer, group)
     hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
     position = np.array([range(part.start, part.start + rows) for part in group], np.int64)
     begin_s = time.perf_counter()
     *found, new_keys, new_values = session.run(hidden, keys, values, position)
     runtime_s = time.perf_counter() - begin_s
-    for at, part in enumerate(group):
-        part.cache.write(layer, new_keys[at], new_values[at])
+    fresh += ((part.cache, new_keys[at], new_values[at]) for at, part in enumerate(group))
     return found, runtime_s
 
 
-def _trunk_step(rows: list[F32], runtime_s: float) -> TrunkStep:
+def _trunk_step(layer: int, rows: list[F32], runtime_s: float, fresh: list[Fresh]) -> TrunkStep:
     """From the trunk's outputs; the fourth is there only where mixing weights are not the scores."""
-    return TrunkStep(rows[0], rows[1], rows[2], rows[3] if len(rows) > 3 else None, runtime_s * 1e6)
+    residual, expert_input, scores, *mixing = rows
+    return TrunkStep(
+        layer, residual, expert_input, scores, mixing[0] if mixing else None, runtime_s * 1e6, fresh
+    )  # fmt: skip
 
 
 def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
