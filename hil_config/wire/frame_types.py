@@ -61,7 +61,7 @@ class Step(FrameHeader):
     remaining: int
     route: Route
     rows: int
-    tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
+    tokens: Tokens = _NONE_T
     score: bool = False
     adapter: str = ""
 
@@ -84,10 +84,10 @@ class Handover(FrameHeader):
     degraded: tuple[str, ...]
     rows: int
     width: int
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
+    hidden: Hidden = _NONE_F
     score: bool = False
     adapter: str = ""
-    tokens: Tokens = msgspec.field(default_factory=lambda: _NONE_T)
+    tokens: Tokens = _NONE_T
 
 
 RowPicked = tuple[tuple[int, ...], tuple[float, ...]]
@@ -109,9 +109,9 @@ class ExpertCall(FrameHeader):
     rows: int
     width: int
     picks: int
-    experts: Experts = msgspec.field(default_factory=lambda: _NONE_E)
-    weights: Weights = msgspec.field(default_factory=lambda: _NONE_F)
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
+    experts: Experts = _NONE_E
+    weights: Weights = _NONE_F
+    hidden: Hidden = _NONE_F
     adapter: str = ""
     precisions: tuple[tuple[int, Precision], ...] = ()
     answer: Literal["", "fp32", "fp16", "int8", "int4"] = ""
@@ -129,7 +129,7 @@ class ExpertReply(FrameHeader):
     expert_us: float
     rows: int
     width: int
-    hidden: Hidden = msgspec.field(default_factory=lambda: _NONE_F)
+    hidden: Hidden = _NONE_F
 
 
 class Refusal(FrameHeader):
@@ -172,7 +172,7 @@ class Scores(FrameHeader):
     start: int
     degraded: tuple[str, ...]
     rows: int
-    logprobs: Weights = msgspec.field(default_factory=lambda: _NONE_L)
+    logprobs: Weights = _NONE_L
 
 
 class Delta(FrameHeader):

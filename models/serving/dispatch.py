@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 _new = tuple.__new__
-"""An item is made for every pick of every token: not through its type's own `__new__`, which is written in Python."""
+"""For what is made of every token: not through its type's own `__new__`, which is written in Python."""
 _FIRST_ROW: NDArray[np.intp] = np.zeros(1, np.intp)
 _FIRST_ROW.flags.writeable = False
 
@@ -178,7 +178,7 @@ class LayerDispatch:
         else:
             for item in items:
                 by_row.setdefault(item.row, []).append(item)
-        ask = Ask(self._next_id, host, by_row)
+        ask = _new(Ask, (self._next_id, host, by_row))
         self._next_id += 1
         branch = _Branch(ask, items, min(self._end_s, now_s + self._patience_s(host)), depth)
         self._branches[ask.id] = branch

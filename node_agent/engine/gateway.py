@@ -234,7 +234,7 @@ class Gateway:
     def _alive(self, work: Work) -> bytes:
         """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""
         names, now_s = work.pinned.plan.nodes, time.monotonic()
-        alive = bytes(self._caller.peers.reachable_of(names, now_s))
+        alive = self._caller.peers.reachable_of(names, now_s)
         never, shunned = self._caller.hosts.barred(now_s)
         if not never and not shunned:
             return alive

@@ -84,7 +84,8 @@ class HostBook:
         return record
 
     def patience_s(self, host: str) -> float:
-        return self._of(host).patience_s(self._round_trip_s(host), self._most_s, self._usual_s, self.floor_s)
+        record = self._records.get(host) or self._of(host)
+        return record.patience_s(self._round_trip_s(host), self._most_s, self._usual_s, self.floor_s)
 
     def answered(self, host: str, round_trip_s: float) -> None:
         record = self._of(host)

@@ -10,7 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 
-from hil_config.errors import LinkError
+from hil_config.errors import ConfigError, LinkError
 from hil_config.shaper import Flight, Shaper
 from hil_config.tls import connect, explain, serial_number
 from hil_config.wire.link_state import LinkState
@@ -25,6 +25,14 @@ AT_ONCE_S = 1e-5
 """A frame that is due within so little time goes out in the thread that sends it: no wake-up on its way."""
 
 UNSHAPED = LinkState(0.0, float("inf"), 0.0, True)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of a peer."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"peer address {address!r}: wanted host:port")
+    return host, int(port)
 
 
 class LinkCount:

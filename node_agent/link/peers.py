@@ -23,16 +23,8 @@ from hil_config.wire.plan import SelectionPlan
 from node_agent.crew import Crew
 from node_agent.link.frame_log import open_frame_log
 from node_agent.link.netem import Netem, Target
-from node_agent.link.outgoing import UNSHAPED, OutgoingLink
+from node_agent.link.outgoing import UNSHAPED, OutgoingLink, split_address
 from node_agent.link.security import CLEAR, Security
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"peer address {address!r}: wanted host:port")
-    return host, int(port)
-
 
 FRESH_S = 0.01
 """Host seconds a looked-up link state is used for."""
@@ -83,6 +75,10 @@ class Peers:
         self._lock = threading.Lock()
         self._gone: set[str] = set()
         self._known: dict[tuple[str, str], tuple[float, LinkState]] = {}
+        self._changes = object()
+        """Another one after each change of who is reachable."""
+        self._up: tuple[tuple[str, ...], object, float, bytes] = (), None, 0.0, b""
+        """What `reachable_of` said last: of whom, after which change, and until when it holds."""
         self._around: dict[str, tuple[float, bool, float]] = {}
         """Peer -> when looked up, is there a way there and back, and its scheduled delay."""
         hello = encode_frame(Hello(node, order.run, boot_id, offer=self._ring.offer if self._ring else b""))
@@ -91,7 +87,7 @@ class Peers:
         self._links = {
             peer.name: OutgoingLink(
                 peer.name,
-                _split(peer.address),
+                split_address(peer.address),
                 hello,
                 partial(shape, peer.name),
                 self.lost,
@@ -123,7 +119,7 @@ class Peers:
                 "jitter_s with data_interface: the kernel's jitter reorders, so it is not used here",
                 "leave one of the two out",
             )
-        targets = {p.name: Target(*_split(p.address)) for p in order.peers if p.name in self._satellites}
+        targets = {p.name: Target(*split_address(p.address)) for p in order.peers if p.name in self._satellites}
         targets.pop(self.node, None)
         return Netem(interface, targets)
 
@@ -192,6 +188,7 @@ class Peers:
             pair = names[load.source], names[load.target]
             loads[pair] = (*loads.get(pair, ()), (load.start_s, load.end_s, load.share))
         self._loads = loads
+        self._changes = object()
         self._around.clear()
 
     def _way(self, source: str, target: str) -> tuple[str, ...] | None:
@@ -210,19 +207,27 @@ class Peers:
         """Look every link up anew: time has jumped, or a fault has come."""
         self._known.clear()
         self._paths.clear()
+        self._changes = object()
         self._around.clear()
 
     def reachable(self, peer: str) -> bool:
         """True for ourselves, and for a peer that is not lost and has a way there and back now."""
-        return self.reachable_of((peer,), time.monotonic())[0]
+        return bool(self.reachable_of((peer,), time.monotonic())[0])
 
-    def reachable_of(self, peers: tuple[str, ...], now_s: float) -> list[bool]:
-        """`reachable` of each at this host second."""
-        return [
-            peer == self.node
-            or (peer not in self._gone and peer in self._links and self._there_and_back(peer, now_s)[1])
-            for peer in peers
-        ]
+    def reachable_of(self, peers: tuple[str, ...], now_s: float) -> bytes:
+        """`reachable` of each at this host second, a byte each."""
+        names, changes, until_s, up = self._up
+        if names is peers and changes is self._changes and now_s < until_s:
+            return up
+        changes, until_s, found = self._changes, float("inf"), bytearray()
+        for peer in peers:
+            there = peer == self.node
+            if not there and peer in self._links and peer not in self._gone:
+                looked_s, there, _ = self._there_and_back(peer, now_s)
+                until_s = min(until_s, looked_s + FRESH_S)
+            found.append(there)
+        self._up = peers, changes, until_s, (up := bytes(found))
+        return up
 
     def round_trip_s(self, peer: str) -> float:
         """Scheduled delay both ways now, 0 for ourselves."""
@@ -290,6 +295,7 @@ class Peers:
             if peer not in self._links or peer in self._gone:
                 return
             self._gone.add(peer)
+            self._changes = object()
         self._links[peer].peer_gone()
         self._report_lost(peer, reason)
 
@@ -305,6 +311,7 @@ class Peers:
         if link is not None and link.probe():
             with self._lock:
                 self._gone.discard(peer)
+                self._changes = object()
 
     def _heal(self, crew: Crew) -> None:
         while not crew.stopping.wait(1.0):
