@@ -8,6 +8,7 @@ Non-finite values are refused at both ends.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -25,8 +26,11 @@ Hidden = NDArray[np.float32]
 
 
 def finite(values: NDArray[np.float32]) -> bool:
-    """`isfinite(values).all()`, at half the cost for a row: a bool is a byte, and bytes are searched at once."""
-    return b"\0" not in np.isfinite(values).tobytes()
+    """`isfinite(values).all()`, at half the cost for a row. The largest and the smallest value tell: what is no number
+    counts as either."""
+    if not values.size:
+        return True
+    return isfinite(values.item(values.argmax())) and isfinite(values.item(values.argmin()))
 
 
 def encoded_size(codec: Codec, rows: int, width: int) -> int:

@@ -19,6 +19,19 @@ def test_one_bad_value_is_found_wherever_it_is(rows: int, bad: float) -> None:
         assert not finite(spoilt)
 
 
+@pytest.mark.parametrize("size", [*range(1, 41), 127, 300])
+def test_short_rows_and_two_bad_values_are_told_too(size: int) -> None:
+    """numpy looks at several values at once, and at those left over one by one."""
+    rng = np.random.default_rng(size)
+    for at in range(size):
+        for bad in (np.nan, -np.nan, np.inf, -np.inf):
+            values = rng.standard_normal(size).astype(np.float32)
+            values[at] = bad
+            assert not finite(values)
+            values[rng.integers(size)] = rng.choice([np.nan, np.inf, -np.inf])
+            assert not finite(values)
+
+
 @pytest.mark.parametrize("rows", [1, 64])
 def test_large_values_are_finite_though_their_square_is_not(rows: int) -> None:
     assert finite(np.full((rows, 2048), np.finfo(np.float32).max))
