@@ -26,8 +26,8 @@ class Rows(NamedTuple):
     cache: RequestCache
 
 
-Fresh = tuple[RequestCache, F32, F32]
-"""A request's cache, and the rows of keys and values that go there."""
+Fresh = tuple[Sequence[Rows], F32, F32]
+"""Parts, and for each the rows of keys and values [B, T, heads, size] that go into its cache."""
 
 
 class TrunkStep(NamedTuple):
@@ -45,8 +45,9 @@ class TrunkStep(NamedTuple):
 
     def keep(self) -> None:
         """Write the caches. Nobody waits for it: calls to experts can be on their way."""
-        for cache, keys, values in self.fresh:
-            cache.write(self.layer, keys, values)
+        for group, keys, values in self.fresh:
+            for at, part in enumerate(group):
+                part.cache.write(self.layer, keys[at], values[at])
 
 
 class Choice(NamedTuple):
@@ -134,13 +135,17 @@ class Trunk:
 
 def _run(session: Session, layer: int, group: Sequence[Rows], rows: int, fresh: list[Fresh]) -> tuple[list[F32], float]:
     """The trunk's outputs for parts of `rows` rows each, and seconds inside onnxruntime; `fresh` grows."""
-    keys, values = _pasts(layer, group)
-    hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
+    if len(group) == 1:
+        keys, values = group[0].cache.past(layer)
+        keys, values, hidden = keys[:, None], values[:, None], group[0].hidden  # no copy
+    else:
+        keys, values = _pasts(layer, group)
+        hidden = np.concatenate([part.hidden for part in group])
     position = np.array([range(part.start, part.start + rows) for part in group], np.int64)
     begin_s = time.perf_counter()
     *found, new_keys, new_values = session.run(hidden, keys, values, position)
     runtime_s = time.perf_counter() - begin_s
-    fresh += ((part.cache, new_keys[at], new_values[at]) for at, part in enumerate(group))
+    fresh.append((group, new_keys, new_values))
     return found, runtime_s
 
 
@@ -153,10 +158,8 @@ def _trunk_step(layer: int, rows: list[F32], runtime_s: float, fresh: list[Fresh
 
 
 def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
-    """Keys and values [P, B, heads, size] of several requests, shorter ones padded at the end; one: no copy."""
+    """Keys and values [P, B, heads, size] of several requests, shorter ones padded at the end."""
     pasts = [part.cache.past(layer) for part in group]
-    if len(pasts) == 1:
-        return pasts[0][0][:, None], pasts[0][1][:, None]
     longest = max(len(keys) for keys, _ in pasts)
     stacked = []
     for side in (0, 1):
