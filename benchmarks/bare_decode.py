@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.dataplane import Places, places
+from benchmarks.dataplane import Places, as_a_service, places
 from hil_config.wire.orders import ExpertHolding
 from node_agent.engine.experts import ExpertBank
 from node_agent.engine.kv_cache import RequestCache
@@ -111,6 +111,7 @@ class Bare:
     """The three processes, alive until `close`."""
 
     def __init__(self, shards: Path) -> None:
+        as_a_service()
         context = multiprocessing.get_context("spawn")
         where = places(("g",), HOSTS)
         ports = []

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from importlib import resources
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,16 @@ def no_orbit(nodes: tuple[str, ...]) -> bytes:
     none, s = np.zeros((2, 0)), len(nodes)
     samples = Samples(np.array([0.0, 1e9]), none, none, none, np.zeros((2, 0), np.uint8), np.ones((2, s)))
     return encode_schedule(schedule_of(header, samples))
+
+
+def as_a_service() -> None:
+    """Processes started from now on get the environment of the agent's unit, where it is not set otherwise."""
+    unit = resources.files("node_agent").joinpath("systemd/hil-agent.service").read_text("utf-8")
+    for line in unit.splitlines():
+        if line.startswith("Environment="):
+            for setting in line.removeprefix("Environment=").split():
+                name, _, value = setting.partition("=")
+                os.environ.setdefault(name, value)
 
 
 class Places(NamedTuple):
@@ -163,6 +174,7 @@ class Fleet:
         clients: dict[str, tuple[str, int]] | None = None,
         own_cores: bool = False,
     ) -> None:
+        as_a_service()
         self._places = places(gateways, hosts) if own_cores else {}
         nodes = tuple(dict.fromkeys((*gateways, *hosts)))
         manifest: Manifest = read_manifest(shards)
