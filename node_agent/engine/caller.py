@@ -18,7 +18,7 @@ from hil_config.wire.plan import SelectionPlan
 from models.serving.dispatch import Ask, Call, LayerDispatch, Outcome
 from models.serving.health import ceilings, reply_fault
 from models.serving.pick_table import PickTable
-from models.serving.transmission import mean_square_mass
+from models.serving.transmission import Sending, mean_square_mass
 from node_agent.engine.experts import ExpertBank, NotHeld
 from node_agent.engine.hosts import HostBook
 from node_agent.engine.plans import PLAIN, Manner
@@ -184,7 +184,7 @@ class LayerCall:
         else:
             frame.hidden = self._hidden[list(ask.rows)]
         frame.adapter, frame.precisions = self._adapter, self._variants(ask)
-        codec = self._choose_codecs(ask, frame)
+        codec = None if self._manner.sending is None else self._choose_codecs(self._manner.sending, ask, frame)
         sent = self._caller.peers.send(host, frame, codec)
         now_s = time.monotonic()
         self._serialise_s += time.perf_counter() - start_s
@@ -201,11 +201,8 @@ class LayerCall:
         asked = ((e, wanted.get((e, ask.host))) for e in named)
         return tuple((expert, precision) for expert, precision in asked if precision is not None)
 
-    def _choose_codecs(self, ask: Ask, frame: ExpertCall) -> Codec | None:
-        """By the plan's rules, that of the reply into the frame; None where the link's own is used."""
-        rules = self._manner.sending
-        if rules is None:
-            return None
+    def _choose_codecs(self, rules: Sending, ask: Ask, frame: ExpertCall) -> Codec:
+        """By the plan's rules; that of the reply into the frame."""
         own = self._nodes.index(self._caller.peers.node)
         size = frame.rows, frame.width, mean_square_mass(ask.call().weights)
         codec = rules.codec(own, ask.host, self.layer, *size)
