@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.median import median_us
 from hil_config.wire.manifest import Routing
 from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
-from models.serving.gate import select
-from models.serving.layer_gate import compile_layer, row_fraction
+from models.serving.gate import select, select_row
+from models.serving.layer_gate import compile_layer, one_fraction, row_fraction
 
 EXPERTS, TOP_K, NODES = 64, 8, 4
 
@@ -25,6 +25,8 @@ def run() -> None:
         scores /= scores.sum(axis=1, keepdims=True)
 
         def gated(rows: int = rows, scores: np.ndarray = scores) -> object:
+            if rows == 1:
+                return select_row(compiled, scores[0], Routing(TOP_K, True), one_fraction(1, 0, 0))
             return select(compiled, scores, Routing(TOP_K, True), row_fraction(1, 0, rows, 0))
 
         def bare(scores: np.ndarray = scores) -> object:

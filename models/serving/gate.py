@@ -105,7 +105,7 @@ def select_row(gate: LayerGate, scores: F32, routing: Routing, fraction: float, 
     chosen = order.tolist()
     if plain and columns.takes_all and k == routing.top_k and mixing is None and not routing.normalise_top_k:
         weights: list[float] = scores.take(order).tolist()
-        if weights[k - 1] > 0.0 and math.isfinite(weights[0]):  # the model's own picks: of their mass all is kept
+        if weights[k - 1] > 0.0 and math.isfinite(sum(weights)):  # the model's own picks: of their mass all is kept
             experts = [columns.target[e] for e in chosen]
             hosts = _row_hosts(columns, chosen[:k], fraction)
             return RowPicks(experts[:k], hosts, weights[:k], experts[k:], weights[k:], 1.0, 0)

@@ -19,29 +19,32 @@ ROWS = 5
 def cases(draw: st.DrawFn) -> tuple[SelectionPlan, Routing, np.ndarray, np.ndarray, np.ndarray | None]:
     """A plan of one layer, a router's rule, who is alive, scores [ROWS, E] and mixing weights of their own."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
-    replicas = draw(st.integers(0, 3))
+    own = draw(st.booleans())  # the model's own picks, nothing else: what a decoded token mostly is
+    replicas = draw(st.integers(int(own), 3))
     hosts = tuple(
         tuple(Share((e + c) % 4, float(rng.uniform(0.5, 3.0))) for c in range(min(replicas, 1 + e % 3)))
         for e in range(E)
     )
-    priced, factored, substituted = (draw(st.booleans()) for _ in range(3))
+    priced, factored, substituted = (draw(st.booleans()) and not own for _ in range(3))
     price = tuple(float(p) for p in rng.uniform(0.0, 0.1, E)) if priced else (0.0,) * E
     substitute = tuple(int(s) for s in np.where(rng.uniform(size=E) < 0.3, rng.integers(0, E, E), -1))
     factor = tuple(float(f) for f in rng.uniform(0.5, 1.5, E)) if factored else ()
     layer = LayerPlan(price, hosts, substitute if substituted else (-1,) * E, factor)
     k_max = draw(st.integers(1, E))
     plan = SelectionPlan(
-        1, 1, 0.0, 1.0, "test", "", draw(st.sampled_from([1.0, 0.7])), draw(st.sampled_from([1.0, 0.9, 0.4])),
-        draw(st.integers(0, k_max)), k_max, draw(st.sampled_from([-1e9, 0.01, 0.05])), tuple("abcd"), (), (layer,),
+        1, 1, 0.0, 1.0, "test", "", draw(st.sampled_from([1.0] if own else [1.0, 0.7])),
+        draw(st.sampled_from([1.0] if own else [1.0, 0.9, 0.4])), k_max if own else draw(st.integers(0, k_max)), k_max,
+        draw(st.sampled_from([-1e9, 0.01, 0.05])), tuple("abcd"), (), (layer,),
     )  # fmt: skip
-    separate = draw(st.booleans())
+    separate = draw(st.booleans()) and not own
     always = draw(st.integers(0, 2)) if separate else 0
-    routing = Routing(draw(st.integers(always + 1, 12)), draw(st.booleans()) and not separate, separate, always)
+    top_k = max(always + 1, k_max) if own else draw(st.integers(always + 1, 12))
+    routing = Routing(top_k, draw(st.booleans()) and not separate, separate, always)
     scores = np.exp(rng.standard_normal((ROWS, E)).astype(np.float32))
     scores /= scores.sum(axis=1, keepdims=True)
     if draw(st.booleans()):
         scores = np.round(scores, 2)  # equal scores: the order must be the same
-    alive = np.array([draw(st.booleans()) for _ in range(4)])
+    alive = np.array([own or draw(st.booleans()) for _ in range(4)])
     mixing = rng.uniform(0.01, 1.0, (ROWS, E)).astype(np.float32) if separate else None
     return plan, routing, alive, np.asarray(scores, np.float32), mixing
 
