@@ -204,7 +204,7 @@ class LayerCall:
     def _choose_codecs(self, rules: Sending, ask: Ask, frame: ExpertCall) -> Codec:
         """By the plan's rules; that of the reply into the frame."""
         own = self._nodes.index(self._caller.peers.node)
-        size = frame.rows, frame.width, mean_square_mass(ask.call().weights)
+        size = frame.rows, frame.width, mean_square_mass(ask.call().weights if frame.row else frame.weights)
         codec = rules.codec(own, ask.host, self.layer, *size)
         frame.answer = rules.codec(ask.host, own, self.layer, *size)
         if not self._again:

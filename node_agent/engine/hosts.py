@@ -84,8 +84,7 @@ class HostBook:
         return record
 
     def patience_s(self, host: str) -> float:
-        record = self._records.get(host) or self._of(host)
-        return record.patience_s(self._round_trip_s(host), self._most_s, self._usual_s, self.floor_s)
+        return self._of(host).patience_s(self._round_trip_s(host), self._most_s, self._usual_s, self.floor_s)
 
     def answered(self, host: str, round_trip_s: float) -> None:
         record = self._of(host)
