@@ -43,6 +43,8 @@ def examples() -> list[f.Frame]:
             tokens=np.array([5, 6], np.int32),
         ),
         f.ExpertCall(1 << 40, 7, 3, 2, 8, 2, picks, weights, hidden(2, 8), adapter="satire"),
+        f.ExpertCall(5, 7, 3, 1, 8, 2, hidden=hidden(1, 8), row=((3, 7), (0.5, 0.25))),
+        f.ExpertCall(5, 7, 3, 1, 8, 1, hidden=hidden(1, 8), adapter="satire", row=((63,), (1.0,))),
         f.Scores(7, 2, 0, ("rerouted",), 3, np.array([-0.5, -2.0, 0.0], np.float32)),
         f.Delta("satire", ("bravo",), "ground", b"signature", b"payload"),
         f.DeltaReply("bravo", "satire", 3, ""),
@@ -95,6 +97,33 @@ def test_calls_over_the_same_rows_share_what_is_encoded() -> None:
     assert sorted(shared) == ["fp32", "int8"]
 
 
+def test_a_row_as_plain_values_has_the_bytes_it_has_as_arrays() -> None:
+    experts, weights = np.array([[3, -1, 63]], np.int16), np.array([[0.7, 0.0, 1e-30]], np.float32)
+    arrays = f.ExpertCall(1, 7, 3, 1, 8, 3, experts, weights, hidden(1, 8))
+    row = tuple(experts[0].tolist()), tuple(weights[0].tolist())
+    assert f.encode_frame(f.ExpertCall(1, 7, 3, 1, 8, 3, hidden=hidden(1, 8), row=row)) == f.encode_frame(arrays)
+    decoder = f.FrameDecoder()
+    decoder.receive(f.encode_frame(arrays))
+    found = decoder.next_frame()
+    assert isinstance(found, f.ExpertCall) and found.row == row
+
+
+@pytest.mark.parametrize("size", [7, 64, 211, 4096])
+def test_frames_keep_nothing_of_the_buffer_they_were_read_from(size: int) -> None:
+    """A receive buffer is written over once `next_frame` has returned None, be it in the middle of a frame."""
+    sent, got = examples(), []
+    data = b"".join(f.encode_frame(frame) for frame in sent)
+    decoder, buffer = f.FrameDecoder(), bytearray(size)
+    for at in range(0, len(data), size):
+        part = data[at : at + size]
+        buffer[: len(part)] = part
+        decoder.receive(memoryview(buffer)[: len(part)])
+        while (found := decoder.next_frame()) is not None:
+            got.append(found)
+        buffer[:] = b"\xff" * size
+    assert len(got) == len(sent) and all(map(same, sent, got))
+
+
 def test_byte_by_byte() -> None:
     decoder = f.FrameDecoder()
     sent = examples()
@@ -142,6 +171,16 @@ def test_values_that_are_not_finite_are_refused_at_both_ends() -> None:
         decoder.next_frame()
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_weight_that_is_not_finite_is_refused(rows: int) -> None:
+    picks, weights = np.zeros((rows, 2), np.int16), np.full((rows, 2), 0.5, np.float32)
+    weights[-1, 1] = np.inf
+    decoder = f.FrameDecoder()
+    decoder.receive(f.encode_frame(f.ExpertCall(1, 1, 0, rows, 4, 2, picks, weights, hidden(rows, 4))))
+    with pytest.raises(RemoteProtocolError, match="weight is not finite"):
+        decoder.next_frame()
+
+
 def test_fp16_saturates_instead_of_overflowing() -> None:
     decoder = f.FrameDecoder()
     decoder.receive(f.encode_frame(f.ExpertReply(1, 0, 0.0, 0.0, 1, 1, np.full((1, 1), 1e9, np.float32)), "fp16"))
@@ -184,6 +223,9 @@ def test_a_promise_of_too_many_bytes_is_refused_before_they_come() -> None:
         f.ExpertReply(1, 0, 0.0, 0.0, 2, 4, hidden(1, 4)),
         f.ExpertReply(1, 0, 0.0, 0.0, 0, 4, hidden(0, 4)),
         f.ExpertCall(1, 1, 0, 1, 4, 3, np.zeros((1, 2), np.int16), np.zeros((1, 2), np.float32), hidden(1, 4)),
+        f.ExpertCall(1, 1, 0, 1, 4, 3, hidden=hidden(1, 4), row=((1, 2), (0.5, 0.5))),
+        f.ExpertCall(1, 1, 0, 1, 4, 2, hidden=hidden(1, 4), row=((1, 2), (0.5,))),
+        f.ExpertCall(1, 1, 0, 2, 4, 2, hidden=hidden(2, 4), row=((1, 2), (0.5, 0.5))),
         f.Refusal(1, 1, 1, "x" * 70_000),
         f.Scores(1, 1, 0, (), 2, np.zeros(1, np.float32)),
         f.Scores(1, 1, 0, (), 1, np.array([-np.inf], np.float32)),
