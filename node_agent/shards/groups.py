@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -34,8 +35,20 @@ from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
 _OUTPUTS = ["y"]
+_NOT_PICKED = float(NOT_PICKED)
 TOLERANCE = 0.05
 """Of the largest value: activations are rounded to 8 bits a block, which a wrong layout exceeds by far."""
+
+
+class _Bound(NamedTuple):
+    """Where onnxruntime reads one row's inputs and writes its output, told once: an array passed in a run is looked at,
+    wrapped and given back as another one in each."""
+
+    binding: ort.IOBinding
+    hidden: F32
+    selection: array[float]
+    mixing: array[float]
+    total: F32
 
 
 class ExpertGroup:
@@ -49,7 +62,8 @@ class ExpertGroup:
         self.members = frozenset((*experts, -1))
         """The experts, and -1 for none."""
         self._column = dict(zip(self.experts, range(len(experts)), strict=True))
-        self._unpicked, self._unmixed = array("f", [float(NOT_PICKED)] * len(experts)), array("f", [0.0] * len(experts))
+        self._free: list[_Bound] = []
+        """Those no thread is using; as many as there ever were calls at once."""
 
     def partial_sum(self, hidden: F32, experts: NDArray[np.int16], weights: F32) -> F32:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows [n, H]; -1 is no expert, all others held."""
@@ -59,14 +73,34 @@ class ExpertGroup:
 
     def row_sum(self, hidden: F32, experts: Sequence[int], weights: Sequence[float]) -> F32:
         """`partial_sum` of one row [1, H]: a few numbers are put in place quickest one by one."""
-        selection, mixing = self._unpicked[:], self._unmixed[:]
+        bound = self._free.pop() if self._free else self._bind(hidden.shape[1])
+        _, row, selection, mixing, total = bound
+        row[:] = hidden
+        columns = [self._column[expert] for expert in experts if expert >= 0]
         for expert, weight in zip(experts, weights, strict=True):
             if expert >= 0:
                 column = self._column[expert]
                 selection[column] = 0.0
                 mixing[column] += weight
-        shape = 1, len(mixing)
-        return self._run(hidden, np.ndarray(shape, np.float32, selection), np.ndarray(shape, np.float32, mixing))
+        self._session.run_with_iobinding(bound.binding)
+        for column in columns:
+            selection[column], mixing[column] = _NOT_PICKED, 0.0
+        found = total.copy()
+        self._free.append(bound)
+        return found
+
+    def _bind(self, width: int) -> _Bound:
+        count, binding = len(self.experts), self._session.io_binding()
+        hidden, total = np.zeros((1, width), np.float32), np.zeros((1, width), np.float32)
+        selection, mixing = array("f", [_NOT_PICKED] * count), array("f", [0.0] * count)
+        for name, shape, address in (
+            ("x", (1, width), hidden.ctypes.data),
+            ("selection", (1, count), selection.buffer_info()[0]),
+            ("mixing", (1, count), mixing.buffer_info()[0]),
+        ):
+            binding.bind_input(name, "cpu", 0, np.float32, shape, address)
+        binding.bind_output(_OUTPUTS[0], "cpu", 0, np.float32, (1, width), total.ctypes.data)
+        return _Bound(binding, hidden, selection, mixing, total)
 
     def _run(self, hidden: F32, selection: F32, mixing: F32) -> F32:
         total: F32
