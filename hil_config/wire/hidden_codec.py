@@ -20,15 +20,19 @@ Codec = Literal["fp32", "fp16", "int8", "int4"]
 CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8", "int4")
 GROUP = 32
 _FP16_MAX = 65504.0
+_ONE_THREAD = 8192
+"""Values whose product with themselves no linear algebra library hands out to several threads (OpenBLAS from 10,001)."""
 _F4 = np.dtype("<f4")
 
 Hidden = NDArray[np.float32]
 
 
 def finite(values: NDArray[np.float32]) -> bool:
-    """`isfinite(values).all()`, at half the cost for a row. The largest and the smallest value tell: what is no number
-    counts as either."""
+    """`isfinite(values).all()`, at a quarter of the cost for a row. A sum of squares tells where it is finite itself;
+    otherwise the largest and the smallest value do: what is no number counts as either."""
     if not values.size:
+        return True
+    if values.size <= _ONE_THREAD and isfinite(np.vdot(values, values)):
         return True
     return isfinite(values.item(values.argmax())) and isfinite(values.item(values.argmin()))
 
@@ -98,7 +102,7 @@ def decode_hidden(data: bytes | memoryview, codec: Codec, rows: int, width: int)
         )
     hidden: Hidden
     if codec == "fp32":
-        hidden = np.ndarray((rows, width), _F4, data).astype(np.float32)  # a copy: frames are not aligned
+        hidden = np.ndarray((rows, width), _F4, bytearray(data))  # a copy: frames are not aligned, nor do they last
     elif codec == "fp16":
         hidden = np.frombuffer(data, "<f2").reshape(rows, width).astype(np.float32)
     elif codec == "int4":

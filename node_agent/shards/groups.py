@@ -30,7 +30,7 @@ from models.serving.group import (
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
 from node_agent.shards.providers import ON_CPU
-from node_agent.shards.sessions import REFUSALS, session_options
+from node_agent.shards.sessions import REFUSALS, bare, session_options
 from node_agent.shards.store import ShardStore
 
 F32 = NDArray[np.float32]
@@ -56,6 +56,7 @@ class ExpertGroup:
 
     def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue], experts: Sequence[int]) -> None:
         self._session, self._held = session, held
+        self._run_bound = bare(session).run_with_iobinding
         self.experts = tuple(experts)
         self._place = np.full(max(experts) + 1, -1, np.intp)
         self._place[list(experts)] = np.arange(len(experts))
@@ -82,7 +83,7 @@ class ExpertGroup:
                 column = self._column[expert]
                 selection[column] = 0.0
                 mixing[column] += weight
-        self._session.run_with_iobinding(bound.binding)
+        self._run_bound(bound.binding._iobinding, None)
         for column in columns:
             selection[column], mixing[column] = _NOT_PICKED, 0.0
         found = total.copy()
