@@ -40,9 +40,10 @@ def _ours(fleet: Fleet, request: int, tokens: int) -> list[float]:
     return [float(ms) for ms in np.diff(times) * 1e3]
 
 
-def _breakdown(steps: list[StepTime]) -> str:
+def _breakdown(steps: list[StepTime], total: float) -> str:
+    """Of `total` ms from one token's arrival at the client to the next one's."""
     table = np.array([step[2:] for step in steps]) / 1e3
-    trunk, expert, head, link, queue, total = np.median(table, axis=0)
+    trunk, expert, head, link, queue, _ = np.median(table, axis=0)
     other = total - trunk - expert - head - link - queue
     critical = trunk + expert + head
     return (
@@ -72,7 +73,7 @@ def _compare(name: str, fleet: Fleet, bare: Bare, gguf: Path) -> None:
         f"({1e3 / middle[1]:.1f}/s), rate {middle[1] / middle[0]:.2f} of it; fastest tenth {best[0]:.2f} and "
         f"{best[1]:.2f} ms, {best[1] / best[0]:.2f} (target 0.75; {len(ours)} tokens each, interleaved)"
     )
-    print(_breakdown(steps))
+    print(_breakdown(steps, middle[0]))
     print(
         f"  the same sessions over plain sockets and nothing else: {middle[2]:.2f} ms, rate "
         f"{middle[1] / middle[2]:.2f} of llama.cpp's (fastest tenth {best[1] / best[2]:.2f}), "

@@ -27,8 +27,8 @@ _NUMPY = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
 def bare(session: ort.InferenceSession) -> Any:
-    """What is below onnxruntime's Python class: its `run` looks at every input's name and type once more, which costs a
-    decoded token 30 us a layer (and after a provider's failure it would go on without that provider, and not say so)."""
+    """What is below onnxruntime's Python class, whose `run` looks at the name and type of every input once more: that
+    costs a decoded token 30 us a layer. (And after a provider's failure it goes on without that provider.)"""
     return session._sess
 
 
