@@ -21,7 +21,7 @@ CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8", "int4")
 GROUP = 32
 _FP16_MAX = 65504.0
 _ONE_THREAD = 8192
-"""Values whose product with themselves no linear algebra library hands out to several threads (OpenBLAS from 10,001)."""
+"""Values whose sum of squares a linear algebra library does not hand out to several threads (OpenBLAS: 10,000)."""
 _F4 = np.dtype("<f4")
 
 Hidden = NDArray[np.float32]
@@ -58,7 +58,7 @@ def encode_hidden(hidden: Hidden, codec: Codec, checked: bool = False) -> bytes:
     if not (checked or finite(hidden)):
         raise LocalProtocolError("a hidden state holds a value that is not finite")
     if codec == "fp32":
-        return hidden.astype(_F4, copy=False).tobytes()
+        return (hidden if hidden.dtype is _F4 else hidden.astype(_F4)).tobytes()
     if codec == "fp16":
         return np.clip(hidden, -_FP16_MAX, _FP16_MAX).astype("<f2").tobytes()
     if codec == "int4":

@@ -10,6 +10,7 @@ whole first, so nothing is counted twice. Late and duplicate replies are counted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -93,13 +94,15 @@ class Outcome(NamedTuple):
 class _Branch:
     ask: Ask
     items: list[Item]
-    deadline_s: float
+    begun_s: float
     depth: int
     waiting: bool = True
     answered: bool = False
     partial: F32 | None = None
     reissues: list[_Branch] | None = None
     missing: list[Item] = field(default_factory=list)
+    deadline_s: float = -math.inf
+    """Reckoned when somebody asks: most calls are answered before."""
 
     def whole(self) -> bool:
         if self.answered:
@@ -180,7 +183,7 @@ class LayerDispatch:
                 by_row.setdefault(item.row, []).append(item)
         ask = _new(Ask, (self._next_id, host, by_row))
         self._next_id += 1
-        branch = _Branch(ask, items, min(self._end_s, now_s + self._patience_s(host)), depth)
+        branch = _Branch(ask, items, now_s, depth)
         self._branches[ask.id] = branch
         self._outbox.append(branch)
         return branch
@@ -201,8 +204,13 @@ class LayerDispatch:
 
     def next_deadline_s(self) -> float:
         """When `advance` must be called again if nothing else happens."""
-        open_calls = [b.deadline_s for b in self._branches.values() if b.waiting and b.reissues is None]
+        open_calls = [self._deadline_s(b) for b in self._branches.values() if b.waiting and b.reissues is None]
         return min(open_calls, default=self._end_s)
+
+    def _deadline_s(self, branch: _Branch) -> float:
+        if branch.deadline_s == -math.inf:
+            branch.deadline_s = min(self._end_s, branch.begun_s + self._patience_s(branch.ask.host))
+        return branch.deadline_s
 
     def reply(self, call_id: int, partial: F32) -> bool:
         """A partial sum [n, H] came. False: unknown, late, duplicate or of the wrong shape (then ignored)."""
@@ -253,7 +261,7 @@ class LayerDispatch:
                 branch.waiting = False
                 if branch.reissues is None:
                     branch.reissues, branch.missing = [], branch.items
-            elif now_s >= branch.deadline_s and branch.reissues is None:
+            elif branch.reissues is None and now_s >= self._deadline_s(branch):
                 self._hedged += 1
                 slow.append(branch.ask.host)
                 self._reissue(branch, now_s)
