@@ -21,6 +21,7 @@ from models.describe import FeedForward
 from models.export_onnx import feed_forward
 from models.graph import Graph
 from models.serving.group import group_graph, stack
+from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.groups import ExpertGroup, grouping_unsupported
 from node_agent.shards.sessions import session_options
 
@@ -123,7 +124,7 @@ def grouped(name: str, hidden: int, width: int) -> None:
         sessions = [session for session, _ in opened]
         stacked = stack([weights for _, weights in shards])
         data = group_graph(stacked, precision, ExpertFunction())
-        group = ExpertGroup(*open_copy(data, stacked), tuple(range(GROUP)))
+        group = ExpertGroup(*open_copy(data, stacked), tuple(range(GROUP)), DutyLimit())
         cells = []
         for rows in (1, 8, 32):
             inputs = picked(rows, hidden)

@@ -30,7 +30,7 @@ class Original:
             hint = "pip install 'spacemoe-hil[ground,models,dev]'"
             raise EnvironmentFault(f"comparing needs torch and transformers: {error}", hint) from error
         self._torch: Any = torch
-        hub_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        hub_logging.disable_progress_bar()
         with tempfile.TemporaryDirectory() as plain:
             source = _plain(folder, Path(plain))
             try:

@@ -29,6 +29,7 @@ from models.serving.group import (
 )
 from models.serving.safetensors_file import BadContainer
 from models.serving.shard_file import unpack
+from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.providers import ON_CPU
 from node_agent.shards.sessions import REFUSALS, bare, session_options
 from node_agent.shards.store import ShardStore
@@ -54,9 +55,12 @@ class _Bound(NamedTuple):
 class ExpertGroup:
     """Experts of one layer in one session. Calls from several threads are allowed."""
 
-    def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue], experts: Sequence[int]) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, held: Sequence[ort.OrtValue], experts: Sequence[int], duty: DutyLimit
+    ) -> None:
         self._session, self._held = session, held
-        self._run_bound = bare(session).run_with_iobinding
+        self._run, self._run_bound = bare(session).run, bare(session).run_with_iobinding
+        self._duty = duty
         self.experts = tuple(experts)
         self._place = np.full(max(experts) + 1, -1, np.intp)
         self._place[list(experts)] = np.arange(len(experts))
@@ -70,11 +74,18 @@ class ExpertGroup:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows [n, H]; -1 is no expert, all others held."""
         if len(experts) == 1:
             return self.row_sum(hidden, experts[0].tolist(), weights[0].tolist())
-        return self._run(hidden, *select_inputs(experts, weights, self._place, len(self.experts)))
+        selection, mixing = select_inputs(experts, weights, self._place, len(self.experts))
+        total: F32
+        with self._duty.turn():
+            (total,) = self._run(_OUTPUTS, {"x": hidden, "selection": selection, "mixing": mixing}, None)
+        return total
 
     def row_sum(self, hidden: F32, experts: Sequence[int], weights: Sequence[float]) -> F32:
         """`partial_sum` of one row [1, H]: a few numbers are put in place quickest one by one."""
-        bound = self._free.pop() if self._free else self._bind(hidden.shape[1])
+        try:
+            bound = self._free.pop()
+        except IndexError:
+            bound = self._bind(hidden.shape[1])
         _, row, selection, mixing, total = bound
         row[:] = hidden
         columns = [self._column[expert] for expert in experts if expert >= 0]
@@ -83,7 +94,11 @@ class ExpertGroup:
                 column = self._column[expert]
                 selection[column] = 0.0
                 mixing[column] += weight
-        self._run_bound(bound.binding._iobinding, None)
+        if self._duty.share < 1.0:
+            with self._duty.turn():
+                self._run_bound(bound.binding._iobinding, None)
+        else:
+            self._run_bound(bound.binding._iobinding, None)
         for column in columns:
             selection[column], mixing[column] = _NOT_PICKED, 0.0
         found = total.copy()
@@ -102,11 +117,6 @@ class ExpertGroup:
             binding.bind_input(name, "cpu", 0, np.float32, shape, address)
         binding.bind_output(_OUTPUTS[0], "cpu", 0, np.float32, (1, width), total.ctypes.data)
         return _Bound(binding, hidden, selection, mixing, total)
-
-    def _run(self, hidden: F32, selection: F32, mixing: F32) -> F32:
-        total: F32
-        (total,) = self._session.run(_OUTPUTS, {"x": hidden, "selection": selection, "mixing": mixing})
-        return total
 
 
 def grouping_unsupported(version: str = ort.__version__) -> str:
@@ -130,7 +140,7 @@ def open_group(
     if not can_group(shards, precision):
         return None
     card, stacked = store.manifest.model, stack(shards)
-    group = _group(stacked, precision, card, experts)
+    group = _group(stacked, precision, card, experts, store.duty)
     return group if group is not None and computes(group, shards, card) else None
 
 
@@ -143,7 +153,9 @@ def _weights(store: ShardStore, layer: int, precision: Precision, expert: int) -
         raise ArtefactError(f"{path}: not a shard: {error}", "build the shards again: hil models build") from error
 
 
-def _group(stacked: Weights, precision: Precision, card: ModelCard, experts: Sequence[int]) -> ExpertGroup | None:
+def _group(
+    stacked: Weights, precision: Precision, card: ModelCard, experts: Sequence[int], duty: DutyLimit
+) -> ExpertGroup | None:
     graph = group_graph(stacked, precision, card.expert_function)
     held = [ort.OrtValue.ortvalue_from_numpy(value) for value in stacked.values()]
     options = session_options()
@@ -152,7 +164,7 @@ def _group(stacked: Weights, precision: Precision, card: ModelCard, experts: Seq
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except REFUSALS:  # single sessions will name a real fault
         return None
-    return ExpertGroup(session, held, experts)
+    return ExpertGroup(session, held, experts, duty)
 
 
 def computes(group: ExpertGroup, shards: Sequence[Weights], card: ModelCard) -> bool:

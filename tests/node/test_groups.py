@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -28,6 +30,7 @@ from models.serving.onnx_bytes import FLOAT, UINT8, Node, Value, model
 from models.serving.shard_file import unpack
 from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
 from node_agent.engine.trunk import open_trunk
+from node_agent.power_modes.duty import DutyLimit
 from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
 from node_agent.shards.store import BYTES_A_THREAD, ShardStore, threads_for
 
@@ -95,6 +98,44 @@ def test_a_row_in_a_group_does_not_depend_on_its_mates(store: ShardStore, precis
     loud = np.concatenate((x, x * 1000))
     together = group.partial_sum(loud, np.concatenate((picks, picks)), np.concatenate((w, w)))[:12]
     np.testing.assert_allclose(together, alone, rtol=0, atol=TOLERANCE)
+
+
+@needs_grouping
+def test_rows_of_several_threads_do_not_meet_in_a_group(store: ShardStore) -> None:
+    group = open_group(store, 1, "int4", HELD)
+    assert group is not None
+    rng, threads = np.random.default_rng(5), 6
+    x = rng.standard_normal((threads, 1, store.manifest.model.hidden)).astype(np.float32)
+    picks = [rng.permutation(HELD)[:3].tolist() for _ in range(threads)]
+    weights = rng.random((threads, 3)).tolist()
+    alone = [group.row_sum(x[n], picks[n], weights[n]) for n in range(threads)]
+    together = threading.Barrier(threads)
+
+    def differences(n: int) -> int:
+        together.wait(10.0)
+        return sum(not np.array_equal(group.row_sum(x[n], picks[n], weights[n]), alone[n]) for _ in range(200))
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(differences, range(threads))) == [0] * threads
+
+
+@needs_grouping
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_group_computes_in_its_nodes_turns(store: ShardStore, count: int) -> None:
+    """Or a limit of duty would slow a board's trunk, and its experts, which are most of the work, would run on."""
+    group = open_group(store, 1, "int8", HELD)
+    assert group is not None
+    x, picks, w = rows_and_picks(count, count, store.manifest.model.hidden)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            store.duty.set(0.5)
+            with store.duty.turn():
+                found = pool.submit(group.partial_sum, x, picks, w)
+                with pytest.raises(TimeoutError):
+                    found.result(0.2)
+            np.testing.assert_allclose(found.result(10.0), one_by_one(store, "int8", x, picks, w), atol=TOLERANCE)
+        finally:
+            store.duty.set(1.0)
 
 
 @pytest.mark.parametrize("kind", ["head", "trunk"])
@@ -168,7 +209,8 @@ def test_clamped_experts_with_biases_group_too(precision: Precision, tmp_path: P
     held = [ort.OrtValue.ortvalue_from_numpy(value) for value in stacked.values()]
     options = ort.SessionOptions()
     options.add_external_initializers(list(stacked), held)
-    group = ExpertGroup(ort.InferenceSession(data, options, providers=["CPUExecutionProvider"]), held, (0, 1, 2))
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    group = ExpertGroup(session, held, (0, 1, 2), DutyLimit())
     x = rng.standard_normal((5, 64)).astype(np.float32) * 3
     picks, w = np.tile(np.array([[2, 0]], np.int16), (5, 1)), np.tile(np.array([[0.5, 0.25]], np.float32), (5, 1))
     wanted = 0.5 * expert_output(shards[2], x, function) + 0.25 * expert_output(shards[0], x, function)
