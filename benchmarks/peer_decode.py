@@ -45,7 +45,7 @@ def _breakdown(steps: list[StepTime], total: float) -> str:
     table = np.array([step[2:] for step in steps]) / 1e3
     trunk, expert, head, link, queue, _ = np.median(table, axis=0)
     other = total - trunk - expert - head - link - queue
-    critical = trunk + expert + head
+    critical = np.median(table[:, :3].sum(axis=1))  # of each token; medians of its parts do not add up to it
     return (
         f"  where a token's {total:.2f} ms go: trunk {trunk:.2f}, slower host's experts {expert:.2f}, head {head:.2f}, "
         f"links {link:.2f}, queue at the host {queue:.2f}, gate and the rest {other:.2f}; "
