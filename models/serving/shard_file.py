@@ -1,8 +1,8 @@
 """What a shard file is, as a board reads it: one safetensors container with the graph and its weights.
 
 The tensor `graph` (U8) is a serialised ONNX model without weights: its initialisers are declared external and
-carry the names of the other tensors. A session is made of the graph and views of the (memory-mapped) file, so
-weights are never copied on the way in; several expert files can be stacked into one group (`models.serving.group`).
+carry the names of the other tensors. A session is made of the graph and views of the (memory-mapped) file: we copy no
+weights on the way in (onnxruntime does); several expert files can be stacked into one group (`models.serving.group`).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class ExpertGroup:
     def __init__(
         self, session: ort.InferenceSession, held: Sequence[ort.OrtValue], experts: Sequence[int], duty: DutyLimit
     ) -> None:
-        self._session, self._held = session, held
+        self._session, self._held = session, tuple(held)
         self._run, self._run_bound = bare(session).run, bare(session).run_with_iobinding
         self._duty = duty
         self.experts = tuple(experts)
@@ -69,6 +69,10 @@ class ExpertGroup:
         self._column = dict(zip(self.experts, range(len(experts)), strict=True))
         self._free: list[_Bound] = []
         """Those no thread is using; as many as there ever were calls at once."""
+
+    def let_go(self) -> None:
+        """Of the weights that the session was made of: it computes from others."""
+        self._held = ()
 
     def partial_sum(self, hidden: F32, experts: NDArray[np.int16], weights: F32) -> F32:
         """Sum over k of weights[i, k] * expert[i, k](hidden[i]) for rows [n, H]; -1 is no expert, all others held."""
@@ -141,7 +145,14 @@ def open_group(
         return None
     card, stacked = store.manifest.model, stack(shards)
     group = _group(stacked, precision, card, experts, store.duty)
-    return group if group is not None and computes(group, shards, card) else None
+    if group is None or not computes(group, shards, card):
+        return None
+    if not reads_in_place(group, stacked, card.hidden):
+        group.let_go()
+        return group
+    for name, value in stack(shards).items():
+        stacked[name][...] = value
+    return group
 
 
 def _weights(store: ShardStore, layer: int, precision: Precision, expert: int) -> Weights:
@@ -165,6 +176,24 @@ def _group(
     except REFUSALS:  # single sessions will name a real fault
         return None
     return ExpertGroup(session, held, experts, duty)
+
+
+def reads_in_place(group: ExpertGroup, stacked: Weights, hidden: int) -> bool:
+    """Does a result change, by a bit, when `stacked` is written over? It does not with onnxruntime 1.32, which computes
+    from copies of its own: without ours a host of 256 experts of OLMoE has 1.5 GB in use instead of 2.5."""
+
+    def results() -> list[F32]:
+        found = []
+        for count in (1, 4, 64):
+            rows = np.random.default_rng(count).standard_normal((count, hidden)).astype(np.float32)
+            picks = np.tile(np.array([[group.experts[0], group.experts[-1]]], np.int16), (count, 1))
+            found.append(group.partial_sum(rows, picks, np.full((count, 2), 0.5, np.float32)))
+        return found
+
+    before = results()
+    for value in stacked.values():
+        value[...] = 1
+    return not all(map(np.array_equal, before, results()))
 
 
 def computes(group: ExpertGroup, shards: Sequence[Weights], card: ModelCard) -> bool:

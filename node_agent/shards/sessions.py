@@ -38,7 +38,7 @@ class Session:
     def __init__(self, session: ort.InferenceSession, held: Sequence[ort.OrtValue] = ()) -> None:
         self._session, self._run = session, bare(session).run
         self.duty = DutyLimit()
-        self._held = held  # weights that onnxruntime reads where they lie; it does not keep them alive
+        self._held = held  # views of a mapped file. onnxruntime does not keep them alive; 1.23.2 and 1.32 copy them all
         self._inputs = [item.name for item in session.get_inputs()]
         self._outputs = [item.name for item in session.get_outputs()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from models.serving.shard_file import unpack
 from node_agent.engine.experts import ExpertBank, NotHeld, open_experts
 from node_agent.engine.trunk import open_trunk
 from node_agent.power_modes.duty import DutyLimit
-from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group
+from node_agent.shards.groups import ExpertGroup, computes, grouping_unsupported, open_group, reads_in_place
 from node_agent.shards.store import BYTES_A_THREAD, ShardStore, threads_for
 
 HELD = (0, 3, 4, 9, 15)
@@ -136,6 +137,36 @@ def test_a_group_computes_in_its_nodes_turns(store: ShardStore, count: int) -> N
             np.testing.assert_allclose(found.result(10.0), one_by_one(store, "int8", x, picks, w), atol=TOLERANCE)
         finally:
             store.duty.set(1.0)
+
+
+@needs_grouping
+def test_a_group_keeps_no_copy_of_what_onnxruntime_has_copied(store: ShardStore) -> None:
+    shards = [read_shard(store.folder, store.manifest.find("expert", "int8", 2, expert)) for expert in range(16)]
+    size = sum(map(len, shards))
+    tracemalloc.start()
+    try:
+        group = open_group(store, 2, "int8", range(16))
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert group is not None and most > size / 2 > 4 * kept, (kept, most, size)
+
+
+class Reader(ExpertGroup):
+    """Computes from the arrays it was given, as another onnxruntime may."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.experts, self.weights = (0, 1), weights
+
+    def partial_sum(self, hidden: np.ndarray, experts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        total: np.ndarray = hidden * self.weights[experts].sum(axis=1, keepdims=True)
+        return total
+
+
+def test_arrays_that_are_read_where_they_lie_are_found_out() -> None:
+    stacked = {"up_scales": np.array([1.0, 0.999], np.float32)}
+    assert reads_in_place(Reader(stacked["up_scales"]), stacked, 8)
+    assert not reads_in_place(Reader(stacked["up_scales"].copy()), stacked, 8)
 
 
 @pytest.mark.parametrize("kind", ["head", "trunk"])
