@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from hil_config.clock import Clock, PacedClock, SteppedClock
-from hil_config.errors import DataFileError, HilError, RemoteProtocolError
+from hil_config.errors import DataFileError, HilError, LocalProtocolError, RemoteProtocolError
 from hil_config.units import HostSeconds
 from hil_config.wire.frames import (
     Cancel,
@@ -85,6 +85,7 @@ class RunContext:
         self.peers.take_plan(order.plan)
         self.inbound = Inbound(node, order.run, self.peers.ring, self.peers.forward, self._frame_refused)
         card = store.manifest.model
+        self._width = card.hidden
         caller = ExpertCaller(self.peers, self.bank, card, order.expert_timeout_s, self._tell_host)
         self.hosts = caller.hosts
         self.gateway = Gateway(node, self.holdings.trunk, caller, self.plans, record, self.out_of_service)
@@ -202,7 +203,7 @@ class RunContext:
         if isinstance(frame, ExpertCall):
             self._serve(peer, frame, received_s)
         elif isinstance(frame, ExpertReply) or (isinstance(frame, Refusal) and frame.call):
-            self.gateway.answered(frame, received_s)
+            self.gateway.answered(peer, frame, received_s)
         elif isinstance(frame, (Step, Handover)):
             self.gateway.accept(frame)
         elif isinstance(frame, Cancel):
@@ -230,6 +231,8 @@ class RunContext:
         """Computed in the reader's thread: a hand-over to another one would cost more than a small expert."""
         begun_s = time.monotonic()
         refusal = self.out_of_service()
+        if not refusal and frame.width != self._width:
+            refusal = f"{self._node}: hidden state of width {frame.width}, the model's is {self._width}"
         if not refusal:
             try:
                 if frame.row is not None:
@@ -248,7 +251,10 @@ class RunContext:
         reply = ExpertReply(
             frame.call, frame.layer, queue_us, partial.runtime_us, frame.rows, frame.width, partial.total
         )
-        self.peers.send(peer, reply, frame.answer or None)
+        try:
+            self.peers.send(peer, reply, frame.answer or None)
+        except LocalProtocolError as error:  # a row can be finite, and what experts make of it not
+            self.peers.send(peer, Refusal(frame.call, frame.request, 0, f"{self._node}: {error.message}"))
 
     def close(self) -> None:
         self.peers.close()

@@ -223,12 +223,13 @@ class LayerCall:
         if self._dispatch.reply(call.id, partial.total):
             self._last = LayerTiming(0.0, 0.0, 0.0, partial.runtime_us, 0.0)
 
-    def answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
-        """A host's reply or refusal. What a reply must not be makes it a refusal, told and never counted."""
+    def answered(self, peer: str, frame: ExpertReply | Refusal, received_s: float) -> None:
+        """A reply or refusal of `peer`, of no account unless that is who was asked. What a reply must not be makes it a
+        refusal, told and never counted."""
         now_s = time.monotonic()
         sent = self._sent.get(frame.call)
         ask = self._dispatch.ask(frame.call)
-        if ask is None or sent is None:
+        if ask is None or sent is None or sent[0] != peer:
             return
         host, sent_s = sent
         if isinstance(frame, Refusal):

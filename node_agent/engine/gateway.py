@@ -25,7 +25,7 @@ from models.serving.layer_gate import Picks, RowPicks, one_fraction, row_fractio
 from models.serving.pick_table import table_of
 from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
-from node_agent.engine.lines import Line, LineTable, Work, chunks
+from node_agent.engine.lines import Line, LineTable, Work, chunks, stage_of
 from node_agent.engine.outlet import Outlet
 from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
@@ -112,9 +112,9 @@ class Gateway:
     def cancel(self, frame: Cancel) -> None:
         self._turns.post(partial(self._cancel, frame))
 
-    def answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
+    def answered(self, peer: str, frame: ExpertReply | Refusal, received_s: float) -> None:
         """A host's reply or refusal came (called by reader threads)."""
-        self._turns.post(partial(self._answered, frame, received_s))
+        self._turns.post(partial(self._answered, peer, frame, received_s))
 
     def lost(self, peer: str) -> None:
         """A peer is gone: every layer under way hears of it."""
@@ -128,7 +128,7 @@ class Gateway:
         if self._steps >= STEPS:
             self._outlet.refuse(frame, f"{self._node}: {STEPS} steps are waiting already")
             return
-        line = self._lines.get(frame.request)
+        line = self._lines.get(frame.request, stage_of(frame))
         if line is None:
             self._outlet.refuse(frame, f"{self._node}: {REQUESTS} requests are at work already")
             return
@@ -143,10 +143,7 @@ class Gateway:
         self._begin_next(line)
 
     def _cancel(self, frame: Cancel) -> None:
-        line = self._lines.find(frame.request)
-        if line is not None and line.cache.attempt <= frame.attempt:
-            self._steps -= line.forget()
-            self._lines.drop(frame.request)
+        self._steps -= self._lines.drop(frame.request, frame.attempt)
 
     def _begin_next(self, line: Line) -> None:
         """Begin the line's next step, if none is under way; a refused one takes those behind it along."""
@@ -245,12 +242,12 @@ class Gateway:
                 return alive  # a slow host is better than another expert
         return without
 
-    def _answered(self, frame: ExpertReply | Refusal, received_s: float) -> None:
+    def _answered(self, peer: str, frame: ExpertReply | Refusal, received_s: float) -> None:
         batch = self._calls.get(frame.call // IDS_PER_LAYER)
         if batch is None:
             self.late += 1
             return
-        batch.call.answered(frame, received_s)
+        batch.call.answered(peer, frame, received_s)
         self._settle(batch.call.id)
 
     def _lost(self, peer: str) -> None:

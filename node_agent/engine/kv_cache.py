@@ -31,6 +31,10 @@ class RequestCache:
             self._rows[layer] = self._buffers(layer, FIRST_ROWS)
         return self._rows[layer]
 
+    def covers(self, first: int, last: int) -> bool:
+        """Are the positions before `length` those of these layers?"""
+        return not self.length or (first in self._rows and last in self._rows)
+
     def past(self, layer: int) -> tuple[F32, F32]:
         """Views [max(length, 1), heads, size] of keys and values; no copy. Without a past one row stands for none: it
         lies beyond `length`, and no trunk looks there (`models.export_onnx`)."""

@@ -79,33 +79,41 @@ def chunks(frame: Step | Handover) -> list[Step | Handover]:
     return parts
 
 
+def stage_of(frame: Step | Handover) -> int:
+    """Which of the request's gateways the frame is for, by its place on the way."""
+    return frame.stage if isinstance(frame, Handover) else 0
+
+
 class LineTable:
-    """At most `capacity` requests; the least recently used idle one goes first."""
+    """At most `capacity` lines, one for each request and stage: where boards are few, a node is a request's gateway
+    twice. The least recently used idle one goes first."""
 
     def __init__(self, shape: CacheShape, capacity: int) -> None:
         self._make = partial(RequestCache, shape)
         self._capacity = capacity
-        self._lines: OrderedDict[int, Line] = OrderedDict()
+        self._lines: OrderedDict[tuple[int, int], Line] = OrderedDict()
 
-    def find(self, request: int) -> Line | None:
-        return self._lines.get(request)
-
-    def get(self, request: int) -> Line | None:
-        """The request's line, empty if it is new; None when every line is at work."""
-        line = self._lines.get(request)
+    def get(self, request: int, stage: int) -> Line | None:
+        """The request's line of that stage, empty if it is new; None when every line is at work."""
+        key = request, stage
+        line = self._lines.get(key)
         if line is None:
             if len(self._lines) >= self._capacity and not self._evict():
                 return None
-            line = self._lines[request] = Line(self._make())
-        self._lines.move_to_end(request)
+            line = self._lines[key] = Line(self._make())
+        self._lines.move_to_end(key)
         return line
 
     def _evict(self) -> bool:
-        for request, line in self._lines.items():
+        for key, line in self._lines.items():
             if line.idle:
-                del self._lines[request]
+                del self._lines[key]
                 return True
         return False
 
-    def drop(self, request: int) -> None:
-        self._lines.pop(request, None)
+    def drop(self, request: int, attempt: int) -> int:
+        """The request's lines of attempts up to that one are forgotten; how many steps were in them."""
+        count = 0
+        for key in [key for key in self._lines if key[0] == request and self._lines[key].cache.attempt <= attempt]:
+            count += self._lines.pop(key).forget()
+        return count

@@ -10,7 +10,7 @@ import numpy as np
 from hil_config.wire.frames import Handover, Refusal, Scores, Step, Token
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import TokenEvidence
-from node_agent.engine.lines import Line, Work
+from node_agent.engine.lines import Line, Work, stage_of
 from node_agent.engine.plans import PlanBook
 from node_agent.engine.trunk import Choice, Trunk
 from node_agent.link.peers import Peers
@@ -43,16 +43,18 @@ class Outlet:
         self, frame: Step | Handover, line: Line, plans: PlanBook, out_of_service: Callable[[], str]
     ) -> Work | None:
         """The step, ready for the slice's first layer; None after it was refused by name."""
-        stage = frame.stage if isinstance(frame, Handover) else 0
+        stage = stage_of(frame)
         pinned = plans.pin(frame.plan_version if isinstance(frame, Handover) else -1)
         slices, cache = pinned.plan.gateways, line.cache
-        if stage >= len(slices) or len(frame.route.gateways) != len(slices):
+        if not 0 <= stage < len(slices) == len(frame.route.gateways):
             self.refuse(frame, f"{self._node}: stage {stage} of {len(frame.route.gateways)}, plan has {len(slices)}")
             return None
         piece = slices[stage]
         reason = self._unfit(frame, piece.first, piece.last) or out_of_service()
         if not reason and (frame.start != cache.length or frame.attempt != cache.attempt):
             reason = f"{self._node}: has {cache.length} positions, the step starts at {frame.start}"
+        if not reason and not cache.covers(piece.first, piece.last):
+            reason = f"{self._node}: has no past of layers {piece.first} to {piece.last}"
         if reason:
             self.refuse(frame, reason)
             return None

@@ -13,7 +13,6 @@ import numpy as np
 
 from hil_config.tls import connect, identity_files
 from hil_config.wire.frames import (
-    Cancel,
     Delta,
     DeltaReply,
     Frame,
@@ -196,7 +195,7 @@ class Bench:
                 self.delta_replies.append(frame)
             self._arrived.notify_all()
 
-    def send(self, frame: Step | Cancel | Delta, to: str) -> None:
+    def send(self, frame: Frame, to: str) -> None:
         sock = self._out.get(to)
         if sock is None:
             sock = self._out[to] = self.dial(to)

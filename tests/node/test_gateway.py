@@ -108,6 +108,16 @@ def test_cancelled_and_restarted_requests_leave_nothing_behind(bench: Bench) -> 
     assert bench.wait(lambda: context.gateway.steps == 0), "steps of old attempts are still counted"
 
 
+def test_a_node_may_be_a_request_s_gateway_twice(bench: Bench) -> None:
+    """Where boards are few, or most of them lost, one node serves several slices of the trunk."""
+    wanted = [t.token for t in bench.generate([0, 10, 11, 12], 8, request=1)]
+    assert [t.token for t in bench.generate([0, 10, 11, 12], 8, request=2, route=("a", "a"))] == wanted
+    bench.send(Cancel(2, 1), "a")
+    bench.send(Step(2, 1, 0, 8, Route(("a", "a"), "client"), 4, np.array([0, 10, 11, 12], np.int32)), "a")
+    assert bench.wait(lambda: len(bench.of(2, 1)) == 16 or bench.refusals) and not bench.refusals, "it kept a cache"
+    assert [t.token for t in bench.of(2, 1)[8:]] == wanted
+
+
 def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards: Path) -> None:
     """Memory that flips a bit: its request is refused by name, one that shares its batches goes on as if alone."""
     oracle = Oracle(fp32_shards, "fp32")
@@ -115,7 +125,7 @@ def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards
     first = fp32_bench.generate([1, 2, 3], 1, request=1)
     context = fp32_bench.nodes["a"].context
     assert context is not None
-    line = context.gateway._lines.find(1)
+    line = context.gateway._lines.get(1, 0)
     assert line is not None and line.idle
     keys, _ = line.cache.past(0)
     keys[1] = np.nan

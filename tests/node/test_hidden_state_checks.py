@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hil_config.wire.frames import ExpertCall, ExpertReply, Hello, encode_frame
 from hil_config.wire.messages import NodeEvent
 from node_agent.engine.audit import SHARE, TOLERANCE, differ
+from node_agent.engine.caller import IDS_PER_LAYER
 from node_agent.engine.experts import ExpertBank, Partial, Variants
 from node_agent.shards.store import ShardStore
-from tests.node.nodes import Bench, plain_plan
+from tests.node.nodes import RUN, Bench, flat_schedule, plain_plan
 
 F32 = NDArray[np.float32]
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -123,6 +126,57 @@ def test_an_answer_beyond_calibration_is_never_counted(six: Bench) -> None:
     after = six.generate([0, 10, 11, 12], 10, request=2)
     assert [t.token for t in after] == before and not any(t.degraded for t in after), "a replica answered instead"
     assert {peer for _, peer in events(six, "HostQuarantined")} == {"e"}
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize(
+    ("width", "value", "reason"),
+    [(7, 1.0, "width 7, the model's is 128"), (1, 1.0, "width 1,"), (128, 3e38, "not finite")],
+)
+def test_a_call_that_cannot_be_answered_is_refused_and_the_host_lives(
+    bench: Bench, rows: int, width: int, value: float, reason: str
+) -> None:
+    before = [t.token for t in bench.generate([0, 10, 11, 12], 6, request=1)]
+    held = sorted(expert for layer, expert in bench.context("c").bank.held.precision if layer == 1)[:2]
+    call = ExpertCall(
+        7, 3, 1, rows, width, 2, np.array([held] * rows, np.int16), np.full((rows, 2), 0.5, np.float32),
+        np.full((rows, width), value, np.float32),
+    )  # fmt: skip
+    bench.send(call, "c")
+    assert bench.wait(lambda: len(bench.refusals) == 1)
+    refused = bench.refusals.pop()
+    assert (refused.call, refused.request) == (7, 3) and "c: " in refused.reason and reason in refused.reason
+    assert [t.token for t in bench.generate([0, 10, 11, 12], 6, request=2)] == before
+
+
+def test_nobody_answers_for_another(reference_shards: Path) -> None:
+    """Forged sums are within a frame's rules, and every number of a call is tried while its host is asked."""
+    bench = Bench(reference_shards, schedule=flat_schedule(("a", "b", "c", "d"), delay_s=0.01), timeout_s=20.0)
+    try:
+        before = [t.token for t in bench.generate([0, 10, 11, 12], 4, request=1)]
+        forger, stop = bench.dial("a"), threading.Event()
+        forger.sendall(encode_frame(Hello("d", RUN, "boot-d")))
+        sums = np.full((1, bench.manifest.model.hidden), 1e6, np.float32)
+        forged = b"".join(
+            encode_frame(ExpertReply(n * IDS_PER_LAYER + k, 1, 0.0, 1.0, 1, sums.shape[1], sums))
+            for n in range(1, 60)
+            for k in range(2)
+        )
+
+        def forge() -> None:
+            while not stop.is_set():
+                forger.sendall(forged)
+
+        thread = threading.Thread(target=forge)
+        thread.start()
+        after = [t.token for t in bench.generate([0, 10, 11, 12], 4, request=2)]
+        stop.set()
+        thread.join()
+        forger.close()
+        blamed = {peer for _, peer in events(bench, "HostQuarantined")}
+        assert after == before and blamed <= {"d"}, "d may be blamed for what it says of its own calls"
+    finally:
+        bench.close()
 
 
 @pytest.mark.parametrize("tolerance", sorted(set(TOLERANCE.values())))
