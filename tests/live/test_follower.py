@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from ground_controller.client_events import TokenArrived
 from ground_controller.decision import Decision
 from ground_controller.interruption import RunResumed
-from ground_controller.journal import Entry, Journal
+from ground_controller.journal import NAME, Entry, Journal
 from ground_controller.live.follower import Follower, Moment
 from ground_controller.live.run_facts import run_to_watch
 from ground_controller.live.sky import Sky
@@ -210,6 +211,12 @@ def test_an_interruption_is_told(growing: Callable[[], Growing]) -> None:
     follower.close()
 
 
+def _written_at(folder: Path, at_s: int) -> None:
+    """As if the journal had been written to at `at_s`: two writes in one tick of the kernel's clock look alike."""
+    for path in folder.glob(f"{NAME}*"):
+        os.utime(path, (at_s, at_s))
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path, growing: Callable[[], Growing]) -> None:
     with pytest.raises(InvalidRunError, match="not a run folder"):
         Follower.open(tmp_path)
@@ -217,10 +224,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path, growing: Callable[[], Growing
     with pytest.raises(UsageError, match="holds no run"):
         run_to_watch(tmp_path / "empty")
     one, two = growing(), growing()
-    one.grow(len(one))
-    two.grow(10)
-    assert run_to_watch(tmp_path) == two.folder
-    assert run_to_watch(one.folder) == one.folder
+    for newest, other in ((two, one), (one, two)):
+        _written_at(other.folder, 1_000)
+        _written_at(newest.folder, 1_001)
+        assert run_to_watch(tmp_path) == newest.folder
+        assert run_to_watch(other.folder) == other.folder
     deep = tmp_path / "many" / "ours" / "again"
     deep.mkdir(parents=True)
     one.folder.rename(deep / "s1")
