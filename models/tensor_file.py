@@ -8,7 +8,6 @@ F32, F16, BF16 and F8_E4M3 words are understood, and three block forms: `<name>.
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from hil_config.errors import DataFileError
 from hil_config.wire.manifest import BLOCK
+from hil_config.wire.mapped_file import map_file
 from models.config_file import HINT, read_json
 from models.quantize import expand_scales
 from models.serving.safetensors_file import BadContainer, Entry, read_header, view
@@ -147,9 +147,8 @@ class TensorFiles:
 
 def _map(path: Path) -> memoryview:
     try:
-        with open(path, "rb") as handle:
-            return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        return map_file(path)
+    except (OSError, ValueError) as error:
         raise DataFileError(f"{path}: not a safetensors file: {error}", HINT) from error
 
 

@@ -7,13 +7,13 @@ does not name with the same size and SHA-256. What is inside a shard file: `mode
 from __future__ import annotations
 
 import hashlib
-import mmap
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from hil_config.errors import ArtefactError
+from hil_config.wire.mapped_file import map_file
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 3
@@ -215,11 +215,10 @@ def read_shard(folder: Path, shard: Shard | SideFile) -> memoryview:
         size = path.stat().st_size
         if size != shard.bytes:
             raise ArtefactError(f"{path}: {size} bytes, the manifest says {shard.bytes}", hint)
-        with open(path, "rb") as handle:
-            data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        data = map_file(path)
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read: {error.strerror}", hint) from error
-    except ValueError as error:  # an empty file cannot be mapped
+    except ValueError as error:
         raise ArtefactError(f"{path}: {error}", hint) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != shard.sha256:

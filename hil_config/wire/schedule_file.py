@@ -9,7 +9,6 @@ streamed and sought.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from hil_config.errors import DataFileError
 from hil_config.wire.link_schedule import HINT, LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
+from hil_config.wire.mapped_file import map_file
 
 MAGIC = b"HILSCHD2"
 MAX_FILE_BYTES = 2 << 30
@@ -45,11 +45,11 @@ def encode_schedule(schedule: LinkSchedule) -> bytes:
     return b"".join([*parts, digest.digest()])
 
 
-def schedule_hash(data: bytes | mmap.mmap | memoryview) -> str:
+def schedule_hash(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def decode_schedule(data: bytes | mmap.mmap, where: str = "schedule") -> LinkSchedule:
+def decode_schedule(data: bytes | memoryview, where: str = "schedule") -> LinkSchedule:
     """The schedule in `data`, or DataFileError naming `where`. Nothing is copied: the arrays look into `data`."""
     view = memoryview(data)
     size = len(view)
@@ -93,8 +93,7 @@ def read_schedule(path: Path) -> tuple[LinkSchedule, bytes]:
 def map_schedule(path: Path) -> LinkSchedule:
     """A schedule whose arrays stay in the file: pages are read when they are looked at."""
     try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = map_file(path)
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise DataFileError(f"{path}: cannot be mapped: {error}", HINT) from error
     return decode_schedule(data, str(path))
