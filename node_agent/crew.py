@@ -41,10 +41,11 @@ class Crew:
             print(f"hil-agent: thread {name} died: {error}", file=sys.stderr, flush=True)
             os._exit(error.exit_code if isinstance(error, HilError) else EXIT_UNEXPECTED)
 
-    def dismiss(self, timeout_s: float = 5.0) -> None:
-        """Tell everyone to stop and wait for them."""
+    def dismiss(self, timeout_s: float = 5.0) -> bool:
+        """Tell everyone to stop and wait for them; False if one of them did not stop in time."""
         self.stopping.set()
         with self._lock:
             threads = [t for t in self._threads if t is not threading.current_thread()]
         for thread in threads:
             thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in threads)

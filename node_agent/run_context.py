@@ -258,4 +258,5 @@ class RunContext:
 
     def close(self) -> None:
         self.peers.close()
-        self._crew.dismiss()
+        if self._crew.dismiss():  # who still computes goes on with what there was
+            self.holdings.let_go()

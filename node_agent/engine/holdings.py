@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from hil_config.errors import ArtefactError, EnvironmentFault
 from hil_config.wire.manifest import Precision, Shard
 from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards
-from node_agent.engine.experts import ExpertBank, open_experts
-from node_agent.engine.trunk import Trunk, open_trunk
+from node_agent.engine.experts import ExpertBank, HeldExperts, open_experts
+from node_agent.engine.trunk import Trunk, TrunkSessions, open_trunk
 from node_agent.shards.store import ShardStore
 
 Experts = dict[tuple[int, int], tuple[Precision, ...]]
@@ -81,6 +81,12 @@ class Holdings:
         experts = {key: p for key, p in self._experts.items() if key not in set(order.experts)}
         self._serve(experts, self._trunk - set(order.trunk_layers))
         self._store.keep_only(set(self._shards(self._experts, self._trunk)))
+
+    def let_go(self) -> None:
+        """The run is over: groups are opened anew in the next one, and these must not be in memory beside them until
+        the cycle collector comes by."""
+        self.bank.replace(HeldExperts({}, {}, {}))
+        self.trunk.replace(TrunkSessions({}, None, None))
 
     def _serve(self, experts: Experts, trunk: frozenset[int]) -> None:
         wanted = tuple(ExpertHolding(*key, p) for key, held in experts.items() for p in held)

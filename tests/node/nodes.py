@@ -33,8 +33,6 @@ from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from hil_config.wire.schedule_changes import Samples, schedule_of
 from hil_config.wire.schedule_file import encode_schedule
 from node_agent.crew import Crew
-from node_agent.engine.experts import HeldExperts
-from node_agent.engine.trunk import TrunkSessions
 from node_agent.link.incoming import Listener
 from node_agent.link.security import CLEAR, Security, secure
 from node_agent.run_context import RunContext
@@ -119,12 +117,8 @@ class Node:
     def close(self) -> None:
         if self.context is not None:
             self.context.close()
-            self.context.bank.replace(HeldExperts({}, {}, {}))
-            self.context.holdings.trunk.replace(TrunkSessions({}, None, None))
         self.listener.close()
         self.crew.dismiss()
-        # Each mapped shard has a descriptor until the collector comes by; beyond 1,024 no MQTT client works.
-        self.store.keep_only(set())
 
 
 class Bench:

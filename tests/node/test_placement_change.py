@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +135,16 @@ def test_a_gateway_takes_over_trunk_layers_while_it_runs(two_copies: Bench) -> N
     two_copies.refusals.clear()
     two_copies.context("c").change(LoadShards((), layers))
     assert [t.token for t in two_copies.generate(PROMPT, 8, request=3, route=("c", "b"))] == before
+
+
+def test_what_served_a_run_is_gone_with_it(two_copies: Bench) -> None:
+    context = two_copies.context("d")
+    served = two_copies.generate(PROMPT, 2, request=1)
+    groups = [weakref.ref(group) for group in context.bank.held.grouped.values()]
+    gc.collect()
+    gc.disable()
+    try:
+        context.close()
+        assert served and groups and not any(group() for group in groups)
+    finally:
+        gc.enable()
