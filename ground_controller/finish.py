@@ -38,7 +38,7 @@ def finish(
         if all(marks.get(source, 0) >= seq for source, seq in wanted.items()):
             break
     dead = [node for node in stage.nodes if node not in replies]
-    if collect(folder / "spool", dead, inbox):
+    if collect(folder / "spool", dead, inbox, stage.shape):
         loop.run_tick()
     marks = journal.watermarks()
     short = {f"{n}-{b}": seq - marks.get((n, b), 0) for (n, b), seq in wanted.items() if marks.get((n, b), 0) < seq}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from ground_controller.admission import KIND as REFUSED
 from hil_config.errors import EnvironmentFault, InvalidRunError, RemoteProtocolError
 from hil_config.wire.messages import Gap, Record, decode
 
@@ -223,6 +224,11 @@ class Journal:
         shed = self.shed() if short else {}
         left = {source: count - shed.get(source, 0) for source, count in short.items()}
         return {source: count for source, count in left.items() if count}
+
+    def refused(self) -> dict[tuple[str, str], int]:
+        """(node, boot_id) -> records that are in the journal and not believed."""
+        query = "SELECT node, boot_id, COUNT(*) FROM entry WHERE kind = ? GROUP BY node, boot_id"
+        return {(node, boot): count for node, boot, count in self._db.execute(query, (REFUSED,))}
 
     def shed(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> records that the node says it gave up and that are not in the journal."""

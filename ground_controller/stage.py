@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ground_controller.admission import Shape
 from ground_controller.fleet.identity import BenchIdentity
 from ground_controller.fleet.lease import BenchLease
 from ground_controller.fleet.local import Broker, LocalAgents
@@ -67,12 +68,17 @@ class Stage:
             if node in self.local:
                 self._start_agent(index, broker, trust)
         self._write_pids()
-        fleet = self._fleet = MqttFleet(self._p.bench.bench, lease.epoch, inbox, self.tls)
+        fleet = self._fleet = MqttFleet(self._p.bench.bench, lease.epoch, inbox, self.tls, run=self.shape)
         fleet.start(broker.host, broker.port)
         self._wait_online(fleet)
         epoch = lease.rise(max(fleet.statuses[node].epoch for node in self.nodes))
         fleet.command(epoch, None if identity is None else identity.desk(epoch))
         return fleet
+
+    @property
+    def shape(self) -> Shape:
+        """What evidence of the run must fit."""
+        return self._p.setting.shape
 
     @property
     def epoch(self) -> int:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.admission import Shape
 from ground_controller.journal import Entry
 from ground_controller.now_table import DelayTable, LightTable
 from ground_controller.outlook import look_ahead, orbit_s
@@ -60,6 +61,11 @@ class Setting:
     importance: Importance | None = None
     further: Further = NOTHING_FURTHER
     modes: Modes | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """What evidence of the run must fit."""
+        return Shape(self.nodes, self.model.layers, self.model.experts)
 
     @property
     def work_factor(self) -> float:

@@ -14,6 +14,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ground_controller import admission
+from ground_controller.admission import NO_MODEL, Shape
+from ground_controller.fleet.evidence import arrival
 from ground_controller.fleet.order_desk import OrderDesk
 from ground_controller.inbox import Arrival, Inbox
 from hil_config.clock_offset import Exchange, estimate
@@ -26,19 +29,6 @@ from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
 
 FROM_NODES = (topics.STATUS, topics.POWER, topics.EVENT, topics.TOKEN, topics.REPLY)
-_KINDS: dict[type, str] = {
-    m.SampleBatch: "samples",
-    m.TokenEvidence: "token",
-    m.NodeEvent: "event",
-    m.LinkReport: "links",
-    m.WorkSummary: "work",
-    m.Gap: "gap",
-}
-
-
-def evidence_kind(record: m.Record) -> str:
-    """The journal's kind of a record."""
-    return _KINDS[type(record.body)]
 
 
 class NotOnline(LinkError):
@@ -59,15 +49,22 @@ def _no_delay(client: mqtt.Client, userdata: object, sock: Any) -> None:
 
 class MqttFleet:
     """All nodes of one bench, by name. With `tls` the broker must prove that it is this bench's; with `desk` orders
-    are signed."""
+    are signed. Evidence must be of a `run` of that shape."""
 
     def __init__(
-        self, bench: str, epoch: int, inbox: Inbox, tls: TlsFiles | None = None, desk: OrderDesk | None = None
+        self,
+        bench: str,
+        epoch: int,
+        inbox: Inbox,
+        tls: TlsFiles | None = None,
+        desk: OrderDesk | None = None,
+        run: Shape = NO_MODEL,
     ) -> None:
         self._desk = desk
         self._bench = bench
         self._epoch = epoch
         self._inbox = inbox
+        self._run = run
         self._changed = threading.Condition()
         self._replies: dict[str, m.CommandReply] = {}
         self._ids = itertools.count(1)
@@ -110,20 +107,20 @@ class MqttFleet:
         data = bytes(message.payload)
         try:
             _, node, row = topics.parse(message.topic)
-            body: Any = m.decode(data, row.payload)
+            body: Any = arrival(data, self._run) if row.payload is m.Record else m.decode(data, row.payload)
             if getattr(body, "node", node) != node:
                 raise RemoteProtocolError(f"{message.topic}: speaks for node {body.node!r}")
-            self._take(row, node, body, data)
+            self._take(node, body, data)
         except RemoteProtocolError as error:
             self.bad_messages += 1
             self._inbox.put(Arrival(time.monotonic_ns(), "bad_message", "", "", 0, msgspec.json.encode(error.message)))
 
-    def _take(self, row: Topic, node: str, body: object, data: bytes) -> None:
-        now_ns = time.monotonic_ns()
-        if isinstance(body, m.Record):
-            self._inbox.put(Arrival(now_ns, evidence_kind(body), node, body.boot_id, body.seq, data, body.epoch))
+    def _take(self, node: str, body: object, data: bytes) -> None:
+        if isinstance(body, Arrival):
+            self.bad_messages += body.kind == admission.KIND
+            self._inbox.put(body)
         elif isinstance(body, m.Status):
-            self._inbox.put(Arrival(now_ns, "status", node, body.boot_id, 0, data))
+            self._inbox.put(Arrival(time.monotonic_ns(), "status", node, body.boot_id, 0, data))
             with self._changed:
                 self.statuses[node] = body
                 self._changed.notify_all()

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from ground_controller.admission import KIND as REFUSED
+from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestEnded
 from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
@@ -17,7 +19,7 @@ from ground_controller.steering import Steered
 from hil_config.wire import messages as m
 
 Weight = Literal["bad", "notice", "info"]
-KINDS = ("event", "attempt", "request_end", "bad_message", "steer", RESUMED)
+KINDS = ("event", "attempt", "request_end", "bad_message", REFUSED, "steer", RESUMED)
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "SafeModeEntered"})  # fmt: skip
@@ -93,4 +95,6 @@ def _told(entry: Entry) -> tuple[Weight, str, str] | None:
         steered = msgspec.json.decode(entry.body, type=Steered)
         to = f" to {steered.to_s:g} s" if steered.action in {"seek", "step"} else ""
         return "notice", f"{steered.action}{to}", "asked for by hil control"
+    if entry.kind == REFUSED:
+        return "bad", f"record {entry.seq} was refused", msgspec.json.decode(entry.body, type=Refused).reason
     return "bad", "a message that could not be read", entry.body.decode(errors="replace")[:200]

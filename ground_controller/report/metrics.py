@@ -99,6 +99,7 @@ class Metrics(msgspec.Struct, frozen=True):
     records: int
     record_gaps: dict[str, int]
     records_missing: dict[str, int]
+    records_refused: dict[str, int]
     broker_restarts: int
     lost_nodes: tuple[str, ...]
     not_measured: tuple[str, ...]
@@ -224,8 +225,9 @@ class _Measurement:
             decide_ms=quantiles([t.decide_us for t in ticks[1:]], 1e-3),
             lateness_ms=quantiles([t.lateness_s / rate for t in ticks[1:]], 1e3),
             records=journal.records(),
-            record_gaps={f"{n} (boot {b})": gap for (n, b), gap in journal.gaps().items()},
+            record_gaps=_by_boot(journal.gaps()),
             records_missing=msgspec.json.decode(missing, type=dict[str, int]),
+            records_refused=_by_boot(journal.refused()),
             broker_restarts=int(journal.meta("broker_restarts", "0")), lost_nodes=self.lost_nodes(),
             not_measured=not_measured(journal, campaign, self.by_link, fall.left_out), modes=mode_shares(journal),
         )  # fmt: skip
@@ -244,7 +246,7 @@ class _Measurement:
         reasons = Counter(
             details["reason"]
             for event, text in zip(self.events["event"], self.events["details"], strict=True)
-            if event == "AttemptBegan" and (details := msgspec.json.decode(text))["reason"]
+            if event == "AttemptBegan" and (details := msgspec.json.decode(text)).get("reason")
         )
         return dict(reasons.most_common(12))
 
@@ -253,6 +255,10 @@ class _Measurement:
         gone = [np.flatnonzero(~d.column("alive").astype(bool)).tolist() for d in self.decisions]
         lost = dict.fromkeys(d.plan.nodes[i] for d, at in zip(self.decisions, gone, strict=True) for i in at)
         return tuple(node for node in lost if self.journal.covers(node))
+
+
+def _by_boot(counts: dict[tuple[str, str], int]) -> dict[str, int]:
+    return {f"{node} (boot {boot})": count for (node, boot), count in counts.items()}
 
 
 def _mean(values: list[float]) -> float:

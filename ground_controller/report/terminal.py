@@ -15,6 +15,12 @@ def _figure(value: float | None, pattern: str) -> str:
     return "not known" if value is None else pattern.format(value)
 
 
+def _records(m: Metrics) -> str:
+    refused = sum(m.records_refused.values())
+    told = f"{m.records} committed, {sum(m.records_missing.values())} missing"
+    return told + (f", {refused} REFUSED and not counted" if refused else "")
+
+
 def _three(values: dict[str, float]) -> str:
     return " / ".join(f"{values[q]:.1f}" for q in ("p50", "p95", "p99")) + " ms" if values else "none"
 
@@ -40,7 +46,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("sent between satellites", f"{m.link_bytes / 1e6:.2f} MB, {m.transmit_j:.2f} J modelled" + _further(m)),
         ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
         ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
-        ("records", f"{m.records} committed, {sum(m.records_missing.values())} missing"),
+        ("records", _records(m)),
     ]  # fmt: skip
     rows += [("requirement met" if one.met else "REQUIREMENT NOT MET", one.text) for one in m.requirements]
     if not m.complete:

@@ -70,7 +70,7 @@ def _write_table(writer: Any, table: Table, epoch_ns: int) -> None:
         channel = channels[topic]
         counts[channel] = counts.get(channel, -1) + 1
         # Samples of the start-up stand before the epoch; MCAP's times are unsigned.
-        at_ns = max(0, epoch_ns + (0 if when is None else round(row[when] * 1e9)))
+        at_ns = min(max(0, epoch_ns + (0 if when is None else round(row[when] * 1e9))), (1 << 64) - 1)
         data = json.dumps(dict(zip(names, map(_plain, row), strict=True))).encode()
         writer.add_message(channel, log_time=at_ns, publish_time=at_ns, data=data, sequence=counts[channel])
 

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.admission import KIND as REFUSED
+from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.decision import FIELDS, Decision
 from ground_controller.interruption import KIND as RESUMED
@@ -295,7 +297,7 @@ def events(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("event", "status", "attempt", "bad_message", "steer", RESUMED):
+        for entry in journal.entries("event", "status", "attempt", "bad_message", REFUSED, "steer", RESUMED):
             name, details = _event(entry)
             yield entry.scenario_s, entry.node, name, details
 
@@ -309,6 +311,9 @@ def _event(entry: Entry) -> tuple[str, str]:
         return body.name, msgspec.json.encode(body.details).decode()
     if entry.kind == "status":
         return "StatusChanged", msgspec.json.encode({"state": m.decode(entry.body, m.Status).state}).decode()
+    if entry.kind == REFUSED:
+        reason = msgspec.json.decode(entry.body, type=Refused).reason
+        return "RecordRefused", msgspec.json.encode({"seq": entry.seq, "reason": reason}).decode()
     names = {"attempt": "AttemptBegan", "bad_message": "BadMessage", "steer": "Steered", RESUMED: "RunResumed"}
     return names[entry.kind], entry.body.decode()
 

@@ -27,11 +27,12 @@ def file(journal: Journal) -> Check:
 
 
 def records(journal: Journal) -> Check:
-    """Every record that a node numbered is in the journal."""
+    """Every record that a node numbered is in the journal, and can be true."""
     missing = [f"{source}: {count} not handed in at the end" for source, count in
                msgspec.json.decode(journal.meta("records_missing", "{}"), type=dict[str, int]).items()]  # fmt: skip
     missing += [f"{node} (boot {boot}): {count} never came" for (node, boot), count in journal.gaps().items()]
     missing += [f"{node} (boot {boot}): {count} given up by it" for (node, boot), count in journal.shed().items()]
+    missing += [f"{node} (boot {boot}): {count} refused" for (node, boot), count in journal.refused().items()]
     held = sum(1 for entry in journal.entries() if entry.seq > 0)
     return judged("records", not missing, f"{held} in the journal, {len(missing)} sources with gaps", listed(missing),
                   "look for full disks and dead nodes in the agents' logs")  # fmt: skip

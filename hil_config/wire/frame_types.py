@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -16,6 +16,8 @@ PROTOCOL = 1
 Tokens = NDArray[np.int32]
 Experts = NDArray[np.int16]
 Weights = NDArray[np.float32]
+Microseconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
+"""Taken; what a peer says of them goes into evidence."""
 _NONE_F: Hidden = np.zeros((0, 0), np.float32)
 _NONE_T: Tokens = np.zeros(0, np.int32)
 _NONE_E: Experts = np.zeros((0, 0), np.int16)
@@ -125,8 +127,8 @@ class ExpertReply(FrameHeader):
     kind: ClassVar[int] = 5
     call: int
     layer: int
-    queue_us: float
-    expert_us: float
+    queue_us: Microseconds
+    expert_us: Microseconds
     rows: int
     width: int
     hidden: Hidden = _NONE_F

@@ -19,6 +19,7 @@ VERSION = 1
 MAX_MESSAGE_BYTES = 8 << 20
 MAX_INT64 = (1 << 63) - 1
 """Largest number that the journal can hold."""
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,7 @@ class Status(_Message, frozen=True):
     missing: tuple[Missing, ...] = ()
     facts: dict[str, str] = {}
     offer: bytes = b""
-    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)] = 0
+    epoch: Number = 0
 
 
 class Lease(_Message, frozen=True):
@@ -69,7 +70,7 @@ class Lease(_Message, frozen=True):
     """
 
     holder: str
-    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
+    epoch: Number
     state: Literal["held", "released", "lost"]
     run: str
     host: str
@@ -213,11 +214,11 @@ class Record(_Message, frozen=True):
 
     node: str
     boot_id: str
-    seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
+    seq: Number
     mono_ns: int
     wall_ns: int
     body: SampleBatch | TokenEvidence | NodeEvent | LinkReport | WorkSummary | Gap
-    epoch: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)] = 0
+    epoch: Number = 0
 
 
 class Watermark(_Message, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ground_controller.admission import NO_MODEL
 from ground_controller.fleet.leftovers import collect
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
@@ -23,10 +24,10 @@ def test_only_what_the_journal_lacks_is_new(tmp_path: Path) -> None:
     journal = Journal.create(tmp_path)
     journal.commit([Entry(0, 0.0, 0, "event", "delta", "b9", seq, record(seq)) for seq in (1, 2)])
     inbox = Inbox()
-    assert collect(tmp_path / "spool", ["delta"], inbox) == 5
+    assert collect(tmp_path / "spool", ["delta"], inbox, NO_MODEL) == 5
     fresh = journal.commit([Entry(1, 1.0, *arrival[:6]) for arrival in inbox.drain()])
     assert [entry.seq for entry in fresh] == [3, 4, 5]
     assert journal.watermarks()["delta", "b9"] == 5
-    assert collect(tmp_path / "spool", ["alpha"], inbox) == 0
+    assert collect(tmp_path / "spool", ["alpha"], inbox, NO_MODEL) == 0
     spool.close()
     journal.close()

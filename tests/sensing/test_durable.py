@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.light_agents import BENCH, LightAgent
 from benchmarks.telemetry import KilledBroker, load
+from ground_controller.admission import Refused
 from ground_controller.fleet.mqtt import MqttFleet
 from ground_controller.inbox import Inbox
 from ground_controller.journal import Entry, Journal
@@ -113,6 +115,35 @@ def test_a_gap_is_known_by_number_and_the_watermark_passes_it(
     assert ground.journal.watermarks()["alpha", "b"] == agent.spool.last_seq
     assert ground.journal.shed()["alpha", "b"] == agent.spool.last_seq - len(ground.seqs("b"))
     assert ground.journal.gaps() == {}, "every missing number is explained"
+    agent.link.stop()
+    crew.dismiss()
+    agent.spool.close()
+
+
+def test_what_is_not_believed_is_kept_and_holds_nothing_up(
+    tmp_path: Path, killable: KilledBroker, ground: Ground
+) -> None:
+    """A record of a later release, and one that cannot be true: committed as refused, so that the node goes on."""
+    crew = Crew()
+    agent = LightAgent(tmp_path / "spool", killable.port, "alpha", "b", crew)
+    later: list[bytes] = []
+
+    def of_a_later_release(seq: int) -> bytes:
+        body = m.Record(node="alpha", boot_id="b", seq=seq, mono_ns=1, wall_ns=1, body=m.NodeEvent("New", 1))
+        later.append(m.encode(body)[:-1] + b',"novelty":{"of":1}}')
+        return later[-1]
+
+    agent.sample()
+    agent.spool.append(of_a_later_release)
+    agent.evidence.put(m.SampleBatch((1, 2), {"power_w": (4.9,)}))
+    agent.sample()
+    ground.until(lambda: not agent.evidence.waiting)
+    kinds = {entry.seq: entry.kind for entry in ground.journal.entries()}
+    assert kinds == {1: "samples", 2: "refused", 3: "refused", 4: "samples"}
+    assert ground.journal.refused() == {("alpha", "b"): 2} and ground.journal.gaps() == {}
+    told = [msgspec.json.decode(entry.body, type=Refused) for entry in ground.journal.entries("refused")]
+    assert told[0].record == later[0] and "novelty" in told[0].reason
+    assert told[1].reason == "1 values of power_w at 2 instants"
     agent.link.stop()
     crew.dismiss()
     agent.spool.close()
