@@ -20,7 +20,7 @@ from benchmarks.dataplane import Places, as_a_service, places
 from hil_config.wire.orders import ExpertHolding
 from node_agent.engine.experts import ExpertBank
 from node_agent.engine.kv_cache import RequestCache
-from node_agent.engine.trunk import Rows, Trunk
+from node_agent.engine.trunk import Rows, open_trunk
 from node_agent.scheduling import let_wakers_go_on
 from node_agent.shards.store import ShardStore
 
@@ -75,7 +75,7 @@ def _gateway(shards: str, place: Places, ports: list[int], pipe: Connection) -> 
     os.sched_setaffinity(0, place.pool)
     store = ShardStore(Path(shards))
     card = store.manifest.model
-    trunk = Trunk(store, tuple(range(card.layers)))
+    trunk = open_trunk(store, tuple(range(card.layers)))
     os.sched_setaffinity(0, place.rest)
     socks = [_no_delay(socket.create_connection(("127.0.0.1", port))) for port in ports]
     data = [bytearray(_ANSWER.size + 4 * card.hidden) for _ in ports]

@@ -11,6 +11,13 @@ from collections.abc import Callable
 from hil_config.errors import EXIT_UNEXPECTED, HilError
 
 
+def end_process(name: str, error: BaseException) -> None:
+    """Of a thread that died of `error`: report the cause, then end."""
+    traceback.print_exception(error)
+    print(f"hil-agent: thread {name} died: {error}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code if isinstance(error, HilError) else EXIT_UNEXPECTED)
+
+
 class Crew:
     """Named threads of one process.
 
@@ -34,18 +41,14 @@ class Crew:
     def _run(self, name: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # the one broad except of the process: report the cause, then end
-            if self.stopping.is_set():
-                return
-            traceback.print_exc()
-            print(f"hil-agent: thread {name} died: {error}", file=sys.stderr, flush=True)
-            os._exit(error.exit_code if isinstance(error, HilError) else EXIT_UNEXPECTED)
+        except BaseException as error:
+            if not self.stopping.is_set():
+                end_process(name, error)
 
-    def dismiss(self, timeout_s: float = 5.0) -> bool:
-        """Tell everyone to stop and wait for them; False if one of them did not stop in time."""
+    def dismiss(self, timeout_s: float = 5.0) -> None:
+        """Tell everyone to stop and wait for them."""
         self.stopping.set()
         with self._lock:
             threads = [t for t in self._threads if t is not threading.current_thread()]
         for thread in threads:
             thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in threads)

@@ -15,13 +15,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hil_config.epoch_file import EpochFile
-from hil_config.errors import LinkError, RemoteProtocolError
+from hil_config.errors import HilError, LinkError
 from hil_config.signing import OrderGate
 from hil_config.tls import BROKER, check_accepted, client_context, explain
 from hil_config.wire import topics
 from hil_config.wire.messages import Status, decode, encode
 from hil_config.wire.topics import Topic
 from node_agent.config import AgentConfig
+from node_agent.crew import end_process
 
 ORDERS = (topics.COMMAND, topics.PLAN, topics.CLOCK, topics.WATERMARK)
 
@@ -111,9 +112,11 @@ class MqttLink:
             else:
                 order = self._gate.admit(row, data, time.monotonic_ns())
             self._order(row, order)
-        except RemoteProtocolError as error:
+        except HilError as error:
             self.bad_messages += 1
             self.last_bad = error.message
+        except Exception as error:  # paho's thread would end, and the node be deaf from then on
+            end_process("mqtt", error)
 
     def publish(self, row: Topic, message: msgspec.Struct) -> None:
         self.publish_raw(row, encode(message))

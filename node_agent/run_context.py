@@ -258,5 +258,5 @@ class RunContext:
 
     def close(self) -> None:
         self.peers.close()
-        if self._crew.dismiss():  # who still computes goes on with what there was
-            self.holdings.let_go()
+        self._crew.dismiss()
+        self.holdings.let_go()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -163,11 +164,19 @@ def check_plan(plan: SelectionPlan, layers: int, experts: int) -> None:
         ok = ok and all(0 <= s.node < len(plan.nodes) and s.weight > 0 for h in layer.hosts for s in h)
         ok = ok and len(layer.precision) in {0, experts}
         ok = ok and all(len(p) == len(h) for p, h in zip(layer.precision, layer.hosts, strict=False))
-    if not (ok and _links_fit(plan, layers)):
+    if not (ok and _slices_fit(plan, layers) and _links_fit(plan, layers)):
         raise RemoteProtocolError(
             f"plan {plan.version} does not fit a model of {layers} layers x {experts} experts",
             "plan and node must come from the same run",
         )
+
+
+def _slices_fit(plan: SelectionPlan, layers: int) -> bool:
+    """Slices that follow one another over all layers, each with nodes of the plan."""
+    begins = [0, *(piece.last + 1 for piece in plan.gateways)]
+    ok = len(begins) > 1 and begins[-1] == layers and all(a < b for a, b in pairwise(begins))
+    ok = ok and all(piece.first == begin for piece, begin in zip(plan.gateways, begins, strict=False))
+    return ok and all(piece.nodes and set(piece.nodes) <= set(plan.nodes) for piece in plan.gateways)
 
 
 def _links_fit(plan: SelectionPlan, layers: int) -> bool:

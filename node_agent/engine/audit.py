@@ -63,7 +63,7 @@ class Auditor:
         self._caller = caller
         self._begin = begin
         self.share = share
-        self._tolerance = max(TOLERANCE[codec] for codec in caller.peers.codecs)
+        self._tolerance = max((TOLERANCE[codec] for codec in caller.peers.codecs), default=0.0)  # nobody to audit
         self.draw = draw or random.Random(secrets.randbits(128)).random
         self._suspicions: dict[str, set[str]] = {}
         self.under_way = 0

@@ -177,7 +177,7 @@ class Gateway:
         if not self._trunk.deltas.holds(adapter):  # forgotten since these steps began
             self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")
             return None
-        step = self._trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
+        step = works[0].trunk.step(layer, [Rows(w.hidden, w.frame.start, w.line.cache) for w in works])
         if not finite(step.expert_input):
             self._sift(works, step.expert_input)
             return None

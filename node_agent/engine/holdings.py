@@ -84,7 +84,7 @@ class Holdings:
 
     def let_go(self) -> None:
         """The run is over: groups are opened anew in the next one, and these must not be in memory beside them until
-        the cycle collector comes by."""
+        the cycle collector comes by. (Sessions of single shards stay with the store, for the next run.)"""
         self.bank.replace(HeldExperts({}, {}, {}))
         self.trunk.replace(TrunkSessions({}, None, None))
 

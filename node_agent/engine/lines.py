@@ -15,6 +15,7 @@ from hil_config.wire.plan import GatewaySlice
 from models.serving.batching import CHUNK_ROWS
 from node_agent.engine.kv_cache import CacheShape, RequestCache
 from node_agent.engine.plans import Pinned
+from node_agent.engine.trunk import TrunkSessions
 
 F32 = NDArray[np.float32]
 
@@ -27,6 +28,7 @@ class Work:
     line: Line
     slice: GatewaySlice
     pinned: Pinned
+    trunk: TrunkSessions
     hidden: F32
     layer: int
     begun_s: float

@@ -12,7 +12,7 @@ from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import TokenEvidence
 from node_agent.engine.lines import Line, Work, stage_of
 from node_agent.engine.plans import PlanBook
-from node_agent.engine.trunk import Choice, Trunk
+from node_agent.engine.trunk import Choice, Trunk, TrunkSessions
 from node_agent.link.peers import Peers
 
 
@@ -50,7 +50,10 @@ class Outlet:
             self.refuse(frame, f"{self._node}: stage {stage} of {len(frame.route.gateways)}, plan has {len(slices)}")
             return None
         piece = slices[stage]
-        reason = self._unfit(frame, piece.first, piece.last) or out_of_service()
+        trunk = self._trunk.held
+        reason = self._unfit(frame, piece.first, piece.last, trunk) or out_of_service()
+        if not reason and self._node not in pinned.plan.nodes:
+            reason = f"{self._node}: plan {pinned.plan.version} does not know this node"
         if not reason and (frame.start != cache.length or frame.attempt != cache.attempt):
             reason = f"{self._node}: has {cache.length} positions, the step starts at {frame.start}"
         if not reason and not cache.covers(piece.first, piece.last):
@@ -58,14 +61,14 @@ class Outlet:
         if reason:
             self.refuse(frame, reason)
             return None
-        hidden = self._trunk.embed(frame.tokens) if isinstance(frame, Step) else frame.hidden
+        hidden = trunk.embed(frame.tokens) if isinstance(frame, Step) else frame.hidden
         degraded = set(frame.degraded) if isinstance(frame, Handover) else set()
         return Work(
-            frame, line, piece, pinned, hidden, piece.first, time.perf_counter(), time.monotonic(), degraded
+            frame, line, piece, pinned, trunk, hidden, piece.first, time.perf_counter(), time.monotonic(), degraded
         )  # fmt: skip
 
-    def _unfit(self, frame: Step | Handover, first: int, last: int) -> str:
-        missing = set(range(first, last + 1)) - self._trunk.layers
+    def _unfit(self, frame: Step | Handover, first: int, last: int, trunk: TrunkSessions) -> str:
+        missing = set(range(first, last + 1)) - trunk.layers.keys()
         if missing:
             return f"{self._node}: does not hold trunk layers {sorted(missing)}"
         if frame.start + frame.rows > self._model.context:
@@ -85,7 +88,7 @@ class Outlet:
         """Rows that passed the slice: to the next gateway, or through the head to the client and back to the first."""
         last = self._model.layers - 1
         final = [w for w in works if w.slice.last == last and w.frame.remaining > 0 and not w.frame.score]
-        choices, head_us = self._trunk.choose(np.concatenate([w.hidden[-1:] for w in final])) if final else ([], 0.0)
+        choices, head_us = final[0].trunk.choose(np.concatenate([w.hidden[-1:] for w in final])) if final else ([], 0.0)
         chosen = dict(zip(map(id, final), choices, strict=True))
         for work in works:
             choice = chosen.get(id(work))
@@ -114,7 +117,7 @@ class Outlet:
 
     def _score(self, work: Work) -> float:
         frame = work.frame
-        logprobs, head_us = self._trunk.score(work.hidden, frame.tokens)
+        logprobs, head_us = work.trunk.score(work.hidden, frame.tokens)
         degraded = tuple(sorted(work.degraded))
         scores = Scores(frame.request, frame.attempt, frame.start, degraded, len(logprobs), logprobs)
         self._peers.send(frame.route.client, scores)

@@ -59,32 +59,15 @@ class Choice(NamedTuple):
 
 
 class TrunkSessions(NamedTuple):
-    """What is held; replaced as a whole when it changes."""
+    """The trunk layers that are held; embedding and head come with the first and the last layer."""
 
     layers: dict[int, Session]
-    embed: Session | None
+    embedding: Session | None
     head: Session | None
-
-
-class Trunk:
-    """Sessions of the trunk layers this node holds; embed and head come with the first and the last layer."""
-
-    def __init__(self, store: ShardStore, layers: tuple[int, ...]) -> None:
-        self.model = store.manifest.model
-        self.deltas = store.deltas
-        self._held = open_trunk(store, layers)
-
-    @property
-    def layers(self) -> frozenset[int]:
-        return frozenset(self._held.layers)
-
-    def replace(self, held: TrunkSessions) -> None:
-        """From the next step on; a step under way ends with the sessions it began with."""
-        self._held = held
 
     def embed(self, tokens: NDArray[np.int32]) -> F32:
         """[T] token ids to [T, H]."""
-        session = self._held.embed
+        session = self.embedding
         if session is None:
             raise LocalProtocolError("only the holder of layer 0 embeds")
         (hidden,) = session.run(tokens.astype(np.int64))
@@ -92,7 +75,7 @@ class Trunk:
 
     def step(self, layer: int, parts: Sequence[Rows]) -> TrunkStep:
         """Attention and router of one layer over the rows of any number of requests; their caches stay as they are."""
-        session = self._held.layers[layer]
+        session = self.layers[layer]
         fresh: list[Fresh] = []
         if len(parts) == 1:
             found, runtime_s = _run(session, layer, parts, len(parts[0].hidden), fresh)
@@ -125,12 +108,25 @@ class Trunk:
         return [_greedy(row) for row in logits], runtime_us
 
     def _logits(self, hidden: F32) -> tuple[F32, float]:
-        session = self._held.head
+        session = self.head
         if session is None:
             raise LocalProtocolError("only the holder of the last layer has the head")
         begin_s = time.perf_counter()
         (logits,) = session.run(hidden)
         return logits, (time.perf_counter() - begin_s) * 1e6
+
+
+class Trunk:
+    """What is held of the trunk now; replaced as a whole. A step under way ends with what it began with."""
+
+    def __init__(self, store: ShardStore, layers: tuple[int, ...]) -> None:
+        self.model = store.manifest.model
+        self.deltas = store.deltas
+        self.held = open_trunk(store, layers)
+
+    def replace(self, held: TrunkSessions) -> None:
+        """From the next step on."""
+        self.held = held
 
 
 def _run(session: Session, layer: int, group: Sequence[Rows], rows: int, fresh: list[Fresh]) -> tuple[list[F32], float]:

@@ -92,7 +92,7 @@ class Babbler:
 
     def _reply(self) -> ExpertReply:
         rows, width = self._rows(), self._width()
-        time_us = self._draw.choice((0.0, -1.0, 1e300))
+        time_us = self._draw.choice((0.0, 1e-300, 1e15))
         return ExpertReply(self._number(), 1, time_us, time_us, rows, width, self._values(rows, width))
 
     def _refusal(self) -> Refusal:

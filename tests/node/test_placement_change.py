@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import shutil
 import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hil_config.errors import ArtefactError, EnvironmentFault
+from hil_config.wire.frames import Route, Step
 from hil_config.wire.manifest import Precision
 from hil_config.wire.messages import NodeEvent
 from hil_config.wire.orders import DropShards, ExpertHolding, LoadShards
@@ -20,8 +22,10 @@ from models.build import build_shards
 from models.locate import reference_checkpoint
 from node_agent.engine.experts import NotHeld
 from node_agent.engine.holdings import Holdings
+from node_agent.engine.trunk import open_trunk
 from node_agent.shards.store import ShardStore
-from tests.node.nodes import Bench
+from tests.node.nodes import Bench, flat_schedule
+from tests.node.test_groups import needs_grouping
 
 PROMPT = [0, 10, 11, 12]
 
@@ -137,6 +141,42 @@ def test_a_gateway_takes_over_trunk_layers_while_it_runs(two_copies: Bench) -> N
     assert [t.token for t in two_copies.generate(PROMPT, 8, request=3, route=("c", "b"))] == before
 
 
+@pytest.fixture
+def far_apart(both: Path) -> Iterator[Bench]:
+    """Calls travel for a while."""
+    made = Bench(both, schedule=flat_schedule(("a", "b", "c", "d"), delay_s=0.2), timeout_s=10.0)
+    yield made
+    made.close()
+
+
+def begin(bench: Bench) -> None:
+    """A generation of whose first layer a host has computed its part; its reply is on the way back."""
+    bench.send(Step(1, 1, 0, 8, Route(("a", "b"), "client"), 4, np.array(PROMPT, np.int32)), "a")
+    until(lambda: any(bench.context(name).expert_calls for name in "bcd"))
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + 30.0, threading.Event()
+    while not done():
+        assert time.monotonic() < deadline
+        pause.wait(0.001)
+
+
+@pytest.mark.parametrize("how", ["dropped", "closed"])
+def test_a_step_under_way_ends_with_the_trunk_it_began_with(far_apart: Bench, how: str) -> None:
+    """What comes back passes the slice's other layers; the next step is refused."""
+    begin(far_apart)
+    holdings = far_apart.context("a").holdings
+    if how == "closed":
+        holdings.let_go()  # as a run does that is closed: who reads from peers may still be at work
+    else:
+        holdings.trunk.replace(open_trunk(far_apart.nodes["a"].store, ()))
+    assert far_apart.wait(lambda: far_apart.refusals)
+    assert "a: does not hold trunk layers [0, " in far_apart.refusals[0].reason
+    assert 1 <= len(far_apart.of(1, 1)) < 8
+
+
+@needs_grouping
 def test_what_served_a_run_is_gone_with_it(two_copies: Bench) -> None:
     context = two_copies.context("d")
     served = two_copies.generate(PROMPT, 2, request=1)

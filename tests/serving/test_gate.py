@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hil_config.errors import RemoteProtocolError
 from hil_config.wire.manifest import Routing
-from hil_config.wire.plan import LayerPlan, SelectionPlan, Share
+from hil_config.wire.plan import GatewaySlice, LayerPlan, SelectionPlan, Share
 from models.oracle import route
 from models.serving.gate import select
 from models.serving.layer_gate import check_plan, compile_layer, row_fraction, unpriced
@@ -28,7 +28,8 @@ def plan(**changes: Any) -> SelectionPlan:
     )
     fields: dict[str, Any] = {
         "version": 1, "epoch": 1, "issued_s": 0.0, "ttl_s": 5.0, "policy": "t", "reason": "r", "scale": 1.0,
-        "coverage": 1.0, "k_min": 2, "k_max": 2, "threshold": -1e9, "nodes": NODES, "gateways": (), "layers": (layer,),
+        "coverage": 1.0, "k_min": 2, "k_max": 2, "threshold": -1e9, "nodes": NODES,
+        "gateways": (GatewaySlice(0, 0, NODES),), "layers": (layer,),
     }  # fmt: skip
     return SelectionPlan(**{**fields, **changes})
 
@@ -145,10 +146,14 @@ def test_an_expired_plan_becomes_plain_top_k_on_the_same_hosts() -> None:
     [
         plan(k_min=3, k_max=2), plan(k_max=0, k_min=0), plan(k_max=99), plan(price=(0.0,)),
         plan(hosts=((Share(9, 1.0),),) * E), plan(hosts=((Share(0, 0.0),),) * E), plan(substitute=(99,) * E),
-        plan(layers=()),
+        plan(layers=()), plan(gateways=()), plan(gateways=(GatewaySlice(1, 0, ("a",)),)),
+        plan(gateways=(GatewaySlice(0, 1, ("a",)),)), plan(gateways=(GatewaySlice(0, 0, ()),)),
+        plan(gateways=(GatewaySlice(0, 0, ("stranger",)),)), plan(gateways=(GatewaySlice(-1, 0, ("a",)),)),
+        plan(gateways=(GatewaySlice(0, 0, ("a",)), GatewaySlice(0, 0, ("a",)))),
     ],
 )  # fmt: skip
 def test_a_plan_that_does_not_fit_is_refused(broken: SelectionPlan) -> None:
+    check_plan(plan(), 1, E)
     with pytest.raises(RemoteProtocolError, match="does not fit"):
         check_plan(broken, 1, E)
 
