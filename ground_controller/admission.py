@@ -28,8 +28,9 @@ MOST_NS = 1 << 58
 MOST_COUNT = 1 << 48
 """Of anything between two reports: sums of them still fit 64 bits."""
 
-MOST_MASS = 1.001
-"""Of mixing: sums of float32 weights."""
+MOST_MASS = 1e6
+"""Above 1 where experts that the model would not pick have more weight than its own picks: where scores are not
+weights, or more are used than its k."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -87,7 +88,7 @@ def _samples(body: m.SampleBatch, run: Shape) -> None:
     for name, column in body.columns.items():
         if len(column) != len(instants):
             raise RemoteProtocolError(f"{len(column)} values of {name} at {len(instants)} instants")
-        if name.startswith("power"):
+        if name.startswith("power") and name.endswith("_w"):
             _amounts(name, [value for value in column if value is not None], MOST_W)
 
 
@@ -136,6 +137,15 @@ def _indices(what: str, raw: Sequence[bytes], count: int) -> None:
 
 def _event(body: m.NodeEvent, run: Shape) -> None:
     _instants(body.mono_ns)
+    if body.name in {"ShardsChanged", "ShardsRefused"}:  # migration goes by them
+        held = str(body.details.get("held", "[]"))
+        try:
+            pairs = [one[:2] for one in msgspec.json.decode(held, type=list[list[int | str]])]
+        except ValueError as error:
+            raise RemoteProtocolError(f"{body.name}: held: {error}") from error
+        for pair in pairs:
+            good = len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], int)
+            _demand(good, f"{body.name}: {pair} is no layer and expert")
 
 
 def _links(body: m.LinkReport, run: Shape) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import msgspec
+
 from ground_controller.admission import KIND as REFUSED
-from hil_config.errors import EnvironmentFault, InvalidRunError, RemoteProtocolError
-from hil_config.wire.messages import Gap, Record, decode
+from ground_controller.admission import Refused
+from hil_config.errors import EnvironmentFault, InvalidRunError
 
 SCHEMA_VERSION = 2
 """2: a decision holds its nodes by column (`decision.NodeBlocks`)."""
@@ -49,15 +51,27 @@ class Entry(NamedTuple):
     body: bytes
 
 
+class _Ranges(msgspec.Struct, frozen=True, tag="gap"):
+    ranges: tuple[tuple[int, int], ...]
+
+
+class _GapLike(msgspec.Struct, frozen=True):
+    """A gap record of this release or, refused, of a later one: else its board would wait for a number for ever."""
+
+    body: _Ranges
+
+
 def _gap_ranges(entry: Entry) -> list[tuple[int, int]]:
     """The numbers a gap record gives up: below its own, whatever it says."""
-    if entry.kind != "gap":
-        return []
     try:
-        body = decode(entry.body, Record).body
-    except RemoteProtocolError:
+        if entry.kind == REFUSED:
+            pairs = msgspec.json.decode(msgspec.json.decode(entry.body, type=Refused).record, type=_GapLike).body.ranges
+        elif entry.kind == "gap":
+            pairs = msgspec.json.decode(entry.body, type=_GapLike).body.ranges
+        else:
+            return []
+    except ValueError:
         return []
-    pairs = body.ranges if isinstance(body, Gap) else ()
     return [(max(1, first), min(last, entry.seq - 1)) for first, last in pairs]
 
 
@@ -226,14 +240,15 @@ class Journal:
         return {source: count for source, count in left.items() if count}
 
     def refused(self) -> dict[tuple[str, str], int]:
-        """(node, boot_id) -> records that are in the journal and not believed."""
+        """(node, boot_id) -> records that are in the journal and were not believed."""
         query = "SELECT node, boot_id, COUNT(*) FROM entry WHERE kind = ? GROUP BY node, boot_id"
-        return {(node, boot): count for node, boot, count in self._db.execute(query, (REFUSED,))}
+        rows = self._db.execute(query, (REFUSED,))
+        return {(node, boot): count for node, boot, count in rows if self.covers(node)}
 
     def shed(self) -> dict[tuple[str, str], int]:
         """(node, boot_id) -> records that the node says it gave up and that are not in the journal."""
         ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for entry in self.entries("gap"):
+        for entry in self.entries("gap", REFUSED):
             ranges.setdefault((entry.node, entry.boot_id), []).extend(_gap_ranges(entry))
         found = {}
         for source, pairs in ranges.items():

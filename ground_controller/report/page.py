@@ -98,7 +98,7 @@ def _events(journal: Journal) -> str:
         for time_s, node, event, details in zip(
             found["scenario_s"], found["node"], found["event"], found["details"], strict=True
         )
-        if event != "AttemptBegan" or msgspec.json.decode(details)["reason"]
+        if event != "AttemptBegan" or msgspec.json.decode(details).get("reason")
     ]
     shown = table(rows[:MOST_EVENTS], ("orbit s", "node", "event", "details"))
     more = len(rows) - MOST_EVENTS

@@ -34,8 +34,9 @@ def records(journal: Journal) -> Check:
     missing += [f"{node} (boot {boot}): {count} given up by it" for (node, boot), count in journal.shed().items()]
     missing += [f"{node} (boot {boot}): {count} refused" for (node, boot), count in journal.refused().items()]
     held = sum(1 for entry in journal.entries() if entry.seq > 0)
-    return judged("records", not missing, f"{held} in the journal, {len(missing)} sources with gaps", listed(missing),
-                  "look for full disks and dead nodes in the agents' logs")  # fmt: skip
+    hint = "look for full disks and dead nodes in the agents' logs; of refused ones the events say why"
+    return judged("records", not missing, f"{held} in the journal, {len(missing)} sources with gaps or refused ones",
+                  listed(missing), hint)  # fmt: skip
 
 
 def ticks(journal: Journal) -> Check:

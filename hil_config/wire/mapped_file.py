@@ -7,8 +7,10 @@ thousand of them, and select(2), with which paho-mqtt waits, takes no socket who
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
+import sys
 import weakref
 from pathlib import Path
 
@@ -31,6 +33,8 @@ def map_file(path: Path) -> memoryview:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise ValueError("an empty file")
+        if size > sys.maxsize:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
     if address == _FAILED:
         number = ctypes.get_errno()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,9 @@ from hil_config.door import run as hil
 from hil_config.errors import RemoteProtocolError
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire import messages as m
+from tests.disturbed import disturbed
 
 RUN = Shape(("alpha", "bravo"), layers=2, experts=4)
-NUMBERS = (0, 1, 2, 5, -1, 1000, 2**31, 2**40, -(2**62), 2**63 - 1)
-AMOUNTS = (0.0, -0.0, 0.5, -1.0, 1e-300, 1e17, 1.7e308, -1e300)
-TEXTS = ("", "alpha", "nobody", "int8", "x" * 300, "<b>&\"'", "AAAA", "//8A", "AAAAAAAA")
 
 
 def record(body: Any, **more: Any) -> m.Record:
@@ -59,7 +55,11 @@ def links(**changed: Any) -> m.LinkReport:
     "body",
     [
         m.SampleBatch((1, 2), {"power_w": (3.5, None), "temperature_c": (-4.0, 20.0)}),
+        m.SampleBatch((1,), {"power_factor": (-0.9,), "power_mw": (4900.0,), "powerbank_c": (-5.0,)}),
         m.SampleBatch((), {}),
+        token(kept_mass=2.4),
+        m.NodeEvent("ShardsChanged", 1, {"order": "load", "held": '[[1,3,"int8"]]'}),
+        m.NodeEvent("ShardsRefused", 1, {"order": "drop", "held": "[[1,3]]", "reason": "x"}),
         token(),
         token(layer(mixing=layer().scores), layer(picks=b"", hosts=b"", sent=())),
         m.NodeEvent("PeerLost", 1, {"peer": "x"}),
@@ -88,7 +88,8 @@ def test_what_can_be_true_is_taken(body: Any) -> None:
         (token(rows=4), "32 and 0 bytes of scores for 4 rows"),
         (token(request=1 << 60), "a step"),
         (token(token=-2), "a step"),
-        (token(kept_mass=1.5), "kept mass"),
+        (token(kept_mass=-0.1), "kept mass"),
+        (token(kept_mass=1e9), "kept mass"),
         (token(total_us=-1.0), "times of a step"),
         (token(layer(layer=2)), "layer 2 of 2"),
         (token(layer(scores=b"")), "0 and 0 bytes of scores"),
@@ -107,6 +108,10 @@ def test_what_can_be_true_is_taken(body: Any) -> None:
         (token(layer(sent=(m.Sent(0, -1, 0.5, "fp32", "int8"),))), "rows of layer 1"),
         (token(layer(sent=(m.Sent(0, 1, -0.5, "fp32", "int8"),))), "importance in layer 1"),
         (m.NodeEvent("PeerLost", -1), "mono_ns"),
+        (m.NodeEvent("ShardsChanged", 1, {"held": "garbage"}), "held: JSON"),
+        (m.NodeEvent("ShardsChanged", 1, {"held": "[1]"}), "held: Expected"),
+        (m.NodeEvent("ShardsRefused", 1, {"held": '[["a"]]'}), "['a'] is no layer and expert"),
+        (m.NodeEvent("ShardsRefused", 1, {"held": '[["a",1]]'}), "['a', 1] is no layer and expert"),
         (links(bytes=-1), "link report"),
         (links(histogram=(1, 2)), "2 bins"),
         (links(scheduled_us=1e300), "scheduled delay"),
@@ -139,33 +144,6 @@ def prepared() -> Prepared:
     return prepare(load_bench(default_path("bench")), intent.model_copy(update={"orbit": orbit}))
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key) of everything in a document."""
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield value, key
-        yield from _places(value[key])
-
-
-def _another(draw: random.Random, value: Any) -> Any:
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, (int, float)):
-        return draw.choice(NUMBERS if isinstance(value, int) else AMOUNTS)
-    if isinstance(value, str):
-        return draw.choice((*TEXTS, value[: len(value) // 8 * 4]))
-    if isinstance(value, list):
-        return draw.choice(([], value[1:], value + value[:1], value[::-1]))
-    return {} if isinstance(value, dict) else draw.choice((None, 1.0, -5.0))
-
-
-def _disturbed(draw: random.Random, data: bytes) -> bytes:
-    document = json.loads(data)
-    for _ in range(draw.choice((1, 1, 2, 4))):
-        container, key = draw.choice(list(_places(document["body"])))
-        container[key] = _another(draw, container[key])
-    return json.dumps(document).encode()
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_nodes_tell_every_reader_of_the_run_lives(prepared: Prepared, seed: int, tmp_path: Path) -> None:
     """A third of the records say something else; what passes is read by all there is, the deciding core included."""
@@ -175,7 +153,7 @@ def test_whatever_nodes_tell_every_reader_of_the_run_lives(prepared: Prepared, s
         for number, body in db.execute("SELECT id, body FROM entry WHERE seq > 0").fetchall():
             assert refusal(m.decode(body, m.Record), prepared.setting.shape) == ""
             if draw.random() < 0.33:
-                found = arrival(_disturbed(draw, body), prepared.setting.shape)
+                found = arrival(disturbed(draw, body, "body"), prepared.setting.shape)
                 db.execute("UPDATE entry SET kind = ?, body = ? WHERE id = ?", (found.kind, found.body, number))
                 kinds.add(found.kind)
         db.commit()

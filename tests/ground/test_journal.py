@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ground_controller.admission import NO_MODEL
+from ground_controller.fleet.evidence import arrival
 from ground_controller.inbox import Arrival, Inbox
 from ground_controller.journal import NAME, Entry, Journal
 from hil_config.errors import EnvironmentFault, InvalidRunError
@@ -80,3 +82,19 @@ def test_inbox_overflow_is_counted_never_silent() -> None:
     assert inbox.overflowed == 2
     assert [arrival.host_ns for arrival in inbox.drain()] == [0, 1, 2]
     assert inbox.drain() == []
+
+
+def test_a_gap_record_of_a_later_release_counts_though_it_is_refused(tmp_path: Path) -> None:
+    """Else the board that sent it would wait for a watermark for ever."""
+    body = b'{"v":2,"node":"alpha","boot_id":"b1","seq":4,"body":{"type":"gap","ranges":[[1,3]],"novelty":1}}'
+    found = arrival(body, NO_MODEL)
+    journal = Journal.create(tmp_path)
+    fresh = journal.commit([Entry(1, 0.5, *found[:6]), evidence(5)])
+    assert [entry.kind for entry in fresh] == ["refused", "samples"]
+    assert journal.watermarks() == {("alpha", "b1"): 5}
+    assert (journal.gaps(), journal.shed(), journal.refused()) == ({}, {("alpha", "b1"): 3}, {("alpha", "b1"): 1})
+    journal.close()
+    again = Journal.reopen(tmp_path)
+    again.recall_watermarks()
+    assert again.watermarks() == {("alpha", "b1"): 5}
+    again.close()

@@ -121,7 +121,7 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "never ended": (_set("ended_utc", ""), "complete", "never"),
     "other configuration": (_set("config_sha256", "00" * 32), "configuration", "recorded 000000000000"),
     "other schedule": (_set("schedule_sha256", "00" * 32), "schedule", "recorded 000000000000"),
-    "record missing": (_set("records_missing", '{"delta-1": 3}'), "records", "1 sources with gaps"),
+    "record missing": (_set("records_missing", '{"delta-1": 3}'), "records", "1 sources with gaps or refused ones"),
     "samples gone": (_samples_gone, "telemetry gaps", "wanted at most 3"),
     "decision gone": (_one_decision_less, "ticks", "not one for one"),
     "decision changed": (_another_price, "replay", "1 mismatches"),

@@ -171,6 +171,15 @@ def test_values_that_are_not_finite_are_refused_at_both_ends() -> None:
         decoder.next_frame()
 
 
+@pytest.mark.parametrize("times", [(-0.5, 1.0), (1.0, float("nan")), (float("inf"), 1.0), (0.0, 1e16)])
+def test_times_that_nobody_can_have_taken_are_refused(times: tuple[float, float]) -> None:
+    """They would go into the asking gateway's evidence."""
+    decoder = f.FrameDecoder()
+    decoder.receive(f.encode_frame(f.ExpertReply(1, 0, *times, 1, 4, hidden(1, 4))))
+    with pytest.raises(RemoteProtocolError, match="ExpertReply: Expected `float`"):
+        decoder.next_frame()
+
+
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_weight_that_is_not_finite_is_refused(rows: int) -> None:
     picks, weights = np.zeros((rows, 2), np.int16), np.full((rows, 2), 0.5, np.float32)
