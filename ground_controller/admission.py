@@ -97,10 +97,12 @@ def _token(body: m.TokenEvidence, run: Shape) -> None:
     _counts("a step", (body.request, body.attempt, body.start, body.plan_version, body.token + 1, body.rows - 1))
     _amounts("times of a step", (body.total_us, body.head_us))
     _amounts("kept mass", (body.kept_mass,), MOST_MASS)
-    for layer in body.layers:
+    layers = body.layers
+    numbers = [layer.layer for layer in layers]
+    _demand(bool(numbers) and numbers == list(range(numbers[0], numbers[0] + len(numbers))), f"layers {numbers}")
+    for layer in layers:
         _layer(layer, body.rows, run)
     # A numpy call costs more than all it does to one layer.
-    layers = body.layers
     scores = np.frombuffer(b"".join([layer.scores + layer.mixing for layer in layers]), "<f4")
     _demand(bool(np.isfinite(scores).all()), "a score is not finite")
     _indices("picks", [layer.picks for layer in layers], run.experts)
@@ -125,7 +127,7 @@ def _layer(layer: m.LayerEvidence, rows: int, run: Shape) -> None:
                                           layer.expert_us, layer.combine_us))  # fmt: skip
     for call in layer.sent:
         _demand(0 <= call.host < nodes, f"layer {number}: a call to node {call.host} of {nodes}")
-        _counts(f"rows of layer {number}", (call.rows,))
+        _counts(f"rows of a call of layer {number}", (call.rows - 1,))
         _amounts(f"importance in layer {number}", (call.importance,))
 
 

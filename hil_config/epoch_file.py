@@ -45,6 +45,6 @@ def _read(path: Path) -> int:
         return 0
     except (OSError, ValueError) as error:
         raise EnvironmentFault(
-            f"{path}: the highest epoch cannot be read: {error}",
-            "if no other controller is at work, remove the file",
+            f"{path}: the highest epoch cannot be read: {getattr(error, 'strerror', None) or error}",
+            "is `spool` a folder? Else, if no other controller is at work, remove the file",
         ) from error

@@ -68,8 +68,11 @@ def _context(files: TlsFiles, protocol: int) -> _NamedContext:
     context = _NamedContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
-    where = files.certificate
+    where = f"{files.certificate} with {files.key}"
     try:
+        for file in (files.key, files.ca, files.crl):
+            if file:
+                Path(file).read_bytes()  # ssl would not say which of them it could not read
         context.load_cert_chain(files.certificate, files.key)
         where = files.ca
         context.load_verify_locations(files.ca)
@@ -80,7 +83,9 @@ def _context(files: TlsFiles, protocol: int) -> _NamedContext:
     except ssl.SSLError as error:
         raise ConfigError(f"{where}: not usable for TLS: {error.reason or error}", "enrol this party again") from error
     except OSError as error:
-        raise ConfigError(f"{where} or its key: cannot be read: {error.strerror}", "enrol this party again") from error
+        raise ConfigError(
+            f"{error.filename or where}: cannot be read: {error.strerror}", "enrol this party again"
+        ) from error
     return context
 
 

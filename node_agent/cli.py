@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-from hil_config.errors import EXIT_INTERRUPT, HilError
+from hil_config.errors import EXIT_INTERRUPT, EXIT_UNEXPECTED, HilError
 from node_agent import VERSION
 
 SWITCH_S = 0.0005
@@ -76,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(work=_run)
     sensors = commands.add_parser("sensors", help="what this board can measure, and what it lacks")
     sensors.set_defaults(work=_sensors)
-    test = commands.add_parser("self-test", help="check clock, spool, sensors, one real shard and the broker")
+    test = commands.add_parser(
+        "self-test", help="check clock, spool, sensors, one real shard, identity, port and broker"
+    )
     test.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave out a check (repeatable)")
     test.set_defaults(work=_self_test)
     for command in (run, sensors, test):
@@ -110,6 +113,10 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
+    except Exception:
+        traceback.print_exc()
+        print(f"error: unexpected, in hil-agent {VERSION}: please report the lines above", file=sys.stderr)
+        return EXIT_UNEXPECTED
 
 
 if __name__ == "__main__":

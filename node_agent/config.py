@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from hil_config.errors import ConfigError
 from hil_config.tls import TlsFiles
+from hil_config.wire import topics
+from node_agent.log import LEVELS
 from node_agent.shards.trust import NO_TRUST, Trust
 
 
@@ -92,28 +96,100 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grouping: bool = True
 
 
+_HINT = "mend the field named above: docs/reference/agent-file.md has them all"
+
+
 def read_config(path: Path) -> AgentConfig:
     """The agent's configuration, or ConfigError naming the file and the field."""
-    hint = "write it again with hil, or mend the field named above"
     try:
-        config = msgspec.json.decode(path.read_bytes(), type=AgentConfig)
+        data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}", hint) from error
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}",
+            "give the agent's file, for one board: docs/reference/agent-file.md",
+        ) from error
+    try:
+        config = msgspec.json.decode(data, type=AgentConfig)
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}", hint) from error
-    if not 0.1 <= config.sample_hz <= 1000.0:
-        raise ConfigError(f"{path}: sample_hz {config.sample_hz}, wanted 0.1 to 1000", hint)
-    if not 1 <= config.keepalive_s <= 600:
-        raise ConfigError(f"{path}: keepalive_s {config.keepalive_s}, wanted 1 to 600", hint)
+        raise ConfigError(f"{path}: {_placed(str(error), data)}", _HINT) from error
+    for field, value, good, wanted in (*_ranges(config), *_names(config)):
+        if not good:
+            raise ConfigError(f"{path}: {field} {value!r}, wanted {wanted}", _HINT)
+    _check_safety(path, config)
+    _check_trust(path, config)
+    return config
+
+
+def _placed(problem: str, data: bytes) -> str:
+    """Line and column instead of msgspec's byte; of a file that ends too early the last ones."""
+    found = re.search(r"\(byte (\d+)\)", problem)
+    if found is None and "truncated" not in problem:
+        return problem
+    before = data[: int(found[1])] if found else data
+    line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+    return f"{problem if found is None else problem.replace(found[0], '').rstrip()} (line {line}, column {column})"
+
+
+Rule = tuple[str, object, bool, str]
+"""Field, its value, whether it can be, and what was wanted."""
+
+
+def _ranges(config: AgentConfig) -> Iterator[Rule]:
+    def between(field: str, least: float, most: float) -> Rule:
+        value = config
+        for part in field.split("."):
+            value = getattr(value, part)
+        number: Any = value
+        return field, number, least <= number <= most, f"{least:g} to {most:g}"
+
+    yield between("broker_port", 1, 65_535)
+    yield between("data_port", 0, 65_535)
+    yield between("sample_hz", 0.1, 1000.0)
+    yield between("keepalive_s", 1, 600)
+    yield between("max_spool_bytes", 4096, 1 << 50)
+    yield between("trunk_threads", 0, 256)
+    yield between("head_threads", 0, 256)
+    yield between("shard_budget_bytes", 0, 1 << 50)
+    yield between("cuda_arena_bytes", 0, 1 << 50)
+    yield between("safety.eased_duty", 0.01, 1.0)
+    yield between("power_model.idle_w", 0.0, 500.0)
+    yield between("power_model.per_core_w", 0.0, 500.0)
+    yield between("power_model.cores", 1, 4096)
+    yield between("power_model.cpu_scale", 1e-3, 1e3)
+    for at, sensor in enumerate(config.sensors):
+        good = 0.0 <= sensor.hz <= 1000.0 and 0.0 <= sensor.shunt_ohm <= 1e6
+        yield f"sensors[{at}]", (sensor.hz, sensor.shunt_ohm), good, "hz 0 to 1000 and shunt_ohm 0 or above"
+
+
+def _names(config: AgentConfig) -> Iterator[Rule]:
+    for field in ("node", "bench"):
+        name = getattr(config, field)
+        yield field, name, topics.NAME.match(name) is not None, "letters, digits, - and _ (they are topics and folders)"
+    for field in config.__struct_fields__:
+        text = getattr(config, field)
+        if isinstance(text, str):
+            yield field, text, "\0" not in text, "text without a null byte"
+    yield "spool", config.spool, bool(config.spool), "a folder that this board may write to"
+    yield "log_level", config.log_level, config.log_level in LEVELS, f"one of {', '.join(LEVELS)}"
+    if config.tls is not None:
+        for part in config.tls.__struct_fields__:
+            file = getattr(config.tls, part)
+            if isinstance(file, str) and part != "crl":
+                yield f"tls.{part}", file, bool(file), "a file of this board's identity"
+
+
+def _check_safety(path: Path, config: AgentConfig) -> None:
     safety = config.safety
     if safety.die_stop_c and not 0.0 < safety.die_resume_c < safety.die_stop_c:
         raise ConfigError(
             f"{path}: safety.die_resume_c {safety.die_resume_c:g}, wanted above 0 and below die_stop_c "
             f"{safety.die_stop_c:g}",
-            hint,
+            _HINT,
         )
-    if not 0.01 <= safety.eased_duty <= 1.0:
-        raise ConfigError(f"{path}: safety.eased_duty {safety.eased_duty:g}, wanted 0.01 to 1", hint)
+
+
+def _check_trust(path: Path, config: AgentConfig) -> None:
+    """What an agent that others can reach must have."""
     loopback = {"127.0.0.1", "localhost"}
     for field, host in (("broker_host", config.broker_host), ("data_host", config.data_host)):
         if config.tls is None and host not in loopback:
@@ -128,4 +204,3 @@ def read_config(path: Path) -> AgentConfig:
             f"{path}: trust.keys is empty: only an agent on loopback may serve unsigned models",
             "name the public key of whoever signs the models: hil models keygen",
         )
-    return config

@@ -23,6 +23,7 @@ from hil_config.wire.messages import Status, decode, encode
 from hil_config.wire.topics import Topic
 from node_agent.config import AgentConfig
 from node_agent.crew import end_process
+from node_agent.log import LOG
 
 ORDERS = (topics.COMMAND, topics.PLAN, topics.CLOCK, topics.WATERMARK)
 
@@ -66,7 +67,10 @@ class MqttLink:
         if self.tls is not None:
             self._client.tls_set_context(self.tls)
         self._client.on_socket_open = _no_delay
+        self._told, self._stopping = "", False
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = lambda client, userdata: self._tell("is not there")
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         will = Status(node=config.node, boot_id=boot_id, state="offline")
@@ -92,15 +96,36 @@ class MqttLink:
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
         if reason.is_failure:
             self.refusal = str(reason)  # paho tries again
+            self._tell(f"refuses this node: {reason}", "are node and bench those of its certificate?")
             return
-        self.refusal = ""
+        self.refusal = self._told = ""
+        LOG.info("connected to the broker at %s", self._where)
         for row in ORDERS:
             client.subscribe(self._topic(row), qos=row.qos)
         self.connected.set()
         self.publish(topics.STATUS, self._status())
 
     def _on_disconnect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
-        self.connected.clear()
+        if self.connected.is_set():
+            self.connected.clear()
+            self._tell(f"is lost: {reason}")
+        elif not self.refusal:
+            self._tell(f"gives no answer: {reason}", "is it an MQTT broker, with TLS on both sides or on none?")
+
+    def _on_subscribe(self, client: mqtt.Client, u: object, mid: int, reasons: list[ReasonCode], p: object) -> None:
+        denied = next((reason for reason in reasons if reason.is_failure), None)
+        if denied is not None:
+            self._tell(f"gives this node no orders: {denied}", "are node and bench those of its certificate?")
+
+    @property
+    def _where(self) -> str:
+        return f"{self._config.broker_host}:{self._config.broker_port}"
+
+    def _tell(self, what: str, hint: str = "") -> None:
+        """Once for each new state: paho tries again every second or two."""
+        if what != self._told and not self._stopping:
+            self._told = what
+            LOG.warning("broker %s %s%s", self._where, what, f" ({hint})" if hint else "")
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         try:
@@ -126,9 +151,52 @@ class MqttLink:
 
     def stop(self) -> None:
         """Say goodbye in order: the retained status becomes `offline` without waiting for the will."""
+        self._stopping = True
         if self.connected.is_set():
             status = msgspec.structs.replace(self._status(), state="offline")
             info = self._client.publish(self._topic(topics.STATUS), encode(status), qos=1, retain=True)
             info.wait_for_publish(1.0)
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def try_broker(config: AgentConfig, wait_s: float = 5.0) -> None:
+    """Connect as this node, ask for its orders, and go. Nothing is published; an agent that runs is not disturbed.
+
+    Raises:
+        LinkError: the broker is not there, or does not take this node.
+    """
+    where, heard = f"broker {config.broker_host}:{config.broker_port}", threading.Event()
+    outcome = "gives no answer: is it an MQTT broker, with TLS on both sides or on none?"
+
+    def on_connect(client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
+        nonlocal outcome
+        if reason.is_failure:
+            outcome = f"refuses this node: {reason}"
+            heard.set()
+        else:
+            client.subscribe(topics.address(config.bench, config.node, topics.COMMAND), qos=1)
+
+    def on_subscribe(client: mqtt.Client, u: object, mid: int, reasons: list[ReasonCode], p: object) -> None:
+        nonlocal outcome
+        denied = [str(reason) for reason in reasons if reason.is_failure]
+        outcome = f"gives this node no orders: {denied[0]}" if denied else ""
+        heard.set()
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{config.node}-self-test", protocol=mqtt.MQTTv5)
+    client.on_connect, client.on_subscribe = on_connect, on_subscribe
+    try:
+        if config.tls is not None:
+            context = client_context(config.tls, BROKER)
+            check_accepted((config.broker_host, config.broker_port), context)
+            client.tls_set_context(context)
+        client.connect(config.broker_host, config.broker_port, keepalive=5)
+        client.loop_start()
+        heard.wait(wait_s)
+    except (OSError, LinkError) as error:
+        raise LinkError(f"{where}: {explain(error) if isinstance(error, OSError) else error.message}") from error
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    if outcome:
+        raise LinkError(f"{where} {outcome}", "mend broker_host, broker_port or tls; node and bench are those enrolled")

@@ -7,6 +7,7 @@ counted, never made up.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -18,6 +19,7 @@ from node_agent.sensors.plausible import Plausible
 from node_agent.sensors.reading import Instrument
 
 TIMING_S = 60.0
+FLUSH_S = 2.0
 
 
 class HostLoad:
@@ -62,6 +64,7 @@ class Sampler:
         self.beat_s = time.monotonic()
         self._late_us: list[float] = []
         self._missed = 0
+        self._lock = threading.Lock()
         self._clear()
 
     def _clear(self) -> None:
@@ -76,9 +79,10 @@ class Sampler:
         while not wait(max(0.0, due_s - time.monotonic())):
             self.beat_s = time.monotonic()
             self._late_us.append((self.beat_s - due_s) * 1e6)
-            self._sample()
-            if len(self._mono_ns) >= per_batch:
-                self.flush()
+            with self._lock:
+                self._sample()
+                if len(self._mono_ns) >= per_batch:
+                    self._flush()
             due_s += period_s
             behind = int((time.monotonic() - due_s) / period_s)
             if behind > 0:
@@ -131,7 +135,14 @@ class Sampler:
             self._tell(NodeEvent("SamplerTiming", time.monotonic_ns(), details))
 
     def flush(self) -> None:
-        """Hand over what has been read so far."""
+        """Hand over what has been read so far (any thread). Not what an instrument that hangs keeps from us."""
+        if self._lock.acquire(timeout=FLUSH_S):
+            try:
+                self._flush()
+            finally:
+                self._lock.release()
+
+    def _flush(self) -> None:
         if not self._mono_ns:
             return
         columns = {name: tuple(values) for name, values in self._columns.items()}

@@ -6,6 +6,8 @@ library on unknown or offline cores), and a board that cannot say so looks dead.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import platform
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hil_config.errors import EnvironmentFault, HilError
+from hil_config.errors import EnvironmentFault, HilError, UsageError
 from node_agent import VERSION
 from node_agent.config import AgentConfig
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 CLOCK_SET = 1_735_689_600
 """2025-01-01: a board without a clock of its own that has not been told the time says 1970."""
 SHARD_S = 120.0
+LEAST_FREE_MB = 16
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -53,11 +56,17 @@ def _spool(config: AgentConfig) -> str:
             file.flush()
             os.fsync(file.fileno())
         free = os.statvfs(folder)
-        path.unlink()
     except OSError as error:
         raise EnvironmentFault(f"{folder}: {error.strerror}", "free space, or choose another spool folder") from error
-    free_mb = free.f_bavail * free.f_frsize / 1e6
-    return f"{folder}: 4 kB written and synced in {(time.monotonic() - begin_s) * 1e3:.1f} ms, {free_mb:.0f} MB free"
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    free_mb, most_mb = free.f_bavail * free.f_frsize / 1e6, config.max_spool_bytes / 1e6
+    if free_mb < LEAST_FREE_MB:
+        raise EnvironmentFault(f"{folder}: {free_mb:.1f} MB free, wanted {LEAST_FREE_MB}", "free space for evidence")
+    room = "" if free_mb >= most_mb else f", less than the {most_mb:.0f} MB of max_spool_bytes"
+    took_ms = (time.monotonic() - begin_s) * 1e3
+    return f"{folder}: 4 kB written and synced in {took_ms:.1f} ms, {free_mb:.0f} MB free{room}"
 
 
 def _clock(config: AgentConfig) -> str:
@@ -77,16 +86,40 @@ def _sensors(config: AgentConfig) -> str:
     if wrong:
         raise EnvironmentFault("; ".join(wrong), "hil-agent sensors shows them all")
     power = next(line for line in listing.found if line.name == "power_w")
-    return f"{len(listing.found)} quantities, power {power.provenance}, {len(listing.missing)} sensors missing"
+    missing = f", missing: {', '.join(one.name for one in listing.missing)}" if listing.missing else ""
+    return f"{len(listing.found)} quantities, power {power.provenance}{missing}"
+
+
+def _identity(config: AgentConfig) -> str:
+    from hil_config.epoch_file import EpochFile
+    from hil_config.signing import OrderGate
+    from hil_config.tls import check_own_certificate
+    from node_agent.link.security import secure
+
+    if config.tls is None:
+        return "none: on loopback, in the clear"
+    secure(config.tls, config.node, "self-test")
+    days = check_own_certificate(config.tls)
+    OrderGate(Path(config.command_key), config.node, "self-test", EpochFile(Path(config.spool) / ".self-test.epoch"))
+    return f"{config.tls.certificate} and its key fit, {days:.0f} days left"
+
+
+def _port(config: AgentConfig) -> str:
+    where = f"{config.data_host}:{config.data_port}"
+    try:
+        socket.create_server((config.data_host, config.data_port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:  # this board's own agent may be at work
+            return f"{where} is in use: right if the agent is running, else see who has it: ss -ltnp"
+        raise EnvironmentFault(f"data port {where}: {error.strerror}", "mend data_host or data_port") from error
+    return f"{where} is free"
 
 
 def _broker(config: AgentConfig) -> str:
-    where = f"{config.broker_host}:{config.broker_port}"
-    try:
-        socket.create_connection((config.broker_host, config.broker_port), 3.0).close()
-    except OSError as error:
-        raise EnvironmentFault(f"broker {where}: {error.strerror or error}", "start it, or mend broker_host") from error
-    return f"{where} answers"
+    from node_agent.mqtt_link import try_broker
+
+    try_broker(config)
+    return f"{config.broker_host}:{config.broker_port} takes this node and gives it orders"
 
 
 def _try_shard(config: AgentConfig) -> str:
@@ -170,12 +203,16 @@ CHECKS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("spool", _spool),
     ("sensors", _sensors),
     ("shard", _shard),
+    ("identity", _identity),
+    ("port", _port),
     ("broker", _broker),
 )
 
 
 def self_test(config: AgentConfig, skip: frozenset[str] = frozenset()) -> list[Check]:
-    """All checks but those to skip."""
+    """All checks but those to skip; UsageError where there is none of that name."""
+    if unknown := skip - {name for name, _ in CHECKS}:
+        raise UsageError(f"--skip {sorted(unknown)[0]}: no such check", f"one of {', '.join(n for n, _ in CHECKS)}")
     found = []
     for name, check in CHECKS:
         if name in skip:

@@ -98,6 +98,12 @@ class Agent:
 
     def serve(self) -> None:
         """Run until a Shutdown order (or `stop`)."""
+        host, port = self._listener.address
+        LOG.info(
+            "node %s of bench %s, boot %s: broker %s:%d, data on %s:%d, model %s", self._config.node,
+            self._config.bench, self.boot_id, self._config.broker_host, self._config.broker_port, host, port,
+            self._config.shards,
+        )  # fmt: skip
         self._mqtt.start()
         self._crew.start("listener", self._listener.work)
         for n, sampler in enumerate(self._samplers):
@@ -270,6 +276,8 @@ class Agent:
         elif isinstance(body, SetLogLevel):
             set_level(body.level)
         elif isinstance(body, Finish) and self._run is not None:
+            for sampler in self._samplers:
+                sampler.flush()  # the answer's number covers the orbit's last second
             self._run.finish()
 
     def _answer(

@@ -52,7 +52,7 @@ class Starts:
     def _read(self) -> list[tuple[str, str]]:
         try:
             rows = [line.split() for line in self._path.read_text().splitlines()]
-        except OSError:
+        except (OSError, ValueError):  # not there, or not ours
             return []
         return [(row[0], row[1]) for row in rows if len(row) == 2 and row[1].replace(".", "", 1).isdigit()]
 

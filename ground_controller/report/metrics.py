@@ -183,6 +183,7 @@ class _Measurement:
         count = len(self.tokens["token"]) * stride(journal)
         scenario_s, rate = self.decisions[-1].scenario_s, campaign["orbit"]["rate"]
         host_s = scenario_s / rate
+        inside = sum(at_s <= campaign["orbit"]["duration_s"] for at_s in self.tokens["scenario_s"]) * stride(journal)
         gross, net = (_total(self.energy, key) for key in ("gross_j", "net_j"))
         ticks = [msgspec.json.decode(e.body, type=TickBegan) for e in journal.entries("tick")]
         causes = Counter(c for text in self.tokens["degraded"] for c in text.split(";") if c)
@@ -212,8 +213,8 @@ class _Measurement:
             rerouted_rows=sum(self.steps["rerouted"]), lost_rows=sum(self.steps["lost"]),
             **further_figures(journal, self.links), energy_gross_j=gross, energy_net_j=net,
             energy_gross_uncertainty_j=_uncertainty(self.energy) if gross is not None else None, energy_method=METHOD,
-            gross_j_per_token=round(gross / count, 5) if gross is not None and count else None,
-            net_j_per_token=round(net / count, 5) if net is not None and count else None,
+            gross_j_per_token=round(gross / inside, 5) if gross is not None and inside else None,
+            net_j_per_token=round(net / inside, 5) if net is not None and inside else None,
             limits=campaign["twin"]["limits"],
             nodes=tuple(
                 one for one in node_results(self.decisions, campaign, used.hosts, self.energy)

@@ -15,6 +15,10 @@ def _figure(value: float | None, pattern: str) -> str:
     return "not known" if value is None else pattern.format(value)
 
 
+def _shaper(m: Metrics) -> str:
+    return f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (a link's worst report)"
+
+
 def _records(m: Metrics) -> str:
     refused = sum(m.records_refused.values())
     told = f"{m.records} committed, {sum(m.records_missing.values())} missing"
@@ -44,7 +48,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         ("mixing mass served", _mass(m)),
         ("energy gross / net", f"{_figure(m.energy_gross_j, '{:.1f} J')} / {_figure(m.energy_net_j, '{:.1f} J')}"),
         ("sent between satellites", f"{m.link_bytes / 1e6:.2f} MB, {m.transmit_j:.2f} J modelled" + _further(m)),
-        ("shaper error p50/p99", f"{m.shaper_error_us['p50']:.0f} / {m.shaper_error_us['p99']:.0f} us (worst link)"),
+        ("shaper error p50/p99", _shaper(m)),
         ("decision / lateness p99", f"{m.decide_ms.get('p99', 0):.1f} / {m.lateness_ms.get('p99', 0):.1f} ms"),
         ("records", _records(m)),
     ]  # fmt: skip

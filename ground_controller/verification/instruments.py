@@ -11,7 +11,7 @@ import msgspec
 from ground_controller.decision import Decision
 from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
-from ground_controller.loop import TickBegan
+from ground_controller.report.energy import orbit_ns
 from ground_controller.telemetry.sources import quantities
 from ground_controller.verification.check import Check, judged, listed, not_applicable
 from hil_config.energy import GAP_PERIODS
@@ -51,7 +51,7 @@ def gaps(journal: Journal) -> Check:
         kept = (at for at, value in zip(batch.mono_ns, values, strict=False) if value is not None)
         read.setdefault((node, boot_id), []).extend(kept)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-    begin_ns, end_ns = int(journal.meta("anchor_host_ns")), _last_tick_ns(journal)
+    begin_ns, end_ns = orbit_ns(journal)
     resumed = resumptions(journal)
     problems, widest = [], (0.0, "")
     lost = _lost_nodes(journal)
@@ -83,14 +83,6 @@ def _lost_nodes(journal: Journal) -> set[str]:
         return set()
     decision = msgspec.json.decode(last.body, type=Decision)
     return {n for n, alive in zip(decision.plan.nodes, decision.column("alive").tolist(), strict=True) if not alive}
-
-
-def _last_tick_ns(journal: Journal) -> int:
-    """Host time of the last tick of the orbit."""
-    duration_s = msgspec.json.decode(journal.meta("campaign"))["orbit"]["duration_s"]
-    ends = [entry.host_ns for entry in journal.entries("tick")
-            if msgspec.json.decode(entry.body, type=TickBegan).scenario_s <= duration_s]  # fmt: skip
-    return max(ends, default=0)
 
 
 def readings(journal: Journal) -> Check:

@@ -14,7 +14,7 @@ from hil_config.wire import messages as m
 from hil_config.wire.plan import SelectionPlan
 
 ROOT = "hil/v1"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z")
 
 
 class Topic(NamedTuple):
@@ -47,7 +47,7 @@ _BY_SUFFIX = {topic.suffix: topic for topic in TABLE}
 
 def address(bench: str, node: str, topic: Topic) -> str:
     """The full topic of one node, or with node `+` the filter for all of them."""
-    if not _NAME.match(bench) or not (node == "+" or _NAME.match(node)):
+    if not NAME.match(bench) or not (node == "+" or NAME.match(node)):
         raise LocalProtocolError(f"topic names: bench {bench!r}, node {node!r}; wanted letters, digits, - and _")
     return f"{ROOT}/{bench}/{node}/{topic.suffix}"
 

@@ -20,6 +20,7 @@ from ground_controller.preparation import Prepared, prepare
 from ground_controller.simulation.run import simulate
 from hil_config.door import run as hil
 from hil_config.errors import RemoteProtocolError
+from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.wire import messages as m
 from tests.disturbed import disturbed
@@ -61,7 +62,7 @@ def links(**changed: Any) -> m.LinkReport:
         m.NodeEvent("ShardsChanged", 1, {"order": "load", "held": '[[1,3,"int8"]]'}),
         m.NodeEvent("ShardsRefused", 1, {"order": "drop", "held": "[[1,3]]", "reason": "x"}),
         token(),
-        token(layer(mixing=layer().scores), layer(picks=b"", hosts=b"", sent=())),
+        token(layer(layer=0, mixing=layer().scores), layer(picks=b"", hosts=b"", sent=())),
         m.NodeEvent("PeerLost", 1, {"peer": "x"}),
         links(),
         m.WorkSummary(1, 4, 3, 12, ((0, 5), (1, 7))),
@@ -91,6 +92,8 @@ def test_what_can_be_true_is_taken(body: Any) -> None:
         (token(kept_mass=-0.1), "kept mass"),
         (token(kept_mass=1e9), "kept mass"),
         (token(total_us=-1.0), "times of a step"),
+        (token(layers=()), "layers []"),
+        (token(layer(layer=0), layer(layer=0)), "layers [0, 0]"),
         (token(layer(layer=2)), "layer 2 of 2"),
         (token(layer(scores=b"")), "0 and 0 bytes of scores"),
         (token(layer(mixing=b"1234")), "32 and 4 bytes of scores"),
@@ -105,7 +108,7 @@ def test_what_can_be_true_is_taken(body: Any) -> None:
         (token(layer(lost=-1)), "rows of layer 1"),
         (token(layer(link_us=-0.1)), "times of layer 1"),
         (token(layer(sent=(m.Sent(2, 1, 0.5, "fp32", "int8"),))), "a call to node 2 of 2"),
-        (token(layer(sent=(m.Sent(0, -1, 0.5, "fp32", "int8"),))), "rows of layer 1"),
+        (token(layer(sent=(m.Sent(0, 0, 0.5, "fp32", "int8"),))), "rows of a call of layer 1"),
         (token(layer(sent=(m.Sent(0, 1, -0.5, "fp32", "int8"),))), "importance in layer 1"),
         (m.NodeEvent("PeerLost", -1), "mono_ns"),
         (m.NodeEvent("ShardsChanged", 1, {"held": "garbage"}), "held: JSON"),
@@ -139,9 +142,18 @@ def test_what_has_no_number_cannot_even_be_refused(data: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    intent = load_campaign(default_path("campaign"))
-    orbit = intent.orbit.model_copy(update={"duration_s": 40.0})
-    return prepare(load_bench(default_path("bench")), intent.model_copy(update={"orbit": orbit}))
+    """Of a run in which everything is decided that can be: warm boards, one about to be too empty to serve."""
+    intent = load_campaign(default_path("campaign")).model_dump()
+    start = [{"temperature_c": 52.0 + i, "charge": 0.7} for i in range(4)]
+    start[1] = {"temperature_c": 40.0, "charge": 0.352}
+    intent["orbit"] |= {"duration_s": 60.0}
+    intent["twin"] |= {"start": tuple(start)}
+    intent["model"] |= {"replicas": 1}
+    intent["policies"] |= {
+        "precision": {"name": "by_importance_and_heat"}, "transmission": {"name": "importance"}, "routing": "cgr",
+        "replacement": {"name": "forecast", "options": {"patience": 1, "worth_j": 100.0, "spare_k": 0.0}},
+    }  # fmt: skip
+    return prepare(load_bench(default_path("bench")), Campaign.model_validate(intent))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ground_controller.report.energy import NodePower, blocks_j, energy_of
 from hil_config.schema.profiles import load_profile
@@ -31,6 +32,21 @@ def test_the_pieces_are_added_and_the_time_between_them_is_not_bridged() -> None
 def test_a_piece_that_is_too_short_is_not_guessed() -> None:
     found = energy_of(_power(((10_500_000_000, 59_900_000_000),), second=20))
     assert found.gross_j is None and "at least 30 are needed" in found.note
+
+
+@pytest.mark.parametrize(
+    ("begin_s", "end_s", "note"),
+    [
+        (0.0, 10.0, ""), (-0.3, 10.3, ""), (-0.4, 10.0, "no sample in the first 0.400 s of the orbit"),
+        (0.0, 200.0, "no sample in the last 190.000 s of the orbit; at most 0.300 s are allowed"),
+    ],
+)  # fmt: skip
+def test_a_node_that_is_silent_at_an_end_of_the_orbit_has_no_figure(begin_s: float, end_s: float, note: str) -> None:
+    """Of a board whose agent died it would be a smaller one than of a board that served to the end."""
+    one = _power((), second=0)._replace(orbit_ns=(int(begin_s * 1e9), int(end_s * 1e9)))
+    found = energy_of(one)
+    assert (found.gross_j is None) == bool(note)
+    assert found.note.startswith(note) if note else found.gross_j == 30.0
 
 
 def test_blocks_hold_nothing_of_the_interruption() -> None:

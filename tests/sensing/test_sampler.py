@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,35 @@ def test_deadlines_are_absolute_and_missed_ones_are_counted(monkeypatch: pytest.
     timing = events[-1].details
     assert timing["missed"] == 2 and timing["readings"] == 7
     assert timing["late_max_us"] == pytest.approx(5000.0) and timing["late_p50_us"] == pytest.approx(0.0)
+
+
+def test_what_was_read_is_handed_over_when_somebody_asks_for_it() -> None:
+    """At the end of a run, between two of the batches that the sampler hands over by itself."""
+    read, go_on, ended = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def take() -> tuple[float]:
+        read.release()
+        return (1.0,)
+
+    def wait(seconds: float) -> bool:
+        go_on.acquire()
+        return ended.is_set()
+
+    instrument = Instrument("x", "", (Quantity("power_w", "W", 100.0, measured("INA3221")),), take)
+    batches: list[SampleBatch] = []
+    sampler = Sampler([instrument], 100.0, batches.append, lambda event: None, lambda _: 0.0)
+    thread = threading.Thread(target=sampler.work, args=(wait,))
+    thread.start()
+    for _ in range(3):
+        go_on.release()
+        assert read.acquire(timeout=10.0)
+    sampler.flush()
+    assert [batch.columns["power_w"] for batch in batches] == [(1.0,) * 3]
+    ended.set()
+    go_on.release()
+    thread.join(10.0)
+    sampler.flush()
+    assert len(batches) == 1 and not thread.is_alive(), "nothing is handed over twice"
 
 
 def test_slow_instruments_get_their_own_thread() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,42 @@ def test_a_runtime_that_ends_its_process_is_a_finding(
     skip = frozenset(name for name, _ in CHECKS) - {"shard"}
     (check,) = self_test(config, skip)
     assert not check.ok and "signal 9" in check.detail
+
+
+def test_an_identity_that_does_not_serve_and_a_port_that_cannot_be_had_are_findings(
+    tmp_path: Path, broker: Address, reference_shards: Path
+) -> None:
+    tls = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "certificate", "key")}
+    path = agent_file(
+        tmp_path, broker, reference_shards, tls=tls, command_key=str(tmp_path / "command.pem"), data_host="203.0.113.9",
+        trust={"keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]},
+    )  # fmt: skip
+    done = run_self_test(path, "--skip", "shard")
+    assert done.returncode == 9
+    lines = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert lines["identity"].startswith("FAIL") and ".pem: cannot be read" in lines["identity"]
+    assert lines["port"].startswith("FAIL") and "203.0.113.9" in lines["port"]
+    assert lines["broker"].startswith("FAIL")
+
+
+def test_what_answers_and_is_no_broker_is_a_finding(tmp_path: Path, reference_shards: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = run_self_test(
+            agent_file(tmp_path, Address(*silent.getsockname()), reference_shards), "--skip", "shard", "--json"
+        )
+    broker = next(check for check in json.loads(done.stdout)["checks"] if check["name"] == "broker")
+    assert done.returncode == 9 and not broker["ok"] and "is it an MQTT broker" in broker["detail"]
+
+
+def test_a_check_that_there_is_not_cannot_be_left_out(tmp_path: Path, reference_shards: Path) -> None:
+    done = run_self_test(agent_file(tmp_path, Address("127.0.0.1", 9), reference_shards), "--skip", "brokr")
+    assert done.returncode == 2 and "--skip brokr: no such check" in done.stderr
+
+
+def test_a_spool_without_room_is_a_finding_and_nothing_is_left_there(tmp_path: Path, reference_shards: Path) -> None:
+    path = agent_file(tmp_path, Address("127.0.0.1", 9), reference_shards, spool="/dev/full/spool")
+    assert "FAIL  spool" in run_self_test(path, "--skip", "shard").stdout
+    path = agent_file(tmp_path, Address("127.0.0.1", 9), reference_shards, max_spool_bytes=1 << 50)
+    done = run_self_test(path, "--skip", "shard")
+    assert "less than the 1125899907 MB of max_spool_bytes" in done.stdout
+    assert not list((tmp_path / "spool").iterdir())
