@@ -64,7 +64,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         for one in m.interruptions
     ]
     if m.lost_nodes:
-        rows.append(("nodes lost", ", ".join(m.lost_nodes)))
+        rows.append(("nodes lost, for a while or for good", ", ".join(m.lost_nodes)))
     if m.broker_restarts:
         rows.append(("broker restarts", str(m.broker_restarts)))
     if m.restarts:
