@@ -64,7 +64,8 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
         for one in m.interruptions
     ]
     if m.lost_nodes:
-        rows.append(("nodes lost, for a while or for good", ", ".join(m.lost_nodes)))
+        back = {one.node for one in m.nodes if one.ended != "lost"}
+        rows.append(("nodes lost", ", ".join(f"{n} (came back)" if n in back else n for n in m.lost_nodes)))
     if m.broker_restarts:
         rows.append(("broker restarts", str(m.broker_restarts)))
     if m.restarts:

@@ -131,6 +131,7 @@ function links(c, f, places) {
 
 function satellites(c, f, places) {
   spots = [];
+  const named = [];
   const size = state.nodes.length > 60 ? 3 : 5, labels = state.nodes.length <= MOST_LABELS;
   const mapped = new Set(state.nodes.map((node) => node.sky));
   c.fillStyle = palette.dim;
@@ -152,13 +153,29 @@ function satellites(c, f, places) {
     c.arc(x, y, size + (labels ? 4 : 2.5), 0, 7); c.stroke();
     c.setLineDash([]);
     if (i === state.selected) { c.strokeStyle = palette.focus; c.lineWidth = 2.5; c.strokeRect(x - size - 8, y - size - 8, 2 * size + 16, 2 * size + 16); }
-    if (labels || i === state.selected || node.state === "dead") {
-      const text = node.state === "dead" ? `${node.name}: dead` : node.name, left = x + 12 + 7 * text.length > f.left + 360 * f.scale;
-      c.textAlign = left ? "right" : "left";
-      c.lineWidth = 3; c.strokeStyle = palette.panel; c.strokeText(text, x + (left ? -12 : 12), y - 6);
-      c.fillStyle = node.state === "dead" ? palette.bad : palette.text; c.fillText(text, x + (left ? -12 : 12), y - 6);
-    }
+    if (labels || i === state.selected || node.state === "dead") named.push([node, x, y]);
   });
+  const taken = spots.map(([x, y]) => [x - size - 5, y - size - 5, x + size + 5, y + size + 5]);
+  for (const [node, x, y] of named) label(c, f, taken, node, x, y);
+}
+
+/** A name beside its satellite, where it lies over no other one and no name, if there is such a place. */
+function label(c, f, taken, node, x, y) {
+  const text = node.state === "dead" ? `${node.name}: dead` : node.name, width = c.measureText(text).width;
+  const boxes = [];
+  for (const dy of [-6, 14, -20, 28, -34, 42]) {
+    for (const left of [false, true]) {
+      const at = left ? x - 12 - width : x + 12;
+      if (at >= f.left && at + width <= f.left + 360 * f.scale) boxes.push([at, y + dy - 11, at + width, y + dy + 3]);
+    }
+  }
+  const free = (box) => taken.every((one) => one[0] >= box[2] || one[2] <= box[0] || one[1] >= box[3] || one[3] <= box[1]);
+  const box = boxes.find(free) || boxes[0];
+  if (!box) return;
+  taken.push(box);
+  c.textAlign = "left";
+  c.lineWidth = 3; c.strokeStyle = palette.panel; c.strokeText(text, box[0], box[3] - 3);
+  c.fillStyle = node.state === "dead" ? palette.bad : palette.text; c.fillText(text, box[0], box[3] - 3);
 }
 
 export function drawMap() {
