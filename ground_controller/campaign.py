@@ -120,9 +120,8 @@ class Run:
         core, self._record.tokens = past.core, sum(map(len, past.tokens.values()))
         self._core = core
         gone = zip(self._nodes, past.last.column("alive").tolist(), strict=True)
-        collect(
-            self._folder / "spool", list(self._stage.local), self._inbox, self._stage.shape
-        )  # agents that died with it
+        # Of agents that died with it:
+        collect(self._folder / "spool", list(self._stage.local), self._inbox, self._stage.shape)
         fleet = self._stage.open(self._inbox)
         core.epoch = self._stage.epoch
         client = self._prepare(fleet, replace(past.last.plan, epoch=self._stage.epoch), core.held)
