@@ -27,7 +27,7 @@ from ground_controller.inbox import Inbox
 from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
 from ground_controller.introduction import introduce
-from ground_controller.journal import Entry, Journal, check_new
+from ground_controller.journal import WORK_ENDED, Entry, Journal, check_new
 from ground_controller.loop import Loop
 from ground_controller.mixed import META as MIXED
 from ground_controller.mixed import Mixed, model_boards
@@ -246,6 +246,7 @@ class Run:
                     break
         finally:
             feed.stop()
+        self._journal.set_meta(WORK_ENDED, str(time.monotonic_ns()))
         if self._beside is not None:
             self._beside.leave()
         client.stop_all("the replayed orbit ended")

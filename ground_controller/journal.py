@@ -22,6 +22,8 @@ SCHEMA_VERSION = 2
 """2: a decision holds its nodes by column (`decision.NodeBlocks`)."""
 READABLE = ("1", "2")
 NAME = "journal.sqlite"
+WORK_ENDED = "work_ended_host_ns"
+"""Key of `meta`: when nothing was left to do; what ticks followed only waited for the last records."""
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE entry (
@@ -70,7 +72,7 @@ def _gap_ranges(entry: Entry) -> list[tuple[int, int]]:
             pairs = msgspec.json.decode(entry.body, type=_GapLike).body.ranges
         else:
             return []
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [(max(1, first), min(last, entry.seq - 1)) for first, last in pairs]
 

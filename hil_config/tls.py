@@ -129,6 +129,14 @@ def check_own_certificate(files: TlsFiles, now_s: float | None = None) -> float:
     return (own.not_valid_after_utc - now).total_seconds() / 86_400
 
 
+def own_name(files: TlsFiles) -> str:
+    """Whose our certificate is, which `check_own_certificate` found readable."""
+    from cryptography import x509
+
+    subject = x509.load_pem_x509_certificate(Path(files.certificate).read_bytes()).subject
+    return "".join(str(one.value) for one in subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME))
+
+
 def clock_fault(now_s: float) -> HilError | None:
     """The error of a clock that stands before this release was made, or None."""
     if now_s >= BUILT_S:

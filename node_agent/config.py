@@ -152,10 +152,11 @@ def _ranges(config: AgentConfig) -> Iterator[Rule]:
     yield between("shard_budget_bytes", 0, 1 << 50)
     yield between("cuda_arena_bytes", 0, 1 << 50)
     yield between("safety.eased_duty", 0.01, 1.0)
+    yield between("safety.silence_s", 0.0, 1e9)
     yield between("power_model.idle_w", 0.0, 500.0)
     yield between("power_model.per_core_w", 0.0, 500.0)
     yield between("power_model.cores", 1, 4096)
-    yield between("power_model.cpu_scale", 1e-3, 1e3)
+    yield between("power_model.cpu_scale", 1e-9, 1e9)
     for at, sensor in enumerate(config.sensors):
         good = 0.0 <= sensor.hz <= 1000.0 and 0.0 <= sensor.shunt_ohm <= 1e6
         yield f"sensors[{at}]", (sensor.hz, sensor.shunt_ohm), good, "hz 0 to 1000 and shunt_ohm 0 or above"
@@ -169,6 +170,9 @@ def _names(config: AgentConfig) -> Iterator[Rule]:
         text = getattr(config, field)
         if isinstance(text, str):
             yield field, text, "\0" not in text, "text without a null byte"
+    for field in ("broker_host", "data_host"):
+        host = getattr(config, field)
+        yield field, host, _is_host(host), "a name or an address"
     yield "spool", config.spool, bool(config.spool), "a folder that this board may write to"
     yield "log_level", config.log_level, config.log_level in LEVELS, f"one of {', '.join(LEVELS)}"
     if config.tls is not None:
@@ -176,6 +180,13 @@ def _names(config: AgentConfig) -> Iterator[Rule]:
             file = getattr(config.tls, part)
             if isinstance(file, str) and part != "crl":
                 yield f"tls.{part}", file, bool(file), "a file of this board's identity"
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:  # which whoever dials would meet instead of a network error
+        return False
 
 
 def _check_safety(path: Path, config: AgentConfig) -> None:

@@ -134,9 +134,9 @@ class Sampler:
                 details[f"late_p{percent}_us"] = round(late[(len(late) - 1) * percent // 100], 1)
             self._tell(NodeEvent("SamplerTiming", time.monotonic_ns(), details))
 
-    def flush(self) -> None:
+    def flush(self, wait_s: float = FLUSH_S) -> None:
         """Hand over what has been read so far (any thread). Not what an instrument that hangs keeps from us."""
-        if self._lock.acquire(timeout=FLUSH_S):
+        if self._lock.acquire(timeout=max(0.0, wait_s)):
             try:
                 self._flush()
             finally:

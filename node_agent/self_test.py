@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hil_config.errors import EnvironmentFault, HilError, UsageError
+from hil_config.errors import ConfigError, EnvironmentFault, HilError, UsageError
 from node_agent import VERSION
 from node_agent.config import AgentConfig
 
@@ -93,13 +93,17 @@ def _sensors(config: AgentConfig) -> str:
 def _identity(config: AgentConfig) -> str:
     from hil_config.epoch_file import EpochFile
     from hil_config.signing import OrderGate
-    from hil_config.tls import check_own_certificate
+    from hil_config.tls import check_own_certificate, own_name
     from node_agent.link.security import secure
 
     if config.tls is None:
         return "none: on loopback, in the clear"
     secure(config.tls, config.node, "self-test")
-    days = check_own_certificate(config.tls)
+    days, name = check_own_certificate(config.tls), own_name(config.tls)
+    if name != config.node:
+        raise ConfigError(
+            f"{config.tls.certificate} is of {name!r}, node is {config.node!r}", "mend node, or enrol again"
+        )
     OrderGate(Path(config.command_key), config.node, "self-test", EpochFile(Path(config.spool) / ".self-test.epoch"))
     return f"{config.tls.certificate} and its key fit, {days:.0f} days left"
 
@@ -119,7 +123,7 @@ def _broker(config: AgentConfig) -> str:
     from node_agent.mqtt_link import try_broker
 
     try_broker(config)
-    return f"{config.broker_host}:{config.broker_port} takes this node and gives it orders"
+    return f"{config.broker_host}:{config.broker_port} takes this node"
 
 
 def _try_shard(config: AgentConfig) -> str:
@@ -221,6 +225,8 @@ def self_test(config: AgentConfig, skip: frozenset[str] = frozenset()) -> list[C
             found.append(Check(name, True, check(config)))
         except HilError as error:
             found.append(Check(name, False, f"{error.message} ({error.hint})" if error.hint else error.message))
+        except Exception as error:  # every check runs, whatever the others say
+            found.append(Check(name, False, f"unexpected: {type(error).__name__}: {error}"))
     return found
 
 

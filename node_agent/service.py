@@ -45,7 +45,7 @@ from node_agent.log import LOG, set_level
 from node_agent.mqtt_link import MqttLink
 from node_agent.notify import notify
 from node_agent.run_context import RunContext
-from node_agent.sampler import Sampler, group_by_rate
+from node_agent.sampler import FLUSH_S, Sampler, group_by_rate
 from node_agent.sensors.registry import probe
 from node_agent.shards.providers import choose_providers
 from node_agent.shards.store import ShardStore
@@ -276,8 +276,9 @@ class Agent:
         elif isinstance(body, SetLogLevel):
             set_level(body.level)
         elif isinstance(body, Finish) and self._run is not None:
+            until_s = time.monotonic() + FLUSH_S  # for all: an instrument that hangs must not cost the answer
             for sampler in self._samplers:
-                sampler.flush()  # the answer's number covers the orbit's last second
+                sampler.flush(until_s - time.monotonic())  # so that the answer's number covers the last second
             self._run.finish()
 
     def _answer(

@@ -96,11 +96,13 @@ class Upgrade:
 
     def _joined(self, not_boot: str) -> str:
         """Boot id of an agent that came to the broker and stayed."""
-        board = self._shell.board
-        status = self._watch.wait_online(board, self._limits.online_s, not_boot)
-        if not self._watch.stays(board, status.boot_id, self._limits.steady_s):
-            raise HardwareError(f"node {board}: joined and did not stay {self._limits.steady_s:.0f} s", "see its log")
-        return status.boot_id
+        board, limits = self._shell.board, self._limits
+        for _ in range(2):  # one that its supervisor had started again already is gone when the order to restart comes
+            status = self._watch.wait_online(board, limits.online_s, not_boot)
+            if self._watch.stays(board, status.boot_id, limits.steady_s):
+                return status.boot_id
+            not_boot = status.boot_id
+        raise HardwareError(f"node {board}: joined and did not stay {limits.steady_s:.0f} s", "see its log")
 
     def _roll_back(self, before: str, wanted: str, older: str, cause: HilError) -> None:
         board, stood, limits = self._shell.board, self._step, self._limits

@@ -1,7 +1,7 @@
 """Energy of each node from its power samples: trapezoids on the node's own monotonic clock.
 
-A gap of more than three sample periods makes the node's figure void: it is never bridged in silence, nor at either end
-of the orbit: what a board drew after its agent had died nobody measured (of a model node it is known). While a run was
+A gap of more than three sample periods makes the node's figure void: it is never bridged in silence. Nor is it known
+what a board drew after its agent had died, while others were measured on (of a model node it is). While a run was
 interrupted nothing is counted: the pieces before and after are integrated each for itself, and the note says so. Net is
 gross minus idle power over the same time: measured in the run's own idle windows where the campaign takes them
 (`control.idle_s`), else that of the board's profile. `idle_from` and `note` say which.
@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from ground_controller.idle import idle_windows, measured_idle
 from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
-from ground_controller.loop import TickBegan
 from ground_controller.telemetry.sources import quantities
 from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.energy import GAP_PERIODS, Energy, Idle, above_idle, integrate
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
 
+BATCH_S = 1.0
+"""What an agent that dies has not handed in yet."""
+
 METHOD = (
     "trapezoids between power samples on each node's own monotonic clock, over the replayed orbit; a gap of more than"
-    " three sample periods, or without samples at either end, voids a node's figure"
+    " three sample periods, or no samples while others have some at either end, voids a node's figure"
 )
 
 
@@ -36,8 +38,8 @@ class NodePower(NamedTuple):
     """Power samples of a node over the replayed orbit: int64 [samples] ns on its monotonic clock, float64 [samples] W.
 
     `offset_ns`: the node's clock minus the ground's. `idle`: from idle windows, None where the run took none. `pauses`:
-    (begin, end) of interruptions on the node's clock, without samples. `orbit_ns`: first and last tick of the orbit on
-    the node's clock, None where samples need not reach them.
+    (begin, end) of interruptions on the node's clock, without samples. `reach_ns`: first and last sample of any node,
+    on this one's clock; None where nobody expects as much of it.
     """
 
     clock_ns: NDArray[np.int64]
@@ -47,7 +49,7 @@ class NodePower(NamedTuple):
     idle: Idle | None
     profile: BoardProfile
     pauses: tuple[tuple[int, int], ...] = ()
-    orbit_ns: tuple[int, int] | None = None
+    reach_ns: tuple[int, int] | None = None
 
 
 class NodeEnergy(NamedTuple):
@@ -65,14 +67,6 @@ class NodeEnergy(NamedTuple):
     idle_from: Literal["idle windows", "profile", ""] = ""
 
 
-def orbit_ns(journal: Journal) -> tuple[int, int]:
-    """Host time of the orbit's begin and of the last tick in it."""
-    duration_s = msgspec.json.decode(journal.meta("campaign"))["orbit"]["duration_s"]
-    ends = [entry.host_ns for entry in journal.entries("tick")
-            if msgspec.json.decode(entry.body, type=TickBegan).scenario_s <= duration_s]  # fmt: skip
-    return int(journal.meta("anchor_host_ns")), max(ends, default=0)
-
-
 def node_power(journal: Journal) -> dict[str, NodePower]:
     """Samples between scenario second 0 and the last one, per node with power samples."""
     power = quantities(journal).get("power_w")
@@ -84,7 +78,6 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
     profiles = {board["name"]: board["profile"] for board in bench["boards"]}
     windows, resumed = idle_windows(journal), resumptions(journal)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-    edges = None if journal.meta("simulated", "") else orbit_ns(journal)
     series: dict[str, tuple[list[int], list[float | None]]] = {}
     for entry in journal.entries("samples"):
         body = decode(entry.body, Record).body
@@ -113,10 +106,15 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
             keep &= (clock_ns <= begin_ns) | (clock_ns >= end_ns)
         if keep.any():
             found[node] = NodePower(
-                clock_ns[keep], drawn[keep], power[node].hz, offset_ns, idle, load_profile(profiles[node]), pauses,
-                None if edges is None else (edges[0] + offset_ns, edges[1] + offset_ns),
-            )  # fmt: skip
-    return found
+                clock_ns[keep], drawn[keep], power[node].hz, offset_ns, idle, load_profile(profiles[node]), pauses
+            )
+    if not found or journal.meta("simulated", ""):
+        return found
+    begin_ns = min(int(one.clock_ns[0]) - one.offset_ns for one in found.values())
+    end_ns = max(int(one.clock_ns[-1]) - one.offset_ns for one in found.values())
+    return {
+        node: one._replace(reach_ns=(begin_ns + one.offset_ns, end_ns + one.offset_ns)) for node, one in found.items()
+    }
 
 
 def node_energy(journal: Journal) -> dict[str, NodeEnergy]:
@@ -155,15 +153,16 @@ def energy_of(one: NodePower) -> NodeEnergy:
 
 
 def _silent_edge(one: NodePower) -> str:
-    """Where samples do not reach an end of the orbit, or ""."""
-    if one.orbit_ns is None:
+    """Where others have samples for long and this node has none, or ""."""
+    if one.reach_ns is None:
         return ""
-    before_s = (int(one.clock_ns[0]) - one.orbit_ns[0]) / 1e9
-    after_s = (one.orbit_ns[1] - int(one.clock_ns[-1])) / 1e9
-    for silent_s, end in ((before_s, "first"), (after_s, "last")):
-        if silent_s > GAP_PERIODS / one.hz:
-            allowed = f"at most {GAP_PERIODS / one.hz:.3f} s are allowed"
-            return f"no sample in the {end} {silent_s:.3f} s of the orbit; {allowed}"
+    begin_ns, end_ns = one.reach_ns
+    edges = (("first", begin_ns, int(one.clock_ns[0])), ("last", int(one.clock_ns[-1]), end_ns))
+    for side, since_ns, until_ns in edges:
+        paused_ns = sum(max(0, min(until_ns, end) - max(since_ns, begin)) for begin, end in one.pauses)
+        silent_s = (until_ns - since_ns - paused_ns) / 1e9
+        if silent_s > BATCH_S + GAP_PERIODS / one.hz:
+            return f"no sample in the {side} {silent_s:.1f} s of what was measured of others: lost, or not there yet"
     return ""
 
 

@@ -183,7 +183,8 @@ class _Measurement:
         count = len(self.tokens["token"]) * stride(journal)
         scenario_s, rate = self.decisions[-1].scenario_s, campaign["orbit"]["rate"]
         host_s = scenario_s / rate
-        inside = sum(at_s <= campaign["orbit"]["duration_s"] for at_s in self.tokens["scenario_s"]) * stride(journal)
+        until_s = campaign["orbit"]["duration_s"] + 1e-6  # ticks are added up
+        inside = sum(at_s <= until_s for at_s in self.tokens["scenario_s"]) * stride(journal)
         gross, net = (_total(self.energy, key) for key in ("gross_j", "net_j"))
         ticks = [msgspec.json.decode(e.body, type=TickBegan) for e in journal.entries("tick")]
         causes = Counter(c for text in self.tokens["degraded"] for c in text.split(";") if c)

@@ -10,8 +10,8 @@ import msgspec
 
 from ground_controller.decision import Decision
 from ground_controller.interruption import resumptions
-from ground_controller.journal import Journal
-from ground_controller.report.energy import orbit_ns
+from ground_controller.journal import WORK_ENDED, Journal
+from ground_controller.loop import TickBegan
 from ground_controller.telemetry.sources import quantities
 from ground_controller.verification.check import Check, judged, listed, not_applicable
 from hil_config.energy import GAP_PERIODS
@@ -51,10 +51,10 @@ def gaps(journal: Journal) -> Check:
         kept = (at for at, value in zip(batch.mono_ns, values, strict=False) if value is not None)
         read.setdefault((node, boot_id), []).extend(kept)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-    begin_ns, end_ns = orbit_ns(journal)
+    begin_ns, end_ns = int(journal.meta("anchor_host_ns")), _last_tick_ns(journal)
     resumed = resumptions(journal)
     problems, widest = [], (0.0, "")
-    lost = _lost_nodes(journal)
+    lost = lost_nodes(journal)
     for node, quantity in power.items():
         times = sorted(at - offsets[node][0] for (name, _), mine in read.items() if name == node for at in mine)
         edges = [begin_ns, *(at for at in times if begin_ns < at < end_ns), *([] if node in lost else [end_ns])]
@@ -74,7 +74,7 @@ def gaps(journal: Journal) -> Check:
                   "energy over a gap is not known: run the campaign again")  # fmt: skip
 
 
-def _lost_nodes(journal: Journal) -> set[str]:
+def lost_nodes(journal: Journal) -> set[str]:
     """Nodes that were gone when the run ended: nobody expects samples of them."""
     last = None
     for last in journal.entries("decision"):  # noqa: B007  # the last one is wanted
@@ -83,6 +83,14 @@ def _lost_nodes(journal: Journal) -> set[str]:
         return set()
     decision = msgspec.json.decode(last.body, type=Decision)
     return {n for n, alive in zip(decision.plan.nodes, decision.column("alive").tolist(), strict=True) if not alive}
+
+
+def _last_tick_ns(journal: Journal) -> int:
+    """Host time of the last tick of the orbit, or before that of the last one with work to do."""
+    duration_s = msgspec.json.decode(journal.meta("campaign"))["orbit"]["duration_s"]
+    ends = [entry.host_ns for entry in journal.entries("tick")
+            if msgspec.json.decode(entry.body, type=TickBegan).scenario_s <= duration_s]  # fmt: skip
+    return min(max(ends, default=0), int(journal.meta(WORK_ENDED, str(1 << 62))))
 
 
 def readings(journal: Journal) -> Check:

@@ -37,16 +37,22 @@ def test_a_piece_that_is_too_short_is_not_guessed() -> None:
 @pytest.mark.parametrize(
     ("begin_s", "end_s", "note"),
     [
-        (0.0, 10.0, ""), (-0.3, 10.3, ""), (-0.4, 10.0, "no sample in the first 0.400 s of the orbit"),
-        (0.0, 200.0, "no sample in the last 190.000 s of the orbit; at most 0.300 s are allowed"),
+        (0.0, 10.0, ""), (-1.3, 11.3, ""), (-1.4, 10.0, "no sample in the first 1.4 s of what was measured of others"),
+        (0.0, 200.0, "no sample in the last 190.0 s of what was measured of others: lost, or not there yet"),
     ],
 )  # fmt: skip
-def test_a_node_that_is_silent_at_an_end_of_the_orbit_has_no_figure(begin_s: float, end_s: float, note: str) -> None:
+def test_a_node_that_is_silent_while_others_are_measured_has_no_figure(begin_s: float, end_s: float, note: str) -> None:
     """Of a board whose agent died it would be a smaller one than of a board that served to the end."""
-    one = _power((), second=0)._replace(orbit_ns=(int(begin_s * 1e9), int(end_s * 1e9)))
+    one = _power((), second=0)._replace(reach_ns=(int(begin_s * 1e9), int(end_s * 1e9)))
     found = energy_of(one)
     assert (found.gross_j is None) == bool(note)
     assert found.note.startswith(note) if note else found.gross_j == 30.0
+
+
+def test_an_interruption_at_an_end_is_no_silence() -> None:
+    """A controller that died before the first batch came, and went on a minute later."""
+    one = _power(((-50_000_000_000, -400_000_000),), second=0)._replace(reach_ns=(-50_500_000_000, 10_000_000_000))
+    assert energy_of(one).gross_j == 30.0
 
 
 def test_blocks_hold_nothing_of_the_interruption() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_tools.identity import Authority, make_command_key, write_identity
 from node_agent.self_test import CHECKS, self_test
 from tests.conftest import Address
 from tests.sensing import boards
@@ -105,3 +106,24 @@ def test_a_spool_without_room_is_a_finding_and_nothing_is_left_there(tmp_path: P
     done = run_self_test(path, "--skip", "shard")
     assert "less than the 1125899907 MB of max_spool_bytes" in done.stdout
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_certificate_of_another_board_is_a_finding(
+    tmp_path: Path, reference_shards: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A broker lets it connect and subscribe, and gives it nothing."""
+    home = tmp_path_factory.mktemp("identity")
+    write_identity(home, Authority.create("lab").issue("bravo"))
+    tls = {name: str(home / f"{name}.pem") for name in ("ca", "certificate", "key")}
+    _, public = make_command_key()
+    (home / "command.pem").write_bytes(public)
+    trust = {"keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]}
+    for node, ok in (("bravo", True), ("alpha", False)):
+        path = agent_file(
+            tmp_path, Address("127.0.0.1", 9), reference_shards, tls=tls, command_key=str(home / "command.pem"),
+            trust=trust, node=node,
+        )  # fmt: skip
+        checks = json.loads(run_self_test(path, "--skip", "shard", "--skip", "broker", "--json").stdout)["checks"]
+        (identity,) = [check for check in checks if check["name"] == "identity"]
+        assert identity["ok"] == ok, identity
+    assert "certificate.pem is of 'bravo', node is 'alpha'" in identity["detail"]

@@ -165,8 +165,9 @@ function label(c, f, taken, node, x, y) {
   const boxes = [];
   for (const dy of [-6, 14, -20, 28, -34, 42]) {
     for (const left of [false, true]) {
-      const at = left ? x - 12 - width : x + 12;
-      if (at >= f.left && at + width <= f.left + 360 * f.scale) boxes.push([at, y + dy - 11, at + width, y + dy + 3]);
+      const at = left ? x - 12 - width : x + 12, top = y + dy - 11;
+      const inside = at >= f.left && at + width <= f.left + 360 * f.scale && top >= f.top && top + 14 <= f.top + 180 * f.scale;
+      if (inside) boxes.push([at, top, at + width, top + 14]);
     }
   }
   const free = (box) => taken.every((one) => one[0] >= box[2] || one[2] <= box[0] || one[1] >= box[3] || one[3] <= box[1]);
