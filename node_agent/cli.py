@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
-    except Exception:
+    except Exception:  # the one place: what nobody expected is shown whole
         traceback.print_exc()
         print(f"error: unexpected, in hil-agent {VERSION}: please report the lines above", file=sys.stderr)
         return EXIT_UNEXPECTED
