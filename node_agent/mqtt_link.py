@@ -19,7 +19,7 @@ from hil_config.errors import HilError, LinkError
 from hil_config.signing import OrderGate
 from hil_config.tls import BROKER, check_accepted, client_context, explain
 from hil_config.wire import topics
-from hil_config.wire.messages import Status, decode, encode
+from hil_config.wire.messages import CommandReply, Status, decode, encode
 from hil_config.wire.topics import Topic
 from node_agent.config import AgentConfig
 from node_agent.crew import end_process
@@ -55,7 +55,8 @@ class MqttLink:
         self.connected = threading.Event()
         self._gate = _gate(config, boot_id, fence)
         self.bad_messages = 0
-        self.last_bad = ""
+        self._shown = 0
+        self._quiet_until_s = 0.0
         self.refusal = ""
         """Why the broker would not have us when we last asked, or ""."""
         self._client = mqtt.Client(
@@ -137,10 +138,18 @@ class MqttLink:
                 order = self._gate.admit(row, data, time.monotonic_ns())
             self._order(row, order)
         except HilError as error:
-            self.bad_messages += 1
-            self.last_bad = error.message
+            self._refuse(error.message)
         except Exception as error:  # paho's thread would end, and the node be deaf from then on
             end_process("mqtt", error)
+
+    def _refuse(self, why: str) -> None:
+        """Whoever waits for an answer to an order finds out here why none comes. A line a second at most."""
+        self.bad_messages += 1
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s:
+            before = self.bad_messages - self._shown - 1
+            LOG.warning("not taken: %s%s", why, f" (and {before} messages before it)" if before else "")
+            self._shown, self._quiet_until_s = self.bad_messages, now_s + 1.0
 
     def publish(self, row: Topic, message: msgspec.Struct) -> None:
         self.publish_raw(row, encode(message))
@@ -160,12 +169,14 @@ class MqttLink:
 
 
 def try_broker(config: AgentConfig, wait_s: float = 5.0) -> None:
-    """Connect as this node, subscribe, and go. Nothing is published; an agent that runs is not disturbed.
+    """Connect as this node, subscribe, say something, and go. What it says is an answer that nobody has asked for: a
+    broker lets anybody subscribe, and refuses only what it is told. An agent that runs is not disturbed.
 
     Raises:
         LinkError: the broker is not there, or does not take this node.
     """
     where, heard = f"broker {config.broker_host}:{config.broker_port}", threading.Event()
+    idle = CommandReply("self-test", config.node, "self-test", ok=True, mono_ns=time.monotonic_ns())
     outcome = "gives no answer: is it an MQTT broker, with TLS on both sides or on none?"
 
     def on_connect(client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
@@ -177,12 +188,15 @@ def try_broker(config: AgentConfig, wait_s: float = 5.0) -> None:
             client.subscribe(topics.address(config.bench, config.node, topics.COMMAND), qos=1)
 
     def on_subscribe(client: mqtt.Client, u: object, mid: int, reasons: list[ReasonCode], p: object) -> None:
+        client.publish(topics.address(config.bench, config.node, topics.REPLY), encode(idle), qos=1)
+
+    def on_publish(client: mqtt.Client, u: object, mid: int, reason: ReasonCode, p: object) -> None:
         nonlocal outcome
-        outcome = ""
+        outcome = f"takes nothing of this node: {reason}" if reason.is_failure else ""
         heard.set()
 
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"{config.node}-self-test", protocol=mqtt.MQTTv5)
-    client.on_connect, client.on_subscribe = on_connect, on_subscribe
+    client.on_connect, client.on_subscribe, client.on_publish = on_connect, on_subscribe, on_publish
     try:
         if config.tls is not None:
             context = client_context(config.tls, BROKER)
@@ -197,4 +211,4 @@ def try_broker(config: AgentConfig, wait_s: float = 5.0) -> None:
         client.disconnect()
         client.loop_stop()
     if outcome:
-        raise LinkError(f"{where} {outcome}", "mend broker_host, broker_port or tls; node and bench are those enrolled")
+        raise LinkError(f"{where} {outcome}", "mend broker_host, broker_port or tls; or node and bench, as enrolled")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hil_config.errors import ConfigError, HilError
 from hil_config.revocation import Revocations
 from hil_config.seal import KeyRing
-from hil_config.tls import TlsFiles, check_own_certificate, client_context, server_context
+from hil_config.tls import TlsFiles, check_own_certificate, client_context, own_name, server_context
 from hil_config.wire.messages import NodeEvent
 
 DAY_S = 86_400.0
@@ -36,7 +36,12 @@ CLEAR = Security()
 
 def secure(tls: TlsFiles | None, node: str, boot_id: str) -> Security:
     """From the agent's configuration; an error names the file that does not serve."""
-    return CLEAR if tls is None else Security(server_context(tls), client_context(tls), KeyRing(node, boot_id, tls))
+    if tls is None:
+        return CLEAR
+    found = Security(server_context(tls), client_context(tls), KeyRing(node, boot_id, tls))
+    if (name := own_name(tls)) != node:  # broker and peers would take it for that other node, and refuse what it says
+        raise ConfigError(f"{tls.certificate} is of {name!r}, node is {node!r}", "mend node, or enrol again")
+    return found
 
 
 class RevocationWatch:

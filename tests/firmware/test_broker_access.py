@@ -27,7 +27,8 @@ from hil_config.wire import messages as m
 from hil_config.wire import topics
 from hil_config.wire.orders import Ping, Shutdown
 from node_agent.config import AgentConfig, PowerModel
-from node_agent.mqtt_link import MqttLink
+from node_agent.link.security import secure
+from node_agent.mqtt_link import MqttLink, try_broker
 from tests.conftest import Address, _free_port, serving
 
 BOARDS = tuple(f"sat-{n}" for n in range(6))
@@ -222,7 +223,9 @@ def test_an_agent_says_what_is_wrong_with_certificates(
         _start(identities / "revoked", secure_broker, tmp_path)
 
 
-def test_an_agent_takes_signed_orders_only(secure_broker: Address, identities: Path, tmp_path: Path) -> None:
+def test_an_agent_takes_signed_orders_only_and_says_what_it_does_not_take(
+    secure_broker: Address, identities: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     private, public = make_command_key()
     (tmp_path / "key").write_bytes(private)
     (tmp_path / "pub").write_bytes(public)
@@ -249,9 +252,33 @@ def test_an_agent_takes_signed_orders_only(secure_broker: Address, identities: P
         assert ground.say(topic, signer.sign(topics.COMMAND, "sat-0", "boot-1", ping, 0)) == 0
         assert [taken.get(timeout=WAIT_S), taken.get(timeout=WAIT_S)] == [shutdown, ping]
         assert taken.empty() and link.bad_messages == 4
+        assert "not taken: SignedOrder: Object contains unknown field `id`" in caplog.messages
     finally:
         link.stop()
         ground.stop()
+
+
+def test_a_self_test_finds_out_whether_the_broker_takes_what_it_says(
+    secure_broker: Address, identities: Path, tmp_path: Path
+) -> None:
+    """A wrong bench can connect and subscribe like any other."""
+    config = _config(identities / "sat-0", secure_broker, tmp_path)
+    ground = Party("ground", identities, secure_broker)
+    try:
+        ground.listen("hil/v1/lab/sat-0/rsp")
+        try_broker(config)
+        with pytest.raises(LinkError, match="takes nothing of this node: Not authorized"):
+            try_broker(msgspec.structs.replace(config, bench="other"))
+        ground.wait_heard(1)
+        (only,) = ground.heard
+    finally:
+        ground.stop()
+    assert only[0] == "hil/v1/lab/sat-0/rsp" and m.decode(only[1], m.CommandReply).id == "self-test"
+
+
+def test_an_agent_with_the_certificate_of_another_node_does_not_start(identities: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"certificate\.pem is of 'sat-0', node is 'sat-1'"):
+        secure(identity_files(identities / "sat-0"), "sat-1", "boot")
 
 
 def test_a_board_cannot_pose_as_the_broker(identities: Path, tmp_path: Path) -> None:
