@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.bare_decode import HOSTS, Bare
 from benchmarks.dataplane import Fleet, StepTime
 from benchmarks.shapes import OLMOE_4, OLMOE_16, SMALL, Shape, prepare_gguf, prepare_shards
+from node_agent.wake_latency import AS_IT_IS, hold
 
 SERIES = 5
 TOKENS = 48
@@ -102,10 +103,14 @@ def _kill(shape: Shape, fleet: Fleet) -> None:
 
 
 def run() -> None:
-    """Needs the extra `bench`; HIL_BENCH_FULL=1 adds all 16 layers (12 GB of memory, 5 GB of disk)."""
+    """Needs the extra `bench`; HIL_BENCH_FULL=1 adds all 16 layers (12 GB of memory, 5 GB of disk). With
+    HIL_BENCH_AWAKE=1 no core sleeps, whoever is measured."""
     if importlib.util.find_spec("llama_cpp") is None or importlib.util.find_spec("gguf") is None:
         print("left out: the baseline is not installed; pip install -e '.[bench]' (llama.cpp is compiled)")
         return
+    awake = hold(Path("/"), 0 if os.environ.get("HIL_BENCH_AWAKE") else AS_IT_IS)
+    if awake.facts:
+        print("no core sleeps meanwhile (wake_latency_us 0), for all that is measured")
     for shape in (OLMOE_4, SMALL, *((OLMOE_16,) if os.environ.get("HIL_BENCH_FULL") else ())):
         copies = 1 if shape is OLMOE_16 else 2
         for block in BLOCKS:
@@ -119,3 +124,4 @@ def run() -> None:
             finally:
                 bare.close()
                 fleet.close()
+    awake.close()

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sensors = commands.add_parser("sensors", help="what this board can measure, and what it lacks")
     sensors.set_defaults(work=_sensors)
     test = commands.add_parser(
-        "self-test", help="check clock, spool, sensors, one real shard, identity, port and broker"
+        "self-test", help="check clock, spool, sensors, one real shard, identity, port, links and broker"
     )
     test.add_argument("--skip", action="append", default=[], metavar="CHECK", help="leave out a check (repeatable)")
     test.set_defaults(work=_self_test)

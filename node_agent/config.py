@@ -14,6 +14,7 @@ from hil_config.tls import TlsFiles
 from hil_config.wire import topics
 from node_agent.log import LEVELS
 from node_agent.shards.trust import NO_TRUST, Trust
+from node_agent.wake_latency import AS_IT_IS
 
 
 class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `keepalive_s`: silent for half as long again, this node is gone, and the broker tells the others.
     `command_key`: the controller's public key; with it only signed orders are taken. `frame_log`: folder for the
     delay of every single frame, or empty. `data_interface`: there the kernel's netem shapes, instead of the agent.
+    `wake_latency_us`: the longest a sleeping core may take to wake up (`wake_latency.py`); -1 asks for nothing.
     """
 
     node: str
@@ -94,6 +96,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     safety: SafetyLimits = SafetyLimits()
     log_level: str = "info"
     grouping: bool = True
+    wake_latency_us: int = AS_IT_IS
 
 
 _HINT = "mend the field named above: docs/reference/agent-file.md has them all"
@@ -151,6 +154,7 @@ def _ranges(config: AgentConfig) -> Iterator[Rule]:
     yield between("head_threads", 0, 256)
     yield between("shard_budget_bytes", 0, 1 << 50)
     yield between("cuda_arena_bytes", 0, 1 << 50)
+    yield between("wake_latency_us", AS_IT_IS, 100_000)
     yield between("safety.eased_duty", 0.01, 1.0)
     yield between("safety.silence_s", 0.0, 1e9)
     yield between("power_model.idle_w", 0.0, 500.0)

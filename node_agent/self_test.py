@@ -115,6 +115,22 @@ def _port(config: AgentConfig) -> str:
     return f"{where} is free"
 
 
+def _links(config: AgentConfig) -> str:
+    from node_agent.link.frame_log import open_frame_log
+    from node_agent.link.netem import ours
+
+    shaper = "shaped by the agent"
+    if config.data_interface:
+        at_work = ours(config.data_interface)
+        shaper = f"shaped by the kernel on {config.data_interface}{', at work now' if at_work else ''}"
+    log = open_frame_log(config.frame_log, "self-test", f"{config.node}-{os.getpid()}")
+    if log is None:
+        return shaper
+    log.close()
+    log.path.unlink()
+    return f"{shaper}, every frame logged in {config.frame_log}"
+
+
 def _broker(config: AgentConfig) -> str:
     from node_agent.mqtt_link import try_broker
 
@@ -127,9 +143,13 @@ def _try_shard(config: AgentConfig) -> str:
     through the first layer's trunk, if it is here, as the first token of a request."""
     import numpy as np
 
+    from node_agent.shards.providers import choose_providers
     from node_agent.shards.store import ShardStore
 
-    store = ShardStore(Path(config.shards), config.trust)
+    providers = choose_providers(config.provider, config.cuda_arena_bytes)
+    if providers.reason:
+        raise EnvironmentFault(f"provider {config.provider}: {providers.reason}", "mend that, or set provider: cpu")
+    store = ShardStore(Path(config.shards), config.trust, providers=providers)
     shards = [shard for shard in store.manifest.shards if shard.kind == "expert"]
     shard = min(shards, key=lambda one: (one.bytes, one.name))
     session = store.session(shard.kind, shard.precision, shard.layer, shard.expert)
@@ -141,7 +161,8 @@ def _try_shard(config: AgentConfig) -> str:
     if not np.all(np.isfinite(output)):
         raise EnvironmentFault(f"{shard.name}: the result is not finite", "this onnxruntime computes wrongly here")
     total = float(np.sum(output, dtype=np.float64))
-    found = f"{shard.name} ({shard.bytes} bytes) verified and run: sum {total:.4f}, {took_ms:.2f} ms a row"
+    where = providers.details()["provider"].removesuffix("ExecutionProvider")
+    found = f"{shard.name} ({shard.bytes} bytes) verified and run on {where}: sum {total:.4f}, {took_ms:.2f} ms a row"
     return f"{found}{_try_trunk(store, row)}"
 
 
@@ -194,6 +215,9 @@ def _shard(config: AgentConfig) -> str:
 
 
 def _platform(config: AgentConfig) -> str:
+    from node_agent.wake_latency import hold
+
+    hold(Path(config.sysfs_root), config.wake_latency_us).close()
     return f"agent {VERSION}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
 
 
@@ -205,6 +229,7 @@ CHECKS: tuple[tuple[str, Callable[[AgentConfig], str]], ...] = (
     ("shard", _shard),
     ("identity", _identity),
     ("port", _port),
+    ("links", _links),
     ("broker", _broker),
 )
 

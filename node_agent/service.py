@@ -33,7 +33,7 @@ from hil_config.wire.orders import (
 )
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
-from node_agent import VERSION
+from node_agent import VERSION, wake_latency
 from node_agent.board_facts import board_facts
 from node_agent.care import SILENT_THREAD_S, Care
 from node_agent.config import AgentConfig
@@ -74,6 +74,7 @@ class Agent:
         self._orders: Queue[m.Command] = Queue(1024)
         self._asked_to_stop = False
         self._run: RunContext | None = None
+        self._awake = wake_latency.hold(Path(config.sysfs_root), config.wake_latency_us)
         self._fence = EpochFile(Path(config.spool) / f"{config.node}.epoch")
         self._starts = starts
         self._beat_s = time.monotonic()
@@ -162,6 +163,7 @@ class Agent:
         self._crew.dismiss(2.0)
         self._found.close()
         self._spool.close()
+        self._awake.close()
         self._starts.ended_well()
 
     def _set_service(self, order: SetDuty) -> None:
@@ -175,7 +177,7 @@ class Agent:
             agent_version=VERSION, data_address=f"{host}:{port}", last_seq=self._spool.last_seq,
             manifest_sha256=self._store.sha256, quantities=self._found.quantities,
             missing=tuple(self._found.missing), offer=self._security.offer, epoch=self._fence.epoch,
-            facts=board_facts(Path(self._config.sysfs_root), self._care.settings.actuators),
+            facts=board_facts(Path(self._config.sysfs_root), self._care.settings.actuators) | self._awake.facts,
         )  # fmt: skip
 
     def _summarise(self) -> None:

@@ -40,6 +40,7 @@ class FrameLog:
     crash. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._rows: list[bytes] = []
         self._lock = threading.Lock()
         try:

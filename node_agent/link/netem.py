@@ -85,6 +85,20 @@ def _show(interface: str) -> list[dict[str, Any]]:
     return found
 
 
+def ours(interface: str) -> bool:
+    """Is our shaping on it, at work or left by a crash?
+
+    Raises:
+        EnvironmentFault: no tc, no such interface, or somebody else's shaping is on it.
+    """
+    for qdisc in _show(interface):
+        if qdisc.get("root") and qdisc.get("handle") == ROOT:
+            return True
+        if qdisc.get("root") and qdisc["kind"] not in _PLAIN:
+            raise EnvironmentFault(f"data interface {interface!r} has somebody else's {qdisc['kind']} on it", _HINT)
+    return False
+
+
 class Netem:
     """Args: `targets` are the peers to shape, by name; nothing happens before `start`."""
 
@@ -101,15 +115,8 @@ class Netem:
         Raises:
             EnvironmentFault: no tc, no netem, no such interface, or somebody else's shaping is on it.
         """
-        for qdisc in _show(self._interface):
-            if not qdisc.get("root"):
-                continue
-            if qdisc.get("handle") == ROOT:
-                _tc([f"qdisc del dev {self._interface} root"])  # left by a crash
-            elif qdisc["kind"] not in _PLAIN:
-                raise EnvironmentFault(
-                    f"data interface {self._interface!r} has somebody else's {qdisc['kind']} on it", _HINT
-                )
+        if ours(self._interface):
+            _tc([f"qdisc del dev {self._interface} root"])  # left by a crash
         dev = f"dev {self._interface}"
         free = Setting(0.0, _RATE_MOST, 0.0)
         lines = [
@@ -177,7 +184,7 @@ class Netem:
         if self._started:
             self._started = False
             try:
-                if any(q.get("root") and q.get("handle") == ROOT for q in _show(self._interface)):
+                if ours(self._interface):
                     _tc([f"qdisc del dev {self._interface} root"])
             except EnvironmentFault:
                 return  # the interface itself is gone

@@ -37,6 +37,7 @@ POWER = {"profile": "p", "idle_w": 1.0, "per_core_w": 1.0, "cores": 4, "cpu_scal
         ({"head_threads": 10_000}, "head_threads 10000"),
         ({"shard_budget_bytes": -5}, "shard_budget_bytes -5"),
         ({"cuda_arena_bytes": -5}, "cuda_arena_bytes -5"),
+        ({"wake_latency_us": -2}, "wake_latency_us -2, wanted -1 to 100000"),
         ({"power_model": {**POWER, "cores": 0}}, "power_model.cores 0, wanted 1 to 4096"),
         ({"power_model": {**POWER, "idle_w": -1.0}}, "power_model.idle_w -1.0"),
         ({"power_model": {**POWER, "per_core_w": 1e9}}, "power_model.per_core_w 1000000000.0"),

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_self_test_runs_a_real_shard(tmp_path: Path, broker: Address, reference_
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["ok"], told
     assert [check["name"] for check in told["checks"]] == [name for name, _ in CHECKS]
-    assert "verified and run: sum" in told["checks"][4]["detail"]
+    assert "verified and run on CPU: sum" in told["checks"][4]["detail"]
     assert told["checks"][4]["detail"].endswith("; trunk_00.safetensors too")
 
 
@@ -83,6 +84,37 @@ def test_an_identity_that_does_not_serve_and_a_port_that_cannot_be_had_are_findi
     assert lines["identity"].startswith("FAIL") and ".pem: cannot be read" in lines["identity"]
     assert lines["port"].startswith("FAIL") and "203.0.113.9" in lines["port"]
     assert lines["broker"].startswith("FAIL")
+
+
+def _found(path: Path, *skipped: str) -> dict[str, dict[str, Any]]:
+    skip = [argument for name in skipped for argument in ("--skip", name)]
+    return {check["name"]: check for check in json.loads(run_self_test(path, *skip, "--json").stdout)["checks"]}
+
+
+def test_links_and_provider_are_tried_as_they_are_configured(tmp_path: Path, reference_shards: Path) -> None:
+    nowhere, others = Address("127.0.0.1", 9), ("sensors", "broker", "port", "identity")
+    log = tmp_path / "frames"
+    found = _found(agent_file(tmp_path, nowhere, reference_shards, frame_log=str(log), provider="auto"), *others)
+    assert found["links"] == {
+        "name": "links",
+        "ok": True,
+        "detail": f"shaped by the agent, every frame logged in {log}",
+    }
+    assert found["shard"]["ok"] and not list(log.iterdir())
+    wrong = agent_file(
+        tmp_path, nowhere, reference_shards, frame_log="/dev/null/frames", provider="cuda", wake_latency_us=20
+    )
+    found = _found(wrong, *others)
+    assert "/dev/null/frames" in found["links"]["detail"] and not found["links"]["ok"]
+    assert "provider cuda: onnxruntime" in found["shard"]["detail"] and not found["shard"]["ok"]
+    assert "cpu_dma_latency: wake_latency_us 20" in found["platform"]["detail"] and not found["platform"]["ok"]
+
+
+@pytest.mark.skipif(shutil.which("tc") is None, reason="no tc here: apt-get install iproute2")
+def test_an_interface_that_is_not_there_is_a_finding(tmp_path: Path, reference_shards: Path) -> None:
+    path = agent_file(tmp_path, Address("127.0.0.1", 9), reference_shards, data_interface="none0")
+    links = _found(path, "shard", "sensors", "broker", "port", "identity")["links"]
+    assert not links["ok"] and "data interface 'none0': " in links["detail"]
 
 
 def test_what_answers_and_is_no_broker_is_a_finding(tmp_path: Path, reference_shards: Path) -> None:
