@@ -169,15 +169,15 @@ def _try_shard(config: AgentConfig) -> str:
 def _try_trunk(store: ShardStore, row: NDArray[np.float32]) -> str:
     import numpy as np
 
-    from node_agent.engine.kv_cache import RequestCache
+    from node_agent.engine.kv_cache import RequestCache, pasts
 
     card = store.manifest.model
     shard = store.manifest.find("trunk", card.trunk_precision, 0)
     if not (store.folder / shard.name).exists():
         return ""
-    keys, values = RequestCache(card.cache_shape).past(0)
+    past = pasts(0, [RequestCache(card.cache_shape)])
     session = store.session("trunk", card.trunk_precision, 0)
-    for output in session.run(row, keys[:, None], values[:, None], np.zeros((1, 1), np.int64)):
+    for output in session.run(row, *past, np.zeros((1, 1), np.int64)):
         if not np.all(np.isfinite(output)):
             raise EnvironmentFault(f"{shard.name}: the result is not finite", "this onnxruntime computes wrongly here")
     return f"; {shard.name} too"

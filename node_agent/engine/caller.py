@@ -69,6 +69,21 @@ class ExpertCaller:
         self.tell = tell
         self._ids = itertools.count(IDS_PER_LAYER, IDS_PER_LAYER)
 
+    def alive(self, plan: SelectionPlan, layer: int) -> bytes:
+        """A byte for each node of the plan, 1 for who may be asked: reachable, not quarantined, and not slow where
+        somebody else holds the same."""
+        names, now_s = plan.nodes, time.monotonic()
+        alive = self.peers.reachable_of(names, now_s)
+        never, shunned = self.hosts.barred(now_s)
+        if not never and not shunned:
+            return alive
+        alive = bytes(up and name not in never for up, name in zip(alive, names, strict=True))
+        without = bytes(up and name not in shunned for up, name in zip(alive, names, strict=True))
+        for hosts in plan.layers[layer].hosts:
+            if any(alive[s.node] for s in hosts) and not any(without[s.node] for s in hosts):
+                return alive  # a slow host is better than another expert
+        return without
+
     def call(
         self,
         layer: int,
@@ -133,6 +148,11 @@ class LayerCall:
     @property
     def deadline_s(self) -> float:
         return self._dispatch.next_deadline_s()
+
+    @property
+    def asked(self) -> set[str]:
+        """Whoever was asked."""
+        return {host for host, _ in self._sent.values()}
 
     def result(self) -> tuple[Outcome, LayerTiming]:
         start_s = time.perf_counter()

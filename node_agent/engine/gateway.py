@@ -1,7 +1,8 @@
 """The gateway: trunk, gate and dispatch of one trunk slice for any number of requests at once.
 
-Steps that wait for the same layer go through it together: one trunk step, one gate, one call a host. While a
-batch waits for its hosts, others are computed. Everything here runs in turns (see `turns`), so nothing is locked.
+Steps that wait for the same layer go through it together: one trunk step, one gate, one call a host. While a batch
+waits for its hosts, others are computed, as many as keep the hosts busy (see `window`). Everything here runs in turns
+(see `turns`), so nothing is locked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +32,14 @@ from node_agent.engine.outlet import Outlet
 from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
 from node_agent.engine.turns import Turns
+from node_agent.engine.window import Window
 
 F32 = NDArray[np.float32]
 STEPS = 256
 """Steps in a gateway at once, waiting or under way; one more is refused by name."""
 REQUESTS = 256
+_by_request = attrgetter("frame.request")
+"""The same requests come in the same order, so that their pasts stay where they are (`kv_cache`)."""
 
 
 @dataclass
@@ -88,7 +93,8 @@ class Gateway:
         self.auditor = Auditor(caller, self._begin_audit)
         self._later: deque[Callable[[], None]] = deque()
         self._steps = 0
-        self._turns = Turns(lambda: bool(self._ready), self._run_batch, self._watch)
+        self._window = Window(self._trip_s)
+        self._turns = Turns(self._may_begin, self._run_batch, self._watch)
         self.late = 0
         self.batches = 0
         self.batched_steps = 0
@@ -162,6 +168,14 @@ class Gateway:
         key = work.layer, plan.plan.version, plan.expired, work.frame.adapter
         self._ready.setdefault(key, []).append(work)
 
+    def _may_begin(self) -> bool:
+        return bool(self._ready) and self._window.open(time.monotonic())
+
+    def _trip_s(self) -> float:
+        """The longest scheduled round trip to a host that a batch under way waits for."""
+        asked = {host for batch in self._calls.values() for host in batch.call.asked}
+        return max((self._caller.peers.round_trip_s(host) for host in asked), default=0.0)
+
     def _run_batch(self) -> None:
         """One batch through trunk and gate, its expert calls sent; then what nobody waits for."""
         call = self._begin_batch()
@@ -173,6 +187,7 @@ class Gateway:
         works = take_batch(self._ready, time.monotonic())
         if not works:
             return None
+        works.sort(key=_by_request)
         layer, pinned, adapter = works[0].layer, works[0].pinned, works[0].frame.adapter
         if not self._trunk.deltas.holds(adapter):  # forgotten since these steps began
             self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")
@@ -185,7 +200,7 @@ class Gateway:
             scores = self._trunk.deltas.route(adapter, layer, step.expert_input, step.scores)
             step = step._replace(scores=scores)
         begin_s = time.perf_counter()
-        alive = self._alive(works[0])
+        alive = self._caller.alive(pinned.plan, layer)
         compiled = self._plans.layer(pinned, layer, alive)
         picks = self._select(compiled, step, works)
         gate_us = (time.perf_counter() - begin_s) * 1e6
@@ -195,6 +210,7 @@ class Gateway:
             compiled.manner,
         )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
+        self._window.begun(call.id, time.monotonic())
         self._later.append(step.keep)
         self.batches += 1
         self.batched_steps += len(works)
@@ -228,20 +244,6 @@ class Gateway:
             self._outlet.refuse(work.frame, reason)
             self._steps -= work.line.forget()
 
-    def _alive(self, work: Work) -> bytes:
-        """Who may be asked: reachable, not quarantined, and not slow where somebody else holds the same."""
-        names, now_s = work.pinned.plan.nodes, time.monotonic()
-        alive = self._caller.peers.reachable_of(names, now_s)
-        never, shunned = self._caller.hosts.barred(now_s)
-        if not never and not shunned:
-            return alive
-        alive = bytes(up and name not in never for up, name in zip(alive, names, strict=True))
-        without = bytes(up and name not in shunned for up, name in zip(alive, names, strict=True))
-        for hosts in work.pinned.plan.layers[work.layer].hosts:
-            if any(alive[s.node] for s in hosts) and not any(without[s.node] for s in hosts):
-                return alive  # a slow host is better than another expert
-        return without
-
     def _answered(self, peer: str, frame: ExpertReply | Refusal, received_s: float) -> None:
         batch = self._calls.get(frame.call // IDS_PER_LAYER)
         if batch is None:
@@ -274,9 +276,10 @@ class Gateway:
             batch.call.learn()
             self.auditor.finished(batch.opinion, outcome)
             return
+        self._window.ended(call_id, (batch.step.runtime_us + timing.expert_us) / 1e6)
         self._distribute(batch, outcome, timing)
         self._later.append(partial(self._learn, batch.call))
-        if not self._ready:
+        if not self._may_begin():
             self._catch_up()
 
     def _learn(self, call: LayerCall) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError, LocalProtocolError
-from node_agent.engine.kv_cache import RequestCache
+from node_agent.engine.kv_cache import RequestCache, pasts
 from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
 
@@ -131,12 +131,8 @@ class Trunk:
 
 def _run(session: Session, layer: int, group: Sequence[Rows], rows: int, fresh: list[Fresh]) -> tuple[list[F32], float]:
     """The trunk's outputs for parts of `rows` rows each, and seconds inside onnxruntime; `fresh` grows."""
-    if len(group) == 1:
-        keys, values = group[0].cache.past(layer)
-        keys, values, hidden = keys[:, None], values[:, None], group[0].hidden  # no copy
-    else:
-        keys, values = _pasts(layer, group)
-        hidden = np.concatenate([part.hidden for part in group])
+    keys, values = pasts(layer, [part.cache for part in group])
+    hidden = group[0].hidden if len(group) == 1 else np.concatenate([part.hidden for part in group])
     position = np.array([range(part.start, part.start + rows) for part in group], np.int64)
     begin_s = time.perf_counter()
     *found, new_keys, new_values = session.run(hidden, keys, values, position)
@@ -151,19 +147,6 @@ def _trunk_step(layer: int, rows: list[F32], runtime_s: float, fresh: list[Fresh
     return TrunkStep(
         layer, residual, expert_input, scores, mixing[0] if mixing else None, runtime_s * 1e6, fresh
     )  # fmt: skip
-
-
-def _pasts(layer: int, group: Sequence[Rows]) -> tuple[F32, F32]:
-    """Keys and values [P, B, heads, size] of several requests, shorter ones padded at the end."""
-    pasts = [part.cache.past(layer) for part in group]
-    longest = max(len(keys) for keys, _ in pasts)
-    stacked = []
-    for side in (0, 1):
-        out = np.zeros((longest, len(pasts), *pasts[0][side].shape[1:]), np.float32)
-        for at, past in enumerate(pasts):
-            out[: len(past[side]), at] = past[side]
-        stacked.append(out)
-    return stacked[0], stacked[1]
 
 
 def _greedy(row: F32) -> Choice:

@@ -14,6 +14,7 @@ from models.locate import reference_checkpoint
 from models.oracle import Oracle
 from models.serving.batching import CHUNK_ROWS
 from node_agent.engine import gateway
+from node_agent.engine.kv_cache import pasts
 from tests.node.nodes import Bench
 
 MARGIN = 1e-3
@@ -127,7 +128,7 @@ def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards
     assert context is not None
     line = context.gateway._lines.get(1, 0)
     assert line is not None and line.idle
-    keys, _ = line.cache.past(0)
+    keys, _ = pasts(0, [line.cache])
     keys[1] = np.nan
     begin(fp32_bench, 2, [5, 6, 7], 40)
     for _ in range(20):  # each of them may meet the other request at a layer
