@@ -121,7 +121,7 @@ _EARLIER = (
 
 @BOARD
 def test_an_agent_whose_check_ends_well_whatever_it_finds_is_understood(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Systemd(desk)
     slot = desk.board.root / "opt/hil/current/node_agent/install.py"
