@@ -32,6 +32,7 @@ export function buildNodes() {
     name.textContent = node.name;
     if (lines) cells[0].append(sample(i));
     cells[0].append(name, small(node.satellite));
+    cells[0].title = `${node.name}, ${node.satellite}`;
     const parts = { state: document.createElement("span"), cause: small(""), power: text(), kind: small(""), since: small("") };
     parts.state.className = "state";
     parts.kind.className = "kind";
