@@ -25,6 +25,9 @@ from node_agent.config import AgentConfig
 from node_agent.crew import end_process
 from node_agent.log import LOG
 
+LONGEST_REASON = 300
+"""Characters: whoever sent it may have chosen what is quoted in it."""
+
 ORDERS = (topics.COMMAND, topics.PLAN, topics.CLOCK, topics.WATERMARK)
 
 
@@ -54,8 +57,7 @@ class MqttLink:
         self._order = order
         self.connected = threading.Event()
         self._gate = _gate(config, boot_id, fence)
-        self.bad_messages = 0
-        self.last_bad = ""
+        self._refused, self._tell_refused = 0, 1
         self.refusal = ""
         """Why the broker would not have us when we last asked, or ""."""
         self._client = mqtt.Client(
@@ -137,10 +139,16 @@ class MqttLink:
                 order = self._gate.admit(row, data, time.monotonic_ns())
             self._order(row, order)
         except HilError as error:
-            self.bad_messages += 1
-            self.last_bad = error.message
+            self._refuse(error.message)
         except Exception as error:  # paho's thread would end, and the node be deaf from then on
             end_process("mqtt", error)
+
+    def _refuse(self, why: str) -> None:
+        """The first, the tenth, the hundredth is told: whoever forges orders can send any number of them."""
+        self._refused += 1
+        if self._refused == self._tell_refused:
+            self._tell_refused *= 10
+            LOG.warning("orders of the ground refused so far: %d, the last: %s", self._refused, why[:LONGEST_REASON])
 
     def publish(self, row: Topic, message: msgspec.Struct) -> None:
         self.publish_raw(row, encode(message))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -18,6 +20,7 @@ from hil_config.errors import UsageError
 from hil_config.wire import messages as m
 from hil_config.wire import topics
 from node_agent.config import AgentConfig, PowerModel
+from node_agent.log import LOG
 from node_agent.mqtt_link import MqttLink
 from tests.conftest import Address
 from tests.sensing.agents import WAIT_S
@@ -53,8 +56,19 @@ def ground(broker: Address) -> Any:
     fleet.stop()
 
 
-def test_an_order_that_cannot_be_obeyed_is_counted_and_the_next_one_heard(
-    tmp_path: Path, broker: Address, ground: MqttFleet
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """Lines of the agent's log."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    LOG.addHandler(handler)
+    yield lines
+    LOG.removeHandler(handler)
+
+
+def test_an_order_that_cannot_be_obeyed_is_told_and_the_next_one_heard(
+    tmp_path: Path, broker: Address, ground: MqttFleet, told: list[str]
 ) -> None:
     taken: Queue[msgspec.Struct] = Queue()
 
@@ -67,10 +81,13 @@ def test_an_order_that_cannot_be_obeyed_is_counted_and_the_next_one_heard(
     link.start()
     try:
         ground.wait_online(("alpha",), WAIT_S)
-        ground.publish("alpha", topics.CLOCK, BACKWARDS)
+        for _ in range(12):
+            ground.publish("alpha", topics.CLOCK, BACKWARDS)
         ground.publish("alpha", topics.WATERMARK, MARK)
         assert taken.get(timeout=WAIT_S) == MARK
-        assert (link.bad_messages, link.last_bad) == (1, "clock rate -1.0: must be 0 (paused) or above")
+        why = "the last: clock rate -1.0: must be 0 (paused) or above"
+        refused = [line for line in told if "refused" in line]
+        assert refused == [f"orders of the ground refused so far: {count}, {why}" for count in (1, 10)]
     finally:
         link.stop()
 
