@@ -50,9 +50,7 @@ class Browser:
             self._socket = self._connect(port)
             for domain in ("Page", "Runtime", "Log", "Performance"):
                 self.ask(f"{domain}.enable")
-            self.ask(
-                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-            )
+            self.size(width, height)
         except BaseException:
             self._process.kill()
             self._process.wait(10.0)
@@ -132,6 +130,10 @@ class Browser:
     def prefer(self, scheme: str) -> None:
         """`dark` or `light`, as the system would say."""
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def size(self, width: int, height: int) -> None:
+        """Give the page this much room."""
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def picture(self, path: Path) -> None:
         """A PNG of what is seen."""

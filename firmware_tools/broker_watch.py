@@ -34,6 +34,7 @@ class BrokerWatch:
         self._bench, self._host, self._port = bench, host, port
         self._changed = threading.Condition()
         self.statuses: dict[str, Status] = {}
+        self._unread: dict[str, str] = {}
         self._summaries: defaultdict[str, deque[Summary]] = defaultdict(lambda: deque(maxlen=KEPT))
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._tls = None if identity is None else client_context(identity_files(identity / "monitor"), BROKER)
@@ -66,11 +67,17 @@ class BrokerWatch:
             client.subscribe([(topics.address(self._bench, "+", row), row.qos) for row in _HEARD])
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        node = ""
         try:
-            said: Any = decode(bytes(message.payload), topics.parse(message.topic)[2].payload)
-        except RemoteProtocolError:
+            _, node, row = topics.parse(message.topic)
+            said: Any = decode(bytes(message.payload), row.payload)
+        except RemoteProtocolError as error:
+            with self._changed:
+                if message.payload:  # without one, what was retained was taken back
+                    self._unread[node] = error.message
             return
         with self._changed:
+            self._unread.pop(node, None)
             if isinstance(said, Status):
                 self.statuses[said.node] = said
             elif not message.retain:  # one that is may be from long ago
@@ -100,6 +107,7 @@ class BrokerWatch:
                 if left_s <= 0:
                     last = self.statuses.get(node)
                     said = f"last heard: {last.state}, boot {last.boot_id}" if last else "never heard of"
+                    said += f"; what it says now cannot be read: {unread}" if (unread := self._unread.get(node)) else ""
                     raise LinkError(
                         f"node {node}: not as wanted at the broker within {timeout_s:.0f} s ({said})",
                         f"hil console {node}; on the board: /var/log/hil-agent.log",

@@ -132,12 +132,13 @@ class Stage:
 
     def _wait_online(self, fleet: MqttFleet) -> None:
         # Agents that are services of their boards come back to a new broker by themselves, in their own time.
-        deadline = time.monotonic() + (ONLINE_S if len(self.local) == len(self.nodes) else AWAY_ONLINE_S)
+        wait_s = ONLINE_S if len(self.local) == len(self.nodes) else AWAY_ONLINE_S
+        deadline = time.monotonic() + wait_s
         while True:
             self._agents.check()
             left_s = deadline - time.monotonic()
             try:
-                fleet.wait_online(self.nodes, min(0.5, max(0.01, left_s)))
+                fleet.wait_online(self.nodes, min(0.5, max(0.01, left_s)), wait_s)
                 return
             except NotOnline:
                 if left_s <= 0.0:

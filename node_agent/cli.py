@@ -64,7 +64,7 @@ def _unit(args: argparse.Namespace) -> int:
 def _install(args: argparse.Namespace) -> int:
     from node_agent.install import report
 
-    print(report(args.root, args.jetson, args.check))
+    report(args.root, args.jetson, args.check)
     return 0
 
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     unit.set_defaults(work=_unit)
     install = commands.add_parser("install", help="write systemd's files for an agent in /opt/hil, where they differ")
     install.add_argument("--jetson", action="store_true", help="for a Jetson board")
-    install.add_argument("--check", action="store_true", help="only say what differs")
+    install.add_argument("--check", action="store_true", help="write nothing; exit code 9 if something differs")
     install.add_argument("--root", type=Path, default=Path("/"), help="root of the system to install into")
     install.set_defaults(work=_install)
     return parser

@@ -161,6 +161,16 @@ def _tell(*words: str, must: bool = True) -> None:
         raise EnvironmentFault(f"{' '.join(words[:2])}: exit code {done.returncode}, it said {said[0]!r}")
 
 
-def report(root: Path, jetson: bool, check: bool) -> str:
-    """One JSON object: `differed`, and whether it was mended."""
-    return json.dumps({"differed": differing(root, jetson) if check else install(root, jetson), "mended": not check})
+def report(root: Path, jetson: bool, check: bool) -> None:
+    """Print one JSON object: what `differed`, and whether it was mended.
+
+    Raises:
+        EnvironmentFault: something differs and nothing was to be written; or as `install`.
+    """
+    found = differing(root, jetson) if check else install(root, jetson)
+    print(json.dumps({"differed": found, "mended": not check}), flush=True)
+    if check and found:
+        options = (" --jetson" if jetson else "") + ("" if root == Path("/") else f" --root {root}")
+        raise EnvironmentFault(
+            f"{root}: missing or not as this agent has it: {', '.join(found)}", f"sudo hil-agent install{options}"
+        )

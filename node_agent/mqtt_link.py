@@ -25,6 +25,9 @@ from node_agent.config import AgentConfig
 from node_agent.crew import end_process
 from node_agent.log import LOG
 
+LONGEST_REASON = 300
+"""Characters: whoever sent it may have chosen what is quoted in it."""
+
 ORDERS = (topics.COMMAND, topics.PLAN, topics.CLOCK, topics.WATERMARK)
 
 
@@ -148,7 +151,8 @@ class MqttLink:
         now_s = time.monotonic()
         if now_s >= self._quiet_until_s:
             before = self.bad_messages - self._shown - 1
-            LOG.warning("not taken: %s%s", why, f" (and {before} messages before it)" if before else "")
+            more = f" (and {before} messages before it)" if before else ""
+            LOG.warning("not taken: %s%s", why[:LONGEST_REASON], more)
             self._shown, self._quiet_until_s = self.bad_messages, now_s + 1.0
 
     def publish(self, row: Topic, message: msgspec.Struct) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from firmware_tools.provision.agent_slots import HOME, PYTHON, UNIT
 from firmware_tools.provision.board_shell import BoardShell, Stuck
-from hil_config.errors import HardwareError
+from hil_config.errors import EnvironmentFault, HardwareError
 
 _INSTALL = f"cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={HOME}/current {PYTHON} -m node_agent.cli install"
 
@@ -89,7 +89,9 @@ def _jetson(jetson: bool) -> str:
 
 
 def _differed(shell: BoardShell, words: str, doing: str, timeout_s: float) -> tuple[str, ...]:
-    out = shell.must(f"{_INSTALL} {words}", doing, timeout_s)
+    # A check that finds something ends with a fault's code. Earlier agents ended it with 0.
+    differs = EnvironmentFault.exit_code if "--check" in words else 0
+    out = shell.must(f"{_INSTALL} {words}", doing, timeout_s, also=differs)
     found = re.search(r'\{"differed": .*\}', out)
     try:
         return tuple(json.loads(found[0])["differed"]) if found else _unread(shell, doing, out)

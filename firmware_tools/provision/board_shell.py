@@ -37,10 +37,10 @@ class BoardShell(ABC):
     def close(self) -> None:
         """Leave the board as it was: logged out."""
 
-    def must(self, command: str, doing: str, timeout_s: float = 30.0) -> str:
-        """Output of a command that has to succeed; Stuck says what it was for."""
+    def must(self, command: str, doing: str, timeout_s: float = 30.0, also: int = 0) -> str:
+        """Output of a command that has to end with exit code 0 or `also`; Stuck says what it was for."""
         code, output = self.run(command, timeout_s)
-        if code:
+        if code not in {0, also}:
             said = output.strip().splitlines()[-1:] or ["nothing"]
             raise Stuck(
                 f"board {self.board}: {doing}: exit code {code}, it said {said[0]!r}", f"hil console {self.board}"

@@ -22,7 +22,7 @@ from ground_controller.report.compare_page import means, write_comparison
 def compare_command(base: Path, others: tuple[Path, ...], html: Path | None, as_json: bool) -> None:
     """Put OTHERS beside BASE: settings that differ, figures with paired intervals, and whether they can be told apart.
 
-    Each is a run folder, or a folder of run folders that differ by seed.
+    Each is a run folder, or a folder of run folders that differ by seed. No run may stand on two sides.
     """
     found = compare(base, others) if html is None else write_comparison(base, others, html)
     if as_json:
@@ -32,12 +32,12 @@ def compare_command(base: Path, others: tuple[Path, ...], html: Path | None, as_
     for one in found:
         show(one, console)
     if html is not None:
-        console.print(str(html), soft_wrap=True)
+        console.print(str(html), markup=False, soft_wrap=True)
 
 
 def show(one: Comparison, console: Console) -> None:
     """For a person."""
-    console.print(f"{one.other} against {one.base}; work accounting: {one.accounting}")
+    console.print(f"{one.other} against {one.base}; work accounting: {one.accounting}", markup=False, soft_wrap=True)
     if not one.settings:
         console.print("  their settings are the same")
     for key, ours, theirs in one.settings:

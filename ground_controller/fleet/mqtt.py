@@ -14,11 +14,11 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ground_controller import admission
 from ground_controller.admission import NO_MODEL, Shape
 from ground_controller.fleet.evidence import arrival
 from ground_controller.fleet.order_desk import OrderDesk
 from ground_controller.inbox import Arrival, Inbox
+from ground_controller.unread import HINT, unread
 from hil_config.clock_offset import Exchange, estimate
 from hil_config.errors import EXIT_UNEXPECTED, HilError, LinkError, RemoteProtocolError
 from hil_config.tls import BROKER, TlsFiles, check_accepted, client_context, explain
@@ -27,6 +27,9 @@ from hil_config.wire import topics
 from hil_config.wire.orders import DropShards, InjectFault, LoadShards, Ping, SetDuty, SetPower, Shutdown
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.topics import Topic
+
+LONGEST_REASON = 300
+"""Characters: a board may have chosen what is quoted in it."""
 
 FROM_NODES = (topics.STATUS, topics.POWER, topics.EVENT, topics.TOKEN, topics.REPLY)
 
@@ -69,7 +72,7 @@ class MqttFleet:
         self._replies: dict[str, m.CommandReply] = {}
         self._ids = itertools.count(1)
         self.statuses: dict[str, m.Status] = {}
-        self.bad_messages = 0
+        self._unread: dict[str, tuple[float, str]] = {}
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"ground-{uuid.uuid4().hex[:12]}", protocol=mqtt.MQTTv5
         )
@@ -104,20 +107,23 @@ class MqttFleet:
             client.subscribe([(topics.address(self._bench, "+", row), row.qos) for row in FROM_NODES])
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
-        data = bytes(message.payload)
+        data, node = bytes(message.payload), ""
         try:
             _, node, row = topics.parse(message.topic)
+            if row.retained and not data:
+                return  # what was retained was taken back
             body: Any = arrival(data, self._run) if row.payload is m.Record else m.decode(data, row.payload)
             if getattr(body, "node", node) != node:
-                raise RemoteProtocolError(f"{message.topic}: speaks for node {body.node!r}")
+                raise RemoteProtocolError(f"speaks for node {body.node!r}")
             self._take(node, body, data)
         except RemoteProtocolError as error:
-            self.bad_messages += 1
-            self._inbox.put(Arrival(time.monotonic_ns(), "bad_message", "", "", 0, msgspec.json.encode(error.message)))
+            reason = f"{message.topic}: {error.message}"[:LONGEST_REASON]
+            self._inbox.put(unread(node, reason))
+            with self._changed:
+                self._unread[node] = (time.monotonic(), reason)
 
     def _take(self, node: str, body: object, data: bytes) -> None:
         if isinstance(body, Arrival):
-            self.bad_messages += body.kind == admission.KIND
             self._inbox.put(body)
         elif isinstance(body, m.Status):
             self._inbox.put(Arrival(time.monotonic_ns(), "status", node, body.boot_id, 0, data))
@@ -131,30 +137,40 @@ class MqttFleet:
                 self._replies[body.id] = body
                 self._changed.notify_all()
 
-    def wait_online(self, nodes: tuple[str, ...], timeout_s: float) -> None:
-        """Until every node has said that it is there; LinkError names those that have not."""
+    def wait_online(self, nodes: tuple[str, ...], timeout_s: float, asked_s: float | None = None) -> None:
+        """Until every node has said that it is there; LinkError names those that have not. `asked_s`: how long they
+        were waited for in all, if this is not the first time."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while missing := [n for n in nodes if n not in self.statuses or self.statuses[n].state == "offline"]:
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() > deadline:
+                    said = self._said_instead(missing, 0.0)
                     raise NotOnline(
-                        f"no word from node {', '.join(missing)} within {timeout_s:.0f} s",
-                        "read the agent's log in the run folder; hil bench doctor",
+                        f"no word from node {', '.join(missing)} within {asked_s or timeout_s:.0f} s{said}",
+                        HINT if said else "read the agent's log in the run folder; hil bench doctor",
                     )
 
     def order(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
         """Send one command to each node and wait for the answers; LinkError names those that did not answer,
         NodeRefused is the first error."""
-        replies = self.ask(nodes, bodies, timeout_s)
+        asked_s, replies = time.monotonic(), self.ask(nodes, bodies, timeout_s)
         if missing := [node for node in nodes if node not in replies]:
+            said = self._said_instead(missing, asked_s)
             raise LinkError(
-                f"node {', '.join(missing)} did not answer within {timeout_s:.0f} s",
-                "read its log in the run folder: <node>.log",
+                f"node {', '.join(missing)} did not answer within {timeout_s:.0f} s{said}",
+                HINT if said else "read its log in the run folder: <node>.log",
             )
         for reply in replies.values():
             if not reply.ok:
                 raise NodeRefused(reply)
         return replies
+
+    def _said_instead(self, nodes: list[str], since_s: float) -> str:
+        """What came of `nodes` since then and could not be read; "" if nothing did."""
+        with self._changed:
+            found = [self._unread[node] for node in nodes if node in self._unread]
+        told = "; ".join(reason for at_s, reason in found if at_s >= since_s)
+        return f"; what came of it cannot be read: {told}" if told else ""
 
     def ask(self, nodes: tuple[str, ...], bodies: dict[str, Any], timeout_s: float) -> dict[str, m.CommandReply]:
         """Send one command to each node; the answers that came in time."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import Counter
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
@@ -34,7 +35,7 @@ class Summaries:
         self._lock = threading.Lock()
         self._heard: dict[str, Heard] = {}
         self.connected = False
-        self.bad_messages = 0
+        self._bad: Counter[str] = Counter()
         self._tls = None if tls is None else client_context(tls, BROKER)
         name = f"metrics-{uuid.uuid4().hex[:12]}"
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv5)
@@ -65,6 +66,11 @@ class Summaries:
         with self._lock:
             return dict(sorted(self._heard.items()))
 
+    def unread(self) -> dict[str, int]:
+        """Messages that could not be read, by node, in the order of names."""
+        with self._lock:
+            return dict(sorted(self._bad.items()))
+
     def _on_connect(self, client: mqtt.Client, u: object, flags: Any, reason: ReasonCode, p: object) -> None:
         if not reason.is_failure:
             self.connected = True
@@ -75,13 +81,17 @@ class Summaries:
         self.connected = False
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        node = ""
         try:
             _, node, row = topics.parse(message.topic)
+            if not message.payload:
+                return  # what was retained was taken back
             body: Any = m.decode(bytes(message.payload), row.payload)
             if getattr(body, "node", node) != node:
                 raise RemoteProtocolError(f"{message.topic}: speaks for another node")
         except RemoteProtocolError:
-            self.bad_messages += 1
+            with self._lock:
+                self._bad[node] += 1
             return
         with self._lock:
             before = self._heard.get(node, Heard(None, 0.0, None))

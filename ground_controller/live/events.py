@@ -16,10 +16,12 @@ from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry
 from ground_controller.live.nodes import Change
 from ground_controller.steering import Steered
+from ground_controller.unread import KIND as UNREAD
+from ground_controller.unread import why_unread
 from hil_config.wire import messages as m
 
 Weight = Literal["bad", "notice", "info"]
-KINDS = ("event", "attempt", "request_end", "bad_message", REFUSED, "steer", RESUMED)
+KINDS = ("event", "attempt", "request_end", UNREAD, REFUSED, "steer", RESUMED)
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "SafeModeEntered"})  # fmt: skip
@@ -45,13 +47,21 @@ class Events:
 
     def __init__(self, nodes: tuple[str, ...]) -> None:
         self._nodes = nodes
+        self._unread: set[tuple[str, str]] = set()
         self.all: deque[Event] = deque(maxlen=MOST)
 
     def take(self, number: int, entry: Entry) -> None:
         """An entry of `KINDS`; others pass by."""
         found = _told(entry) if entry.kind in KINDS else None
-        if found is not None:
+        if found is not None and not self._again(entry, found[2]):
             self.all.append(Event(number, entry.scenario_s, found[0], entry.node, found[1], found[2]))
+
+    def _again(self, entry: Entry, cause: str) -> bool:
+        """Whether this message cannot be read for a reason that was told before: a board may send ten a second."""
+        known = len(self._unread)
+        if entry.kind == UNREAD and known < MOST:
+            self._unread.add((entry.node, cause))
+        return entry.kind == UNREAD and len(self._unread) == known
 
     def take_change(self, change: Change) -> None:
         """A node's change of state, or of where its watts come from; that it began is no news."""
@@ -97,4 +107,4 @@ def _told(entry: Entry) -> tuple[Weight, str, str] | None:
         return "notice", f"{steered.action}{to}", "asked for by hil control"
     if entry.kind == REFUSED:
         return "bad", f"record {entry.seq} was refused", msgspec.json.decode(entry.body, type=Refused).reason
-    return "bad", "a message that could not be read", entry.body.decode(errors="replace")[:200]
+    return "bad", "a message could not be read", why_unread(entry.body)

@@ -121,9 +121,9 @@ class Follower:
 
     def _take_tick(self, number: int, entry: Entry) -> None:
         seen = self._seen = tick_seen(entry.body)
-        self._nodes.take_tick(number, seen)
+        self._nodes.take_tick(number, entry.host_ns, seen)
         self.history.add(number, entry.host_ns, seen.scenario_s)
-        power = np.where(seen.column("alive"), seen.column("power_w"), np.nan)
+        power = np.where(seen.column("alive") & ~np.array(self._nodes.silent), seen.column("power_w"), np.nan)
         point = Point(
             self.history.tick(-1).host_s, seen.scenario_s, self._rate(self._text, entry.host_ns),
             power.astype(np.float32), seen.column("temperature_c").astype(np.float32),

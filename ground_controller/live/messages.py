@@ -62,7 +62,8 @@ class NodeTold(msgspec.Struct, frozen=True, tag_field="kind", tag="node"):
 class Picture(msgspec.Struct, frozen=True, tag_field="kind", tag="picture", omit_defaults=True):
     """A moment, or what changed since the picture before (`whole` is false).
 
-    `rows`: [node, W, C, charge, sunlit, calls/s]; `states`: [node, state, cause, provenance of the watts].
+    `rows`: [node, W, C, charge, sunlit, calls/s]; `states`: [node, state, cause, provenance of the watts, orbit second
+    of the last ones if there are none now].
     `links_on`, `links_off`: indices into the sky's pairs. `counts`: [layers * experts], empty if unchanged.
     """
 
@@ -77,7 +78,7 @@ class Picture(msgspec.Struct, frozen=True, tag_field="kind", tag="picture", omit
     plan_policy: str = ""
     plan_reason: str = ""
     rows: tuple[tuple[Any, ...], ...] = ()
-    states: tuple[tuple[int, str, str, str], ...] = ()
+    states: tuple[tuple[int, str, str, str, float | None], ...] = ()
     links_on: Numbers = []
     links_off: Numbers = []
     under_sun_deg: tuple[float, float] | None = None
@@ -172,8 +173,8 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _state(index: int, row: NodeRow) -> tuple[int, str, str, str]:
-    return index, row.state, row.cause, row.power_by
+def _state(index: int, row: NodeRow) -> tuple[int, str, str, str, float | None]:
+    return index, row.state, row.cause, row.power_by, _rounded(row.last_read_s, 1)
 
 
 def _changed(now: tuple[NodeRow, ...], before: tuple[NodeRow, ...], told: Any) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ LEAST_EVENTS = 3
 """Lines for events, at least."""
 LEAST_SPAN = 20
 QUIET_TICKS = 20
+GOES_ON = "goes on"
 WIDE = 110
 _WIDE_ONLY = frozenset({"satellite", "calls/s"})
 _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
@@ -55,18 +56,19 @@ def standing(facts: RunFacts, at_end: bool, quiet_s: float) -> str:
         return "ended"
     if quiet_s > QUIET_TICKS * facts.tick_s:
         return f"no end on record, and silent for {quiet_s:.0f} s: its controller may have died"
-    return "goes on"
+    return GOES_ON
 
 
 def _head(facts: RunFacts, moment: Moment, quiet_s: float) -> list[Line]:
     tick = moment.tick
     simulated = ", simulated" if facts.simulated else ""
     state = standing(facts, moment.at_end, quiet_s)
+    when = "now" if state == GOES_ON else "at its last tick"
     return [
         Line(f"{facts.run}: {facts.campaign}, {moment.plan_policy}{simulated}, {state}", "bold"),
         Line(
             f"orbit {tick.scenario_s:.0f} of {facts.duration_s:.0f} s at {facts.rate:g} x, host {tick.host_s:.1f} s; "
-            f"{moment.token_count} tokens, {moment.tokens_per_s:.1f} a second now; {len(moment.links)} links up"
+            f"{moment.token_count} tokens, {moment.tokens_per_s:.1f} a second {when}; {len(moment.links)} links up"
         ),
     ]
 
@@ -95,9 +97,14 @@ def _cells(row: NodeRow) -> tuple[str, ...]:
     kind = row.power_by.partition("(")[0]
     return (
         MARKS[row.state], row.node, row.satellite, row.state,
-        "-" if row.power_w is None else f"{row.power_w:.2f} W {kind}", _number(row.temperature_c, ".1f"),
+        _since(row.last_read_s) if row.power_w is None else f"{row.power_w:.2f} W {kind}",
+        _number(row.temperature_c, ".1f"),
         _number(row.charge, ".1%"), _number(row.sunlit, ".0%"), _number(row.calls_per_s, ".0f"), row.cause,
     )  # fmt: skip
+
+
+def _since(last_read_s: float | None) -> str:
+    return "-" if last_read_s is None else f"- since {last_read_s:.0f} s"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -93,12 +93,40 @@ def compare(base: Path, others: tuple[Path, ...]) -> list[Comparison]:
     """Each of `others` against `base`; each is a run folder or a folder of run folders.
 
     Raises:
-        UsageError: a folder holds no run, a single run stands against a group, or nothing can be paired.
+        UsageError: a folder holds no run, a run stands on two sides, a single run stands against a group, or nothing
+            can be paired.
         InvalidRunError: the runs mix work accountings.
     """
-    groups = {path: run_groups(path) for path in (base, *others)}
-    accounting = accounting_of_runs(run for runs in groups.values() for run in runs)
-    return [_against(base, groups[base], other, groups[other], accounting) for other in others]
+    sides = (base, *others)
+    groups = [run_groups(path) for path in sides]
+    _refuse_twice(sides, groups)
+    accounting = accounting_of_runs(run for runs in groups for run in runs)
+    told = side_names(sides)
+    return [
+        _against(base, groups[0], other, runs, accounting, (told[0], name))
+        for other, runs, name in zip(others, groups[1:], told[1:], strict=True)
+    ]
+
+
+def side_names(sides: tuple[Path, ...]) -> tuple[str, ...]:
+    """What each side is called: its folder's name, or where two have the same, its path as it was given."""
+    names = [path.name if path.name not in {"", ".."} else path.resolve().name for path in sides]
+    return tuple(name if names.count(name) == 1 else str(path) for path, name in zip(sides, names, strict=True))
+
+
+def _refuse_twice(sides: tuple[Path, ...], groups: list[list[Path]]) -> None:
+    """UsageError if two sides share a run, by whatever paths: beside itself it would differ in nothing."""
+    seen: dict[tuple[int, int], tuple[int, Path]] = {}
+    for number, runs in enumerate(groups):
+        for run in runs:
+            file = (run / NAME).stat()
+            side, first = seen.setdefault((file.st_dev, file.st_ino), (number, run))
+            if side != number:
+                told = f"{run} stands" if first == run else f"{first} and {run} are one run, which stands"
+                raise UsageError(
+                    f"{told} on two sides ({sides[side]}, {sides[number]}): it cannot be told apart from itself",
+                    "name other runs on one of them",
+                )
 
 
 def run_groups(path: Path) -> list[Path]:
@@ -120,7 +148,9 @@ def _meta(run: Path, key: str) -> dict[str, Any]:
         journal.close()
 
 
-def _against(base: Path, ours: list[Path], other: Path, theirs: list[Path], accounting: str) -> Comparison:
+def _against(
+    base: Path, ours: list[Path], other: Path, theirs: list[Path], accounting: str, told: tuple[str, str]
+) -> Comparison:
     if (len(ours) == 1) != (len(theirs) == 1):
         raise UsageError(
             f"{base} has {len(ours)} runs and {other} has {len(theirs)}: they cannot be paired",
@@ -130,7 +160,7 @@ def _against(base: Path, ours: list[Path], other: Path, theirs: list[Path], acco
         lines, paired_by = _by_request(ours[0], theirs[0]), BY_REQUEST
     else:
         lines, paired_by = _by_seed(ours, theirs), BY_SEED
-    return Comparison(base.name, other.name, paired_by, accounting, _settings(ours[0], theirs[0]), tuple(lines))
+    return Comparison(*told, paired_by, accounting, _settings(ours[0], theirs[0]), tuple(lines))
 
 
 def _settings(a: Path, b: Path) -> tuple[tuple[str, str, str], ...]:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from ground_controller.report.accounting import measure_together
 from ground_controller.report.colours import COLOURS
-from ground_controller.report.compare import Comparison, Line, compare, run_groups
+from ground_controller.report.compare import Comparison, Line, compare, run_groups, side_names
 from ground_controller.report.html_parts import Plots, document, paragraph, styled, table
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.pareto import TradeOff, trade_offs
@@ -22,9 +22,11 @@ MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pe
 def write_comparison(base: Path, others: tuple[Path, ...], page: Path) -> list[Comparison]:
     """Compare, and write the page whole or not at all; the comparisons are those of `compare`."""
     found = compare(base, others)
-    groups = {path.name: measure_together(run_groups(path)) for path in (base, *others)}
+    sides = (base, *others)
+    groups = {name: measure_together(run_groups(path)) for name, path in zip(side_names(sides), sides, strict=True)}
+    first, *rest = groups
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(page, document(f"{base.name} and {', '.join(p.name for p in others)}", _body(found, groups)))
+    write_durably(page, document(f"{first} and {', '.join(rest)}", _body(found, groups)))
     return found
 
 

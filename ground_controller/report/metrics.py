@@ -30,6 +30,7 @@ from ground_controller.simulation.mode_times import mode_shares
 from ground_controller.telemetry import tables
 from ground_controller.telemetry.sources import stride
 from ground_controller.telemetry.tables import Table
+from ground_controller.unread import unread_messages
 from hil_config.errors import InvalidRunError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.link_schedule import LinkSchedule
@@ -100,6 +101,7 @@ class Metrics(msgspec.Struct, frozen=True):
     record_gaps: dict[str, int]
     records_missing: dict[str, int]
     records_refused: dict[str, int]
+    messages_unread: dict[str, int]
     broker_restarts: int
     lost_nodes: tuple[str, ...]
     not_measured: tuple[str, ...]
@@ -230,6 +232,7 @@ class _Measurement:
             record_gaps=_by_boot(journal.gaps()),
             records_missing=msgspec.json.decode(missing, type=dict[str, int]),
             records_refused=_by_boot(journal.refused()),
+            messages_unread={node or "a board": count for node, (count, _) in unread_messages(journal).items()},
             broker_restarts=int(journal.meta("broker_restarts", "0")), lost_nodes=self.lost_nodes(),
             not_measured=not_measured(journal, campaign, self.by_link, fall.left_out), modes=mode_shares(journal),
         )  # fmt: skip

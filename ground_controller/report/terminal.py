@@ -22,7 +22,8 @@ def _shaper(m: Metrics) -> str:
 def _records(m: Metrics) -> str:
     refused = sum(m.records_refused.values())
     told = f"{m.records} committed, {sum(m.records_missing.values())} missing"
-    return told + (f", {refused} REFUSED and not counted" if refused else "")
+    unread = "".join(f", {count} messages of {node} COULD NOT BE READ" for node, count in m.messages_unread.items())
+    return told + (f", {refused} REFUSED and not counted" if refused else "") + unread
 
 
 def _three(values: dict[str, float]) -> str:

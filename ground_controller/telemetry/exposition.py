@@ -37,12 +37,13 @@ METRICS = (
 )
 
 
-def exposition(bench: str, nodes: Mapping[str, Heard], connected: bool, bad_messages: int, now_s: float) -> str:
-    """The page; `now_s` as `time.monotonic`."""
+def exposition(bench: str, nodes: Mapping[str, Heard], connected: bool, unread: Mapping[str, int], now_s: float) -> str:
+    """The page; `unread`: messages by node that could not be read; `now_s` as `time.monotonic`."""
     lines = _head("hil_broker_up", "gauge", "1 while the broker is connected.")
     lines.append(f"hil_broker_up{_labels(bench=bench)} {int(connected)}")
-    lines += _head("hil_bad_messages_total", "counter", "Messages that could not be read.")
-    lines.append(f"hil_bad_messages_total{_labels(bench=bench)} {bad_messages}")
+    lines += _head("hil_bad_messages_total", "counter", "Messages of the node that could not be read.")
+    for name in sorted({*nodes, *unread}):
+        lines.append(f"hil_bad_messages_total{_labels(bench=bench, node=name)} {unread.get(name, 0)}")
     lines += _head("hil_node_up", "gauge", "1 while the node is online and its summaries come.")
     fresh = {}
     for name, one in nodes.items():

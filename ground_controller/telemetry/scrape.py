@@ -34,7 +34,7 @@ class Scraped(ThreadingHTTPServer):
 
     def page(self) -> str:
         heard = self.summaries
-        return exposition(heard.bench, heard.heard(), heard.connected, heard.bad_messages, time.monotonic())
+        return exposition(heard.bench, heard.heard(), heard.connected, heard.unread(), time.monotonic())
 
 
 class _Handler(BaseHTTPRequestHandler):

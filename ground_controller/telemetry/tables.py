@@ -19,6 +19,7 @@ from ground_controller.interruption import resumptions
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Steered
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
+from ground_controller.unread import KIND as UNREAD
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
 
@@ -297,7 +298,7 @@ def events(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("event", "status", "attempt", "bad_message", REFUSED, "steer", RESUMED):
+        for entry in journal.entries("event", "status", "attempt", UNREAD, REFUSED, "steer", RESUMED):
             name, details = _event(entry)
             yield entry.scenario_s, entry.node, name, details
 
@@ -314,7 +315,7 @@ def _event(entry: Entry) -> tuple[str, str]:
     if entry.kind == REFUSED:
         reason = msgspec.json.decode(entry.body, type=Refused).reason
         return "RecordRefused", msgspec.json.encode({"seq": entry.seq, "reason": reason}).decode()
-    names = {"attempt": "AttemptBegan", "bad_message": "BadMessage", "steer": "Steered", RESUMED: "RunResumed"}
+    names = {"attempt": "AttemptBegan", UNREAD: "BadMessage", "steer": "Steered", RESUMED: "RunResumed"}
     return names[entry.kind], entry.body.decode()
 
 

@@ -8,6 +8,7 @@ from ground_controller.client_events import TokenArrived
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.telemetry.tables import token_evidence
+from ground_controller.unread import HINT, unread_messages
 from ground_controller.verification.check import Check, judged, listed, not_applicable
 
 
@@ -37,6 +38,14 @@ def records(journal: Journal) -> Check:
     hint = "look for full disks and dead nodes in the agents' logs; of refused ones the events say why"
     return judged("records", not missing, f"{held} in the journal, {len(missing)} sources with gaps or refused ones",
                   listed(missing), hint)  # fmt: skip
+
+
+def messages(journal: Journal) -> Check:
+    """Whatever a board of the run said could be read."""
+    found = unread_messages(journal)
+    told = [f"{node or 'a board'}: {count}, the last {why}" for node, (count, why) in found.items()]
+    figure = f"{sum(count for count, _ in found.values())} could not be read"
+    return judged("messages", not found, figure, listed(told), HINT)
 
 
 def ticks(journal: Journal) -> Check:

@@ -24,7 +24,7 @@ def verify_run(folder: Path) -> tuple[Check, ...]:
         checks = [
             sound, record.ended(journal), hashes.configuration(journal), hashes.schedule(journal, folder),
             hashes.record_files(folder), *hashes.boards(journal),
-            record.records(journal), record.ticks(journal), record.tokens(journal),
+            record.records(journal), record.messages(journal), record.ticks(journal), record.tokens(journal),
         ]  # fmt: skip
         if not journal.meta("anchor_host_ns", ""):
             return (*checks, not_applicable("everything else", "the run ended before its clock was started"))

@@ -93,6 +93,7 @@ def test_it_shows_a_run_go_on_and_a_node_die(watched: Watched) -> None:
     run.kill("bravo")
     browser.until(f"{_row('bravo')}.className === 'dead'")
     assert "lost without a word: the broker sent its last will" in watched.row("bravo")
+    assert re.search(r"since \d+ s", watched.row("bravo")), "no watts, and since when"
     shown = browser.run(f"getComputedStyle({_row('bravo')}.querySelector('.state')).color")
     red, green, blue = map(int, re.findall(r"\d+", shown)[:3])
     assert red > 2 * max(green, blue), shown
@@ -141,6 +142,8 @@ def test_a_token_says_why_and_keys_suffice(watched: Watched) -> None:
     assert browser.run("document.querySelector('#nodes tr[aria-selected=true]').innerText").startswith("bravo")
     assert "what its board said last" in browser.run("document.getElementById('detail').innerText")
     browser.until("document.querySelectorAll('#readings li').length > 1")
+    title = browser.run("document.getElementById('detail-title').textContent")
+    assert re.fullmatch(r"bravo, what its board said last, at \d+ s", title), "it is dead: that was then"
     browser.press("Enter")
     browser.run("document.getElementById('heat').focus()")
     browser.press("ArrowRight")

@@ -60,6 +60,11 @@ class Node:
     def summary(self, **values: Any) -> None:
         self._publish(topics.SUMMARY, m.Summary(node=self.name, **values))
 
+    def rubbish(self, row: topics.Topic) -> None:
+        """What no node of this release says."""
+        topic = topics.address(self._bench, self.name, row)
+        self._client.publish(topic, b'{"node":"elsewhere","v":9}', 1).wait_for_publish(10.0)
+
     def close(self) -> None:
         for row in (topics.STATUS, topics.SUMMARY):  # leave nothing retained
             self._client.publish(topics.address(self._bench, self.name, row), b"", 1, True).wait_for_publish(10.0)
@@ -153,6 +158,11 @@ def test_the_endpoint_tells_what_nodes_say(broker: Any, nodes: Callable[..., Nod
         assert found["hil_tokens_total", "alpha"][0] == 7.0 and found["hil_expert_calls_total", "bravo"][0] == 9.0
         assert ("hil_temperature_celsius", "bravo") not in found, "no value is no 0"
         assert found["hil_broker_up", ""][0] == 1.0
+        assert found["hil_bad_messages_total", "bravo"][0] == 0.0
+        for row in (topics.STATUS, topics.SUMMARY):
+            bravo.rubbish(row)
+        bad = wait_for(lambda: (v := values(get(address)))["hil_bad_messages_total", "bravo"][0] == 2.0 and v)
+        assert bad["hil_bad_messages_total", "alpha"][0] == 0.0
         bravo.status("offline")
         gone = wait_for(lambda: (v := values(get(address)))["hil_node_up", "bravo"][0] == 0.0 and v)
         assert ("hil_power_watts", "bravo") not in gone, "a node that is gone has no power"
@@ -166,15 +176,16 @@ def test_stale_and_unread_values_are_left_out() -> None:
     watts = m.Quantity("power_w", "W", 10.0, fake("a battery"))
     status = m.Status(node="a", boot_id='b"\\\n', state="serving", quantities=(watts,))
     summary = m.Summary(node="a", power_w=2.0)
-    fresh = values(exposition("x", {"a": Heard(summary, 100.0, status)}, True, 3, 105.0))
+    fresh = values(exposition("x", {"a": Heard(summary, 100.0, status)}, True, {"b": 3}, 105.0))
     assert fresh["hil_power_watts", "a"][1]["provenance"] == "fake"
     assert fresh["hil_node_info", "a"][1]["boot_id"] == 'b"\\\n', "labels are escaped"
-    assert fresh["hil_bad_messages_total", ""][0] == 3.0
+    told = {node: fresh["hil_bad_messages_total", node][0] for node in ("a", "b")}
+    assert told == {"a": 0.0, "b": 3.0}, "also of a node of which nothing else was heard"
     for old in (
-        exposition("x", {"a": Heard(summary, 100.0, status)}, True, 0, 110.5),
-        exposition("x", {"a": Heard(summary, 100.0, status)}, False, 0, 101.0),
-        exposition("x", {"a": Heard(summary, 100.0, None)}, True, 0, 101.0),
-        exposition("x", {"a": Heard(summary, 0.0, status)}, True, 0, 5.0),
+        exposition("x", {"a": Heard(summary, 100.0, status)}, True, {}, 110.5),
+        exposition("x", {"a": Heard(summary, 100.0, status)}, False, {}, 101.0),
+        exposition("x", {"a": Heard(summary, 100.0, None)}, True, {}, 101.0),
+        exposition("x", {"a": Heard(summary, 0.0, status)}, True, {}, 5.0),
     ):
         found = values(old)
         assert found["hil_node_up", "a"][0] == 0.0

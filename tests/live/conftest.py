@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ground_controller.journal import NAME, Journal
+from ground_controller.journal import NAME, Entry, Journal
 from ground_controller.preparation import prepare
 from ground_controller.simulation.run import Kill, simulate
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -37,6 +37,10 @@ class Growing:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def edit(self, change: Callable[[Entry], Entry | None]) -> None:
+        """Have each entry be what `change` makes of it, None: not there. Before the first `grow`."""
+        self._entries = [new for entry in self._entries if (new := change(entry)) is not None]
 
     def last(self, kind: str, node: str = "") -> int:
         """The number of the last entry of a kind (of a node)."""

@@ -123,6 +123,37 @@ def test_what_cannot_be_compared_is_refused(run: Path, tmp_path: Path) -> None:
         compare(run, (tmp_path / "nowhere",))
 
 
+def test_a_run_on_two_sides_is_refused_whatever_its_path(
+    run: Path, groups: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(run)
+    monkeypatch.chdir(run)
+    for same in (run, run / ".." / run.name, link, Path()):
+        done = CliRunner().invoke(compare_command, [str(run), str(same)])
+        assert isinstance(done.exception, UsageError) and done.exception.exit_code == 2, done.output
+        assert f"{same} " in done.exception.message and "cannot be told apart from itself" in done.exception.message
+    with pytest.raises(UsageError, match=r"on two sides \(.*plain, .*plain\)"):
+        compare(groups / "plain", (groups / "sunlit", groups / "plain"))
+    mixed = tmp_path / "mixed"
+    shutil.copytree(groups / "sunlit", mixed)
+    shutil.rmtree(mixed / "3")
+    (mixed / "3").symlink_to(groups / "plain" / "3")
+    with pytest.raises(UsageError, match=r"plain/3 and .*mixed/3 are one run"):
+        compare(groups / "plain", (mixed,))
+
+
+def test_sides_of_one_name_are_told_by_their_paths(run: Path, tmp_path: Path) -> None:
+    """A folder of runs keeps the names of its variants, so two of them have sides of the same name."""
+    other = planted(run, "slow", 1.05, seed=4)
+    theirs = tmp_path / "theirs" / run.name
+    shutil.copytree(other, theirs)
+    page = tmp_path / "page.html"
+    told, third = write_comparison(run, (theirs, other), page)
+    assert (told.base, told.other, third.other) == (str(run), str(theirs), "slow")
+    assert "<h1>3 sides, 3 runs</h1>" in page.read_text(encoding="utf-8")
+
+
 def test_a_planted_five_percent_between_groups_is_found_and_shown(groups: Path, tmp_path: Path) -> None:
     """One value a run, five seeds: the interval holds 5 %, and the page says it."""
     shutil.copytree(groups / "plain", tmp_path / "plain")

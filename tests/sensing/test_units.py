@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -45,3 +46,30 @@ def test_the_printed_unit_is_the_one_that_is_tested() -> None:
             [sys.executable, "-m", "node_agent.cli", "unit", *arguments], capture_output=True, text=True, check=True
         )
         assert done.stdout == (UNITS / name).read_text()
+
+
+def _install(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "node_agent.cli", "install", *words], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_check_of_what_is_installed_fails_where_something_differs(tmp_path: Path) -> None:
+    where = ("--root", str(tmp_path))
+    bare = _install("--check", *where)
+    told = json.loads(bare.stdout)
+    assert (bare.returncode, len(told["differed"]), told["mended"]) == (9, 6, False)
+    assert list(tmp_path.iterdir()) == [], "only looked"
+    written = _install(*where)
+    assert (written.returncode, written.stderr, json.loads(written.stdout)["differed"]) == (0, "", told["differed"])
+    same = _install("--check", *where)
+    assert (same.returncode, same.stderr, json.loads(same.stdout)["differed"]) == (0, "", [])
+    (tmp_path / "etc/systemd/system/hil-agent.service").write_text("[Unit]\nDescription=somebody else's\n")
+    (tmp_path / "etc/systemd/system/multi-user.target.wants/hil-agent.path").unlink()
+    changed = _install("--check", *where)
+    wrong = ["etc/systemd/system/hil-agent.service", "etc/systemd/system/multi-user.target.wants/hil-agent.path"]
+    assert (changed.returncode, json.loads(changed.stdout)["differed"]) == (9, wrong)
+    assert changed.stderr.splitlines() == [
+        f"error: {tmp_path}: missing or not as this agent has it: {', '.join(wrong)}",
+        f"hint: sudo hil-agent install --root {tmp_path}",
+    ]

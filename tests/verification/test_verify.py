@@ -122,6 +122,7 @@ PLANTED: dict[str, tuple[Plant, str, str]] = {
     "other configuration": (_set("config_sha256", "00" * 32), "configuration", "recorded 000000000000"),
     "other schedule": (_set("schedule_sha256", "00" * 32), "schedule", "recorded 000000000000"),
     "record missing": (_set("records_missing", '{"delta-1": 3}'), "records", "1 sources with gaps or refused ones"),
+    "message unread": (_entry("bad_message", "bravo", b'"of a later release"'), "messages", "1 could not be read"),
     "samples gone": (_samples_gone, "telemetry gaps", "wanted at most 3"),
     "decision gone": (_one_decision_less, "ticks", "not one for one"),
     "decision changed": (_another_price, "replay", "1 mismatches"),
@@ -172,7 +173,7 @@ def test_a_sound_run_passes(sound: Path) -> None:
     found = {check.name: check.outcome for check in verify_run(sound)}
     assert "fail" not in found.values()
     assert [name for name, outcome in found.items() if outcome == "pass"] == [
-        "journal file", "complete", "configuration", "schedule", "records", "ticks", "tokens", "fakes",
+        "journal file", "complete", "configuration", "schedule", "records", "messages", "ticks", "tokens", "fakes",
         "telemetry gaps", "readings", "energy windows", "shards", "replay",
     ]  # fmt: skip
 

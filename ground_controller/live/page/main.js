@@ -87,7 +87,7 @@ function draw(fresh) {
   by("count").textContent = state.tokenCount;
   by("links").textContent = state.sky ? state.links.size : "-";
   const plan = `plan (${state.planPolicy}): ${state.planReason}`;
-  if (by("plan").textContent !== plan) by("plan").textContent = plan;
+  if (by("plan").textContent !== plan) by("plan").textContent = by("plan").title = plan;
   if (!centred) { centred = true; centreMap(); }
   drawNodes();
   drawMap();

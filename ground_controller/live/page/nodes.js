@@ -32,11 +32,12 @@ export function buildNodes() {
     name.textContent = node.name;
     if (lines) cells[0].append(sample(i));
     cells[0].append(name, small(node.satellite));
-    const parts = { state: document.createElement("span"), cause: small(""), power: text(), kind: small("") };
+    cells[0].title = `${node.name}, ${node.satellite}`;
+    const parts = { state: document.createElement("span"), cause: small(""), power: text(), kind: small(""), since: small("") };
     parts.state.className = "state";
     parts.kind.className = "kind";
     cells[1].append(parts.state, parts.cause);
-    cells[2].append(parts.power, parts.kind);
+    cells[2].append(parts.power, parts.kind, parts.since);
     ["temperature", "charge", "sun", "calls"].forEach((key, n) => { parts[key] = text(); cells[3 + n].append(parts[key]); });
     sight.observe(row);
     return { row, parts, was: {} };
@@ -65,6 +66,7 @@ function drawRow(i) {
   const now = { state: `${MARKS[node.state]} ${node.state}`, cause: node.cause };
   if (rows.length <= ALL_SHOWN || inSight.has(i)) Object.assign(now, {
     power: number(node.powerW, 2, " W"), kind: node.powerBy.split("(")[0], temperature: number(node.temperatureC, 1, " C"),
+    since: node.lastReadS === null ? "" : `since ${node.lastReadS.toFixed(0)} s`,
     charge: number(node.charge === null ? null : 100 * node.charge, 1, " %"),
     sun: number(node.sunlit === null ? null : 100 * node.sunlit, 0, " %"), calls: number(node.calls, 0),
   });
@@ -103,12 +105,13 @@ export function drawDetail(readings) {
   const node = state.nodes[state.selected];
   detail.hidden = !node;
   if (!node) return;
-  document.getElementById("detail-title").textContent = `${node.name}, what its board said last`;
+  const at = Math.max(...readings.map((one) => one[5] ?? -1));
+  document.getElementById("detail-title").textContent = `${node.name}, what its board said last` + (at < 0 ? "" : `, at ${at.toFixed(0)} s`);
   const list = document.getElementById("readings");
   list.textContent = "";
-  for (const [name, value, unit, provenance, absent] of readings) {
-    const item = document.createElement("li");
-    item.textContent = `${name}: ${value === null ? `none (${absent || "not reported now"})` : `${Number(value.toPrecision(5))} ${unit}`}`;
+  for (const [name, value, unit, provenance, absent, cameS] of readings) {
+    const item = document.createElement("li"), late = cameS !== null && at - cameS >= 1 ? ` (at ${cameS.toFixed(0)} s)` : "";
+    item.textContent = `${name}: ${value === null ? `none (${absent || "not reported now"})` : `${Number(value.toPrecision(5))} ${unit}`}${late}`;
     item.append(small(provenance));
     list.append(item);
   }

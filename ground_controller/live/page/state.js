@@ -4,7 +4,7 @@ export const state = {
   facts: null, sky: null, curves: null,
   past: false, standing: "", hostS: 0, lastHostS: 0, scenarioS: 0, tokensPerS: 0, tokenCount: 0,
   planPolicy: "", planReason: "", underSun: null,
-  nodes: [],                // {name, satellite, sky, powerW, temperatureC, charge, sunlit, calls, state, cause, powerBy}
+  nodes: [],                // {name, satellite, sky, powerW, temperatureC, charge, sunlit, calls, state, cause, powerBy, lastReadS}
   links: new Set(),         // indices into sky.pairs
   requests: new Map(),      // number -> {request, domain, prompt, ended, restarts}
   tokens: [],               // [number, request, position, text, degraded, sinceUs], the newest of them
@@ -20,7 +20,7 @@ export function takeHello(message) {
   state.facts = facts; state.sky = sky; state.curves = message.curves;
   state.nodes = facts.nodes.map((name, i) => ({
     name, satellite: facts.satellites[i], sky: sky ? sky.names.indexOf(facts.satellites[i]) : -1,
-    powerW: null, temperatureC: null, charge: null, sunlit: null, calls: null, state: "waiting", cause: "", powerBy: "",
+    powerW: null, temperatureC: null, charge: null, sunlit: null, calls: null, state: "waiting", cause: "", powerBy: "", lastReadS: null,
   }));
 }
 
@@ -37,10 +37,10 @@ export function takePicture(m) {
   });
   for (const [i, power, temperature, charge, sunlit, calls] of m.rows || [])
     Object.assign(state.nodes[i], { powerW: power, temperatureC: temperature, charge, sunlit, calls });
-  for (const [i, now, cause, powerBy] of m.states || []) {
+  for (const [i, now, cause, powerBy, lastReadS] of m.states || []) {
     const node = state.nodes[i];
     if (now === "dead" && node.state !== "dead" && !m.whole) fresh.died.push(`${node.name} is dead: ${cause}`);
-    Object.assign(node, { state: now, cause, powerBy });
+    Object.assign(node, { state: now, cause, powerBy, lastReadS });
   }
   for (const pair of m.links_off || []) state.links.delete(pair);
   for (const pair of m.links_on || []) state.links.add(pair);

@@ -114,6 +114,23 @@ def test_units_and_time_server_are_written_once_and_mended(desk: Desk, capsys: p
     assert desk.receipts()[-1]["changed"] == ["agent started again"]
 
 
+_EARLIER = (
+    "report = lambda root, jetson, check: print(json.dumps({'differed': ['etc/a/b.service'], 'mended': not check}))"
+)
+
+
+@BOARD
+def test_an_agent_whose_check_ends_well_whatever_it_finds_is_understood(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Systemd(desk)
+    slot = desk.board.root / "opt/hil/current/node_agent/install.py"
+    with slot.open("a") as file:
+        file.write(f"\n\n{_EARLIER}\n")
+    assert desk.hil("provision", "alpha", "--check") == 0
+    assert "service:         differs in b.service, inactive" in capsys.readouterr().out
+
+
 @BOARD
 def test_a_step_that_fails_says_which_it_was(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     systemd = Systemd(desk)

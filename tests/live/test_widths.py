@@ -1,0 +1,78 @@
+"""The dashboard in windows of many widths, in a real browser: every column, button and word is within the window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.browser import Browser, find_browser
+from tests.live.test_access import dashboard
+
+WIDTHS = (1400, 1280, 1240, 1120, 1100, 800, 720, 480, 360)
+HEADINGS = ["node, satellite", "state and cause", "power", "temp. twin", "charge twin", "sun", "calls/s"]
+
+CUT = """(() => {
+  const cut = [], room = document.documentElement.clientWidth;
+  for (const e of document.querySelectorAll("body *")) {
+    const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+    if (!box.width || style.display === "inline" || e.matches(".hidden, .skip")) continue;
+    if (e.title && e.title === e.textContent) continue;  // shortened, and whole when pointed at
+    const what = `${e.tagName} ${e.id} ${e.className} ${e.textContent.trim().slice(0, 40)}`;
+    if (e.scrollWidth > e.clientWidth + 1) cut.push(`${what}: ${e.scrollWidth} in ${e.clientWidth}`);
+    if (box.left < -1 || box.right > room + 1) cut.push(`${what}: ${box.left} to ${box.right} of ${room}`);
+  }
+  return cut;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    with (
+        dashboard(simulated) as (_, address),
+        Browser(program, tmp_path_factory.mktemp("profile") / "profile") as one,
+    ):
+        one.open(address)
+        one.until("document.querySelectorAll('#nodes tr').length === 4")
+        one.until("document.getElementById('standing').textContent === 'ended'")
+        one.until("document.querySelectorAll('.token').length > 20")
+        yield one
+        assert one.problems == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_cut_off(browser: Browser, width: int) -> None:
+    browser.size(width, 900)
+    browser.until(f"innerWidth === {width}")
+    # Plots get their new size from an observer, which has run when the frame after it is drawn.
+    browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+    assert browser.run(CUT) == []
+    headings = browser.run(
+        "[...document.querySelectorAll('#nodes-panel th')].map(e => e.innerText.replace(/\\s+/g, ' '))"
+    )
+    assert headings == HEADINGS
+    if width <= 1100:
+        assert browser.run("(e => e.scrollHeight > e.clientHeight)(document.documentElement)"), "it is scrolled down"
+
+    browser.click("#nodes tr:nth-child(2)")
+    browser.until("document.querySelectorAll('#readings li').length >= 1")
+    assert browser.run(CUT) == []
+    browser.click("#nodes tr:nth-child(2)")
+    browser.until("document.getElementById('detail').hidden")
+
+
+@pytest.mark.parametrize("width", [1400, 800, 480])
+def test_a_token_that_is_asked_for_is_read_whole(browser: Browser, width: int) -> None:
+    """Keys and clicks reach it though the time line lies over the page's lower edge."""
+    browser.size(width, 900)
+    browser.until(f"innerWidth === {width}")
+    browser.click(".request:last-child .token")
+    browser.until("document.querySelectorAll('#why-body table').length > 3")
+    assert browser.run(CUT) == []
+    browser.press("Escape")
+    assert browser.run("document.getElementById('why').hidden")
+    browser.run("document.getElementById('why-body').textContent = ''")
