@@ -12,9 +12,10 @@ from collections.abc import Callable
 LEAST = 2
 _SMOOTH = 0.1
 _FLOOR_S = 1e-4
+STALE = 4.0
 STALE_S = 0.05
-"""A batch that is under way for longer than this and its round trip waits for a host that does not answer: others need
-not wait for it."""
+"""A batch that takes so many times as long as others, and at least so much longer than its way, waits for a host that
+does not answer: others need not wait for it."""
 
 
 class Window:
@@ -39,5 +40,6 @@ class Window:
         if len(self._under_way) < LEAST:
             return True
         trip_s = self._trip_s()
-        count = sum(now_s - begun_s < STALE_S + trip_s for begun_s in self._under_way.values())
+        patience_s = trip_s + max(STALE_S, STALE * self._compute_s)
+        count = sum(now_s - begun_s < patience_s for begun_s in self._under_way.values())
         return count < LEAST + trip_s / max(self._compute_s, _FLOOR_S)
