@@ -29,7 +29,7 @@ from ground_controller.simulation.board_model import (
 from ground_controller.simulation.mode_model import board_in, setting_of
 from ground_controller.simulation.work_seen import Key, RunReader, Second, Seen
 from ground_controller.telemetry.sources import by_provenance, combined
-from hil_config.errors import DataFileError, InvalidRunError
+from hil_config.errors import DataFileError, InvalidRunError, UsageError
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.manifest import Precision
 
@@ -79,14 +79,18 @@ def calibrate_run(folder: Path) -> Calibration:
 
 
 def calibrate_runs(folders: Sequence[Path]) -> Calibration:
-    """As `calibrate_run`, from several runs together: what they measured of a kind of board in a mode is pooled."""
+    """As `calibrate_run`, from several runs together: what they measured of a kind of board in a mode is pooled. A
+    UsageError names a run that is given twice."""
     seen: dict[Key, Seen] = defaultdict(Seen)
     runs = []
     for folder in folders:
         journal = Journal.read(folder)
         try:
             RunReader(journal, folder, seen).read()
-            runs.append(f"{journal.meta('run')} ({journal.meta('began_utc')})")
+            run = f"{journal.meta('run')} ({journal.meta('began_utc')})"
+            if run in runs:
+                raise UsageError(f"{folder}: run {run} was named before, and would count twice", "name each run once")
+            runs.append(run)
         finally:
             journal.close()
     told = " and ".join(map(str, folders))

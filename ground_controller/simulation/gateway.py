@@ -19,6 +19,7 @@ from hil_config.wire.plan import SelectionPlan
 from models.serving.batching import take_batch
 from models.serving.dispatch import Outcome
 from models.serving.transmission import Sending, compile_sending
+from models.serving.window import Window
 
 KEPT_PLANS = 32
 _NO_CALL = CallTiming()
@@ -60,7 +61,8 @@ class SimGateway:
         self._gates: dict[tuple[int, int, bytes], Compiled] = {}
         self._lines: dict[int, SimLine] = {}
         self._ready: dict[tuple[int, int], list[SimWork]] = {}
-        self._busy = False
+        self._busy = self._looking = False
+        self._window = Window(self._trip_s)
         self._calls: set[SimLayerCall] = set()
         self._ahead = Ahead(card.routing, card.hidden)
         self._live = (b"", -math.inf)
@@ -133,7 +135,10 @@ class SimGateway:
     def _add(self, work: SimWork) -> None:
         work.ready_s = self._t.agenda.now_s
         self._ready.setdefault((work.layer, work.plan.version), []).append(work)
-        if not self._busy:
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._ready and not self._busy:
             self._busy = True
             # A moment later, so that what becomes ready at the same instant goes together.
             self._t.agenda.at(self._t.agenda.now_s, self._run_batch)
@@ -141,14 +146,26 @@ class SimGateway:
     def _run_batch(self) -> None:
         """The trunk step of the next batch, then its calls."""
         works: list[SimWork] = []
-        while self._ready and not works:
-            works = take_batch(self._ready, self._t.agenda.now_s)
+        now_s = self._t.agenda.now_s
+        while self._ready and not works and self._window.open(now_s):
+            works = take_batch(self._ready, now_s)
         self._busy = bool(works)
+        if self._ready and not works and not self._looking:
+            self._looking = True
+            self._t.agenda.at(self._window.opens_s(now_s), self._look_again)
         if works and self.node.alive:
             trunk = self.node.work("trunk")
             rows = sum(work.step.rows for work in works)
             trunk_us = trunk.us(rows)
             self.node.compute(trunk_us, trunk.watts, partial(self._routed, works), trunk_us)
+
+    def _look_again(self) -> None:
+        self._looking = False
+        self._wake()
+
+    def _trip_s(self) -> float:
+        asked = {host for call in self._calls for host in call.asked}
+        return max((self._t.fabric.round_trip_s(self.node.name, host) for host in asked), default=0.0)
 
     def _routed(self, works: list[SimWork], queue_us: float, trunk_us: float) -> None:
         """Trunk done: the gate chooses; its own time and that of writing the calls passes."""
@@ -170,13 +187,16 @@ class SimGateway:
 
         def done(outcome: Outcome | None, timing: CallTiming) -> None:
             self._calls.discard(call)
+            self._window.ended(call, (trunk_us + timing.expert_us) / 1e6)
             self._distribute(works, parts, live, outcome, timing, times, tuple(call.sent))
+            self._wake()
 
         call = SimLayerCall(self._t, self.node, layer, joined(parts, rows), plan.nodes, compiled, done)
         times = (trunk_us, self.node.work("frame").us(rows) * call.remote, gate_us)
 
         def chosen(_queue_us: float, _took_us: float) -> None:
             self._calls.add(call)
+            self._window.begun(call, self._t.agenda.now_s)
             call.begin()
             self._run_batch()
 

@@ -76,6 +76,11 @@ class SimLayerCall:
         """How many frames the first calls are."""
         return sum(self._names[call.host] != self._gateway.name for call in self.first)
 
+    @property
+    def asked(self) -> set[str]:
+        """Whoever is asked first."""
+        return {self._names[call.host] for call in self.first}
+
     def begin(self) -> None:
         """Send the first calls."""
         self._send(self.first)

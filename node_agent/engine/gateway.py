@@ -1,8 +1,8 @@
 """The gateway: trunk, gate and dispatch of one trunk slice for any number of requests at once.
 
 Steps that wait for the same layer go through it together: one trunk step, one gate, one call a host. While a batch
-waits for its hosts, others are computed, as many as keep the hosts busy (see `window`). Everything here runs in turns
-(see `turns`), so nothing is locked.
+waits for its hosts, others are computed, as many as keep the hosts busy (see `models.serving.window`). Everything here
+runs in turns (see `turns`), so nothing is locked.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models.serving.dispatch import Outcome
 from models.serving.gate import select, select_row
 from models.serving.layer_gate import Picks, RowPicks, one_fraction, row_fraction
 from models.serving.pick_table import table_of
+from models.serving.window import Window
 from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
 from node_agent.engine.lines import Line, LineTable, Work, chunks, stage_of
@@ -32,7 +33,6 @@ from node_agent.engine.outlet import Outlet
 from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
 from node_agent.engine.turns import Turns
-from node_agent.engine.window import Window
 
 F32 = NDArray[np.float32]
 STEPS = 256

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from node_agent.engine.window import LEAST, STALE, STALE_S, Window
+from models.serving.window import FRESH_S, LEAST, STALE, STALE_S, Window
 
 
 def most(window: Window, now_s: float = 0.0) -> int:
@@ -48,7 +48,18 @@ def test_batches_whose_hosts_do_not_answer_keep_nobody_waiting(compute_s: float,
     window.begun(-1, 0.0)
     window.ended(-1, compute_s)
     count = most(window, 0.0)
+    assert window.opens_s(0.0) == pytest.approx(patience_s + 0.020)
     assert not window.open(patience_s + 0.019) and window.open(patience_s + 0.021)
     for number in range(count):
         window.ended(number, compute_s)
     assert most(window, 1.0) == count
+
+
+def test_a_round_trip_is_looked_up_now_and_then() -> None:
+    trips = [0.0, 0.1]
+    window = Window(lambda: trips.pop(0))
+    window.begun(-1, 0.0)
+    window.ended(-1, 0.1)
+    assert most(window, 0.0) == LEAST
+    assert not window.open(0.09) and len(trips) == 1
+    assert window.open(FRESH_S) and not trips
