@@ -129,3 +129,11 @@ def test_an_answer_in_pieces_is_not_asked_for_again_with_each(monkeypatch: pytes
         near.shutdown(socket.SHUT_WR)
         board.join()
     assert 1 <= asked <= 0.5 / proof.ASK_S + 1
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "alpha..bench", "127.0.0.1"])
+def test_a_name_that_is_not_known_and_a_port_that_refuses_prove_nothing(host: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        assert proof.port_witness("ssh", host, port).verdict == "no way to tell"
