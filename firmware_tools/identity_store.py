@@ -134,6 +134,14 @@ class IdentityStore:
         """The authority's certificate (PEM)."""
         return self._authority.certificate
 
+    def file(self, name: str) -> bytes:
+        """Of the files that boards get, such as the revocation list; ConfigError if it is not there."""
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            hint = "hil bench identity revoke writes the list anew; for the others take the folder's backup"
+            raise ConfigError(f"{self.folder / name}: cannot be read: {error.strerror}", hint) from error
+
     def rows(self) -> tuple[Issued, ...]:
         """Every certificate that was not replaced, oldest first."""
         return self._register.certificates

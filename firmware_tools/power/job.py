@@ -65,12 +65,18 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
         if action == "on":
             module.switch(switch, True)
             return Proof(board.name, "on", (), False)
-        module.switch(switch, False)
-        tell(f"{board.name}: switched off, proving it")
-        proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
-        if action == "off":
-            return proof
-        threading.Event().wait(OFF_S)
+        try:
+            module.switch(switch, False)
+            tell(f"{board.name}: switched off, proving it")
+            proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
+            if action == "off":
+                return proof
+            threading.Event().wait(OFF_S)
+        except KeyboardInterrupt:
+            if action == "cycle":  # what was to be on afterwards is not left off
+                module.switch(switch, True)
+                tell(f"{board.name}: stopped, and on again")
+            raise
         module.switch(switch, True)
         boot = ""
         if watch is not None and before:

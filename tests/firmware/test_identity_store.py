@@ -12,6 +12,7 @@ import pytest
 from firmware_tools import identity as x509
 from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
+from hil_config.errors import ConfigError
 from hil_config.revocation import read_revocations
 from hil_config.tls import identity_files
 
@@ -123,6 +124,13 @@ def test_without_a_broker_nothing_is_made(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert run(["bench", "init", "lab", "--folder", str(tmp_path / "identity")]) == 9
     assert not (tmp_path / "identity").exists()
+
+
+def test_a_list_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    (folder / "crl.pem").unlink()
+    with pytest.raises(ConfigError, match=r"crl\.pem: cannot be read: No such file"):
+        IdentityStore(folder).file("crl.pem")
 
 
 def test_where_a_certificate_cannot_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

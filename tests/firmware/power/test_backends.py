@@ -9,8 +9,10 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import stat
+import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
@@ -334,6 +336,41 @@ def test_gpio_sets_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert backend(spec).status(spec) is on
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == [f"--daemonize --chip gpiochip0 17={level}" for level in ("inactive", "active")]
+
+
+HOLDING = """#!{python}
+import fcntl, os, sys
+line = os.open({line!r}, os.O_RDWR | os.O_CREAT)
+try:
+    fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit("gpioset: unable to request lines: Device or resource busy")
+HOLD = "import signal, time; signal.signal(15, lambda *_: (time.sleep(0.3), exit())); print(end='', flush=True);" \\
+    "open(1, 'w').close(); signal.pause()"
+ready, there = os.pipe()
+if os.fork() == 0:
+    os.set_inheritable(line, True)
+    os.dup2(there, 1)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 2)
+    os.execv(sys.executable, ["gpioset", "-c", HOLD, *sys.argv[1:]])
+os.close(there)
+os.read(ready, 1)  # it holds the line, and waits to be ended
+"""
+
+
+def test_a_gpio_line_is_free_before_it_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = program(tmp_path, "gpioset", "")
+    path.write_text(HOLDING.format(python=sys.executable, line=str(tmp_path / "line")))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spec = Switch("alpha", "gpio", "gpiochip0", 17)
+    try:
+        for on in (True, False, True):
+            backend(spec).switch(spec, on)
+            assert backend(spec).status(spec) is on
+    finally:
+        holder = int(next(tmp_path.glob("hil-gpio-*-17")).read_text())
+        os.kill(holder, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("plug", ["shelly", "tasmota"], indirect=True)
