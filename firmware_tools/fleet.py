@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import click
 import msgspec
 
 from hil_config.errors import HilError
@@ -28,19 +29,24 @@ def on_all(
     boards: Sequence[str],
     work: Callable[[str], _T],
     at_once: int = AT_ONCE,
-    stop: Callable[[], None] = lambda: None,
+    stop: Callable[[], None] | None = None,
 ) -> tuple[Outcome[_T], ...]:
     """Do `work(board)` for every board; one that fails with a HilError does not stop the others.
 
     Args:
-        stop: called on Ctrl-C; it makes `work` end soon.
+        stop: called on Ctrl-C; it makes `work` end soon, or says what is waited for.
     """
 
+    begun: set[str] = set()
+
     def one(board: str) -> Outcome[_T]:
+        begun.add(board)
         try:
             return Outcome(board, work(board))
         except HilError as error:
             return Outcome(board, None, error.message, error.hint, error.exit_code)
+        finally:
+            begun.discard(board)
 
     if len(boards) == 1:
         return (one(boards[0]),)
@@ -48,7 +54,10 @@ def on_all(
         try:
             return tuple(pool.map(one, boards))
         except KeyboardInterrupt:
-            stop()
+            if stop is not None:
+                stop()
+            else:
+                click.echo(f"\nstopping: what was begun on {', '.join(sorted(begun))} ends by itself", err=True)
             raise
 
 

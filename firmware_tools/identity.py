@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hil_config.durable_file import write_durably
-from hil_config.errors import ConfigError, UsageError
+from hil_config.errors import ConfigError, EnvironmentFault, UsageError
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 90
@@ -127,10 +127,26 @@ def read_certificate(pem: bytes, where: str = "certificate") -> Certificate:
         raise ConfigError(f"{where}: not a certificate in PEM: {error}", _AGAIN) from error
 
 
+def same_key(certificate: bytes, request: bytes) -> bool:
+    """Whether a certificate is for the key that signed a request (both PEM)."""
+    try:
+        asked = x509.load_pem_x509_csr(request)
+        return (
+            asked.is_signature_valid and asked.public_key() == x509.load_pem_x509_certificate(certificate).public_key()
+        )
+    except _MALFORMED:
+        return False
+
+
 def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, with its mode from the first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, data, mode)
+    """Write a file whole or not at all, with its mode from the first byte on. EnvironmentFault if it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, data, mode)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: cannot be written: {error.strerror}", "check space and mode there, and whose it is"
+        ) from error
 
 
 def write_identity(folder: Path, identity: Identity) -> None:

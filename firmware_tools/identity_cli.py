@@ -27,12 +27,13 @@ def init(bench: str, folder: Path, address: tuple[str, ...], port: int, listen: 
 
     Everything private is readable by its owner alone. Nothing is overwritten.
     """
-    from firmware_tools.broker import prepare_broker
+    from firmware_tools.broker import find_mosquitto, prepare_broker
     from firmware_tools.broker_access import Access
     from firmware_tools.identity import BROKER
     from firmware_tools.identity_store import IdentityStore
     from firmware_tools.time_server import how_to_install
 
+    find_mosquitto()  # what is missing is found before anything is made
     store = IdentityStore.create(folder, bench, (*address, listen))
     times = _time_server(folder, listen)
     recipe = prepare_broker(port, folder / BROKER, access=Access(bench, folder / BROKER, listen))
@@ -130,7 +131,8 @@ def revoke(name: str, folder: Path, as_json: bool) -> None:
 @FOLDER
 def issue(name: str, request: Path, out: Path, folder: Path) -> None:
     """Sign a board's certificate request by hand."""
+    from firmware_tools.identity import write_private
     from firmware_tools.identity_store import IdentityStore
 
-    out.write_bytes(IdentityStore(folder).sign(name, request.read_bytes()))
+    write_private(out, IdentityStore(folder).sign(name, request.read_bytes()), 0o644)
     click.echo(f"{name}: certificate in {out}")

@@ -10,22 +10,25 @@ tokens/NAME.json                SHA-256 of a one-time enrolment token, and when 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
 from firmware_tools import identity as x509
 from firmware_tools.state import write_whole
-from hil_config.errors import ConfigError, SafetyRefusal, UsageError
+from hil_config.errors import ConfigError, EnvironmentFault, SafetyRefusal, UsageError
 
 TOKEN_S = 7 * 86_400
 OWN = (x509.BROKER, x509.GROUND, x509.MONITOR)
@@ -80,25 +83,37 @@ class IdentityStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """The register as it is now, which nobody else changes meanwhile: boards are enrolled side by side."""
-        with open(self.folder / "issued.lock", "w", opener=_private) as lock:
+        with _locked(self.folder / "issued.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._register = self._read()
             yield
 
     @classmethod
     def create(cls, folder: Path, bench: str, addresses: tuple[str, ...]) -> IdentityStore:
-        """A new authority with the certificates of broker, ground and monitor.
+        """A new authority with the certificates of broker, ground and monitor; the folder appears whole or not at all.
 
         Raises:
             SafetyRefusal: there is one already; a new authority would make every board's certificate worthless.
+            EnvironmentFault: it cannot be written.
         """
-        if (folder / "issued.json").exists():
-            raise SafetyRefusal(
-                f"{folder}: has an authority already; a new one would lock every enrolled board out",
-                "go on with it, or choose another folder",
-            )
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
+        whole = folder.absolute()
+        new = whole.with_name(f".{whole.name}.{os.getpid()}.new")
+        try:
+            if os.path.isdir(whole) and os.listdir(whole):
+                raise _taken(folder)
+            new.mkdir(parents=True, mode=0o700)
+            cls._fill(new, bench, addresses)
+            new.rename(whole)  # over a folder that is empty, and over no other
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise _taken(folder) from error
+            raise _refused(folder, error) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        return cls(folder)
+
+    @classmethod
+    def _fill(cls, folder: Path, bench: str, addresses: tuple[str, ...]) -> None:
         x509.Authority.create(bench).write(folder)
         private, public = x509.make_command_key()
         x509.write_private(folder / x509.COMMAND_KEY_FILE, private)
@@ -109,7 +124,6 @@ class IdentityStore:
         for name in (x509.GROUND, x509.MONITOR):
             store.issue(name)
         store._revocations()
-        return store
 
     @property
     def bench(self) -> str:
@@ -119,6 +133,14 @@ class IdentityStore:
     def ca(self) -> bytes:
         """The authority's certificate (PEM)."""
         return self._authority.certificate
+
+    def file(self, name: str) -> bytes:
+        """Of the files that boards get, such as the revocation list; ConfigError if it is not there."""
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            hint = "hil bench identity revoke writes the list anew; for the others take the folder's backup"
+            raise ConfigError(f"{self.folder / name}: cannot be read: {error.strerror}", hint) from error
 
     def rows(self) -> tuple[Issued, ...]:
         """Every certificate that was not replaced, oldest first."""
@@ -174,13 +196,19 @@ class IdentityStore:
         """A new one-time token for a board's enrolment; an older one ends."""
         token = secrets.token_urlsafe(24)
         folder = self.folder / "tokens"
-        folder.mkdir(exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _refused(folder, error) from error
         kept = Token(token, time.time() + TOKEN_S)
         write_whole(folder / f"{name}.json", msgspec.json.encode(kept))
         return token
 
     def enrol(self, name: str, proof: str, request: bytes) -> bytes:
         """The certificate for a board's request, if it knows the token it was given; the token is then spent.
+
+        The same request gets the same certificate again while that is in force: the line to the board may have broken
+        before it had it, and nobody without the board's own key can use it.
 
         Args:
             proof: SHA-256 (hex) of token, request, token: it crosses a console that is logged, the token does not.
@@ -193,6 +221,9 @@ class IdentityStore:
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=Token)
         except (OSError, ValueError) as error:
+            given = self._given(name, request)
+            if given:
+                return given
             raise SafetyRefusal(f"board {name}: no enrolment token is open, or it was used before", again) from error
         if time.time() > kept.ends:
             raise SafetyRefusal(f"board {name}: its enrolment token ended on {_day(kept.ends)}", again)
@@ -202,6 +233,18 @@ class IdentityStore:
         certificate = self.sign(name, request)
         path.unlink()
         return certificate
+
+    def _given(self, name: str, request: bytes) -> bytes:
+        """The certificate in force that was given for the key of this very request; empty if there is none."""
+        mine = self.valid(name)
+        try:
+            certificate = (self.folder / "boards" / f"{name}.pem").read_bytes()
+            if mine is None or f"{x509.read_certificate(certificate).serial:x}" != mine.serial:
+                return b""
+            in_force = mine.days_left(time.time()) > 0
+            return certificate if in_force and x509.same_key(certificate, request) else b""
+        except (OSError, ConfigError):
+            return b""
 
     def _note(self, name: str, certificate: bytes, addresses: tuple[str, ...]) -> Issued:
         read = x509.read_certificate(certificate)
@@ -230,8 +273,24 @@ class IdentityStore:
         return max(now, datetime.fromtimestamp(number + 1, timezone.utc))
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _taken(folder: Path) -> SafetyRefusal:
+    if os.path.exists(folder / "issued.json"):
+        return SafetyRefusal(
+            f"{folder}: has an authority already; a new one would lock every enrolled board out",
+            f"go on with it, or choose another folder; hil bench broker --identity {folder} says how its broker starts",
+        )
+    return SafetyRefusal(f"{folder}: is not empty, and nothing in it is overwritten", "choose another folder")
+
+
+def _refused(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(f"{path}: cannot be made: {error.strerror}", "check space and mode there, and whose it is")
+
+
+def _locked(path: Path) -> IO[bytes]:
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+    except OSError as error:
+        raise _refused(path, error) from error
 
 
 def _day(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from datetime import datetime, timezone
@@ -23,8 +24,9 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 def me() -> str:
-    """How this person is named as a holder."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """How this person is named as a holder; the same under sudo, which disks want."""
+    user = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
+    return f"{user or getpass.getuser()}@{socket.gethostname()}"
 
 
 def holder_of(board: str, state: State) -> Reservation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -37,15 +38,22 @@ class State:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise EnvironmentFault(f"{folder}: cannot be made: {error.strerror}", "check its owner and mode") from error
+            raise _refused(folder, "made", error) from error
         return folder / f"{name}{suffix}"
 
     def read(self, kind: str, name: str, type_: type[_T]) -> _T | None:
-        """What was kept, or None; a file that cannot be read counts as absent."""
+        """What was kept, or None; a damaged file counts as absent.
+
+        Raises:
+            EnvironmentFault: it is there and may not be read: somebody else's, whose word counts.
+        """
+        path = self.path(kind, name)
         try:
-            return msgspec.json.decode(self.path(kind, name).read_bytes(), type=type_)
-        except (OSError, ValueError):
+            return msgspec.json.decode(path.read_bytes(), type=type_)
+        except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            raise _refused(path, "read", error) from error
 
     def write(self, kind: str, name: str, content: Any) -> Path:
         """Keep a msgspec structure; returns its path."""
@@ -54,14 +62,18 @@ class State:
         return path
 
     def forget(self, kind: str, name: str) -> None:
-        self.path(kind, name).unlink(missing_ok=True)
+        path = self.path(kind, name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused(path, "removed", error) from error
 
     def receipt(self, board: str, kind: str, content: Any) -> Path:
         """A receipt is never overwritten."""
         stamp = re.sub(r"[-:]", "", utc_now())
         for number in range(1000):
             name = f"{board}-{kind}-{stamp}" + (f"-{number}" if number else "")
-            if not self.path("receipts", name).exists():
+            if not os.path.exists(self.path("receipts", name)):  # False, and no error, where we may not look
                 return self.write("receipts", name, content)
         raise EnvironmentFault(f"{self.folder}/receipts: a thousand receipts in a second", "look what runs there")
 
@@ -69,7 +81,7 @@ class State:
     def busy(self, board: str, doing: str) -> Iterator[None]:
         """Only one command at a time works on a board; another is refused and told which."""
         path = self.path("locks", board, ".lock")
-        with open(path, "a+", encoding="utf-8") as file:
+        with _opened(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -78,10 +90,19 @@ class State:
                     f"board {board}: {file.read().strip() or 'another command'} is still running",
                     "wait for it, or end it",
                 ) from error
-            file.truncate(0)
-            file.write(f"{doing} (process {os.getpid()})")
-            file.flush()
+            try:
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), f"{doing} (process {os.getpid()})".encode())
+            except OSError as error:
+                raise _refused(path, "written", error) from error
             yield
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise _refused(path, "opened", error) from error
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -89,4 +110,13 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     try:
         write_durably(path, data, mode)
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}", "check space and mode there") from error
+        raise _refused(path, "written", error) from error
+
+
+def _refused(path: Path, what: str, error: OSError) -> EnvironmentFault:
+    hint = "check space and mode there"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = (
+            f"a command of another user, or of root, made it: run this one as that user, or chown -R it: {path.parent}"
+        )
+    return EnvironmentFault(f"{path}: cannot be {what}: {error.strerror}", hint)

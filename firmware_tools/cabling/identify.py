@@ -19,9 +19,9 @@ import msgspec
 from firmware_tools.cabling.channel import Windows, judge_channels
 from firmware_tools.cabling.interface import Seen, judge_ports, look
 from firmware_tools.cabling.load import busy
-from firmware_tools.console.attach import open_console
+from firmware_tools.console.attach import line_trouble, open_console
 from firmware_tools.meter.readings import Meters
-from firmware_tools.power.job import BACK_S, OFF_S, prepare_switch, watch_of
+from firmware_tools.power.job import BACK_S, OFF_S, console_trouble, prepare_switch, watch_of
 from firmware_tools.power.proof import console_witness
 from firmware_tools.power.registry import backend
 from firmware_tools.provision.board_shell import BoardShell
@@ -137,6 +137,11 @@ class _Trial:
         self._tell("listening to every console and meter")
         alive = _alive(consoles)
         if board.name not in alive:
+            lost = line_trouble(board.name, self._state)
+            if lost:
+                raise HardwareError(
+                    f"board {board.name}: its console line is not open: {lost}", "see to cable and port"
+                )
             raise HardwareError(
                 f"board {board.name}: is silent before anything was switched", f"hil power {board.name} on; then again"
             )
@@ -145,11 +150,17 @@ class _Trial:
         try:
             self._tell("switched off, listening again")
             still = _alive(consoles)
+            lost = "" if board.name in still else console_trouble(board, self._state)()
             threading.Event().wait(SETTLE_S if before else 0.0)
             during = self._meters.read(METER_S)
         finally:
             threading.Event().wait(OFF_S)
             module.switch(switch, True)
+        if lost:
+            raise HardwareError(
+                f"board {board.name}: its console line went away when it was switched off: {lost}",
+                "does the switch feed the adapter? a line that is not open proves no silence",
+            )
         _judge_silence(board.name, alive - still, board.name in still)
         self._tell("on again, waiting for it")
         _wait_heard(board.name, consoles[board.name])

@@ -18,6 +18,8 @@ from firmware_tools.state import State
 from hil_config.errors import HardwareError
 
 START_S = 10.0
+VERDICT_S = 8.0
+"""So long the opening of a line may take: a network's answer, at most."""
 
 
 def socket_path(board: str, state: State) -> Path:
@@ -43,6 +45,20 @@ def open_console(board: str, url: str, baud: int, state: State) -> socket.socket
         return found or _started(board, url, baud, state)
 
 
+def line_trouble(board: str, state: State) -> str:
+    """Why the line of a console that was attached to is not open now; empty if it is."""
+    note, pause = state.path("consoles", board, ".trouble"), threading.Event()
+    deadline = time.monotonic() + VERDICT_S
+    while time.monotonic() < deadline:
+        try:
+            return note.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            pause.wait(0.02)
+        except OSError as error:
+            return f"{note}: {error.strerror}"
+    return "it is still being opened"
+
+
 def close_console(board: str, state: State) -> None:
     """End the owning process, if there is one."""
     note = state.path("consoles", board, ".pid")
@@ -52,15 +68,20 @@ def close_console(board: str, state: State) -> None:
             os.kill(number, signal.SIGTERM)
             deadline = time.monotonic() + START_S
             pause = threading.Event()
-            while socket_path(board, state).exists() and time.monotonic() < deadline:
+            while not _ended(number) and time.monotonic() < deadline:
                 pause.wait(0.02)
-            try:
-                os.waitpid(number, 0)
-            except ChildProcessError:
-                pass  # another command had started it
+            if not _ended(number):
+                os.kill(number, signal.SIGKILL)
         note.unlink()
     except (OSError, ValueError):
         return
+
+
+def _ended(number: int) -> bool:
+    try:
+        return os.waitpid(number, os.WNOHANG)[0] == number
+    except ChildProcessError:  # another command had started it
+        return not Path(f"/proc/{number}").exists()
 
 
 def _connected(path: Path) -> socket.socket | None:
@@ -75,7 +96,10 @@ def _connected(path: Path) -> socket.socket | None:
 
 def _started(board: str, url: str, baud: int, state: State) -> socket.socket:
     path, trouble = socket_path(board, state), state.path("consoles", board, ".err")
-    words = ["--url", url, "--baud", str(baud), "--socket", str(path), "--log", str(log_path(board, state))]
+    note = state.path("consoles", board, ".trouble")
+    note.unlink(missing_ok=True)
+    words = ["--url", url, "--baud", str(baud), "--socket", str(path), "--log", str(log_path(board, state)),
+             "--note", str(note)]  # fmt: skip
     with open(trouble, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "firmware_tools.console.owner", *words],

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
-from firmware_tools.console.attach import close_console, log_path, open_console
+from firmware_tools.console.attach import close_console, line_trouble, log_path, open_console
 from firmware_tools.state import State
 from hil_config.errors import ConfigError
 
@@ -43,6 +43,9 @@ def console(board: str, show_log: bool, stop: bool, bench_file: Path) -> None:
         return
     with open_console(board, found.console.port, found.console.baud, state) as sock:
         click.echo(f"{board}: {found.console.port}, log {log_path(board, state)}, Ctrl-] leaves", err=True)
+        trouble = line_trouble(board, state)
+        if trouble:
+            click.echo(f"{board}: not open: {trouble}; it is tried again and again", err=True)
         if sys.stdin.isatty():
             before = termios.tcgetattr(sys.stdin)
             try:

@@ -1,7 +1,8 @@
 """The process that owns one serial line. Started by `attach.open_console`, ended by `attach.close_console`.
 
 It reads all the time (a line that nobody reads loses its prompt), writes every line with its time to a log, keeps the
-last part for whoever attaches later, and opens the line again when it was lost: boards are switched off.
+last part for whoever attaches later, and opens the line again when it was lost: boards are switched off. A file beside
+the log says why the line is not open; it is empty while it is: a line that nobody hears is no silent board.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import termios
 import threading
 import time
 from datetime import datetime, timezone
@@ -20,6 +22,8 @@ from typing import Any
 KEPT = 64 << 10
 AGAIN_S = 0.1
 IDLE_S, OPEN_S = 1.0, 2.0
+PIECE = 4096
+"""Bytes taken from a client, or the line, at once."""
 
 
 class Log:
@@ -47,11 +51,12 @@ class Log:
 
 
 class Line:
-    """The serial port, opened again and again; what it says goes into a pipe."""
+    """The serial port, opened again and again; what it says goes into a pipe, and into `note` why it is not open."""
 
-    def __init__(self, url: str, baud: int, out: int) -> None:
-        self._url, self._baud, self._out = url, baud, out
+    def __init__(self, url: str, baud: int, out: int, note: Path) -> None:
+        self._url, self._baud, self._out, self._note = url, baud, out, note
         self._port: Any = None
+        self._noted: str | None = None
         self.stopping, self.opened = threading.Event(), threading.Event()
 
     def work(self) -> None:
@@ -60,16 +65,32 @@ class Line:
         while not self.stopping.is_set():
             try:
                 options: dict[str, Any] = {} if self._url.startswith(("socket:", "rfc2217:")) else {"exclusive": True}
+                if not self._url.startswith("rfc2217:"):  # whoever does not read shall not stop us from reading
+                    options["write_timeout"] = 2.0 + 20.0 * PIECE / self._baud
                 with serial.serial_for_url(self._url, baudrate=self._baud, timeout=0.2, **options) as port:
                     self._port = port
+                    self._note_down("")
                     self.opened.set()
                     while not self.stopping.is_set():
                         data = port.read(1)
                         if data:
-                            os.write(self._out, data + port.read(min(port.in_waiting, 4096)))
-            except (OSError, serial.SerialException):
-                self._port = None
+                            os.write(self._out, data + port.read(min(port.in_waiting, PIECE)))
+            except (OSError, ValueError, NotImplementedError, termios.error, serial.SerialException) as error:
+                self._port = None  # ValueError: an address or rate that there is not
+                self._note_down(str(error) or type(error).__name__)
+                self.opened.set()
                 self.stopping.wait(AGAIN_S)
+
+    def _note_down(self, trouble: str) -> None:
+        if trouble == self._noted:
+            return
+        part = self._note.with_name(f"{self._note.name}.part")
+        try:
+            part.write_text(" ".join(trouble.split()), encoding="utf-8")
+            part.replace(self._note)
+            self._noted = trouble
+        except OSError:
+            pass  # no room: tried again at the next change
 
     def write(self, data: bytes) -> None:
         import serial
@@ -81,12 +102,12 @@ class Line:
             pass  # the reading side opens it again
 
 
-def serve(url: str, baud: int, log: Log, listener: socket.socket) -> None:
+def serve(url: str, baud: int, log: Log, listener: socket.socket, note: Path) -> None:
     """Until SIGTERM: line to log and clients, clients to line."""
     inside, outside = os.pipe()
     woken, wake = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(wake, b"x"))
-    line = Line(url, baud, outside)
+    line = Line(url, baud, outside, note)
     thread = threading.Thread(target=line.work, name="console line")
     thread.start()
     line.opened.wait(OPEN_S)  # whoever attaches at once shall not speak into a line that is not open yet
@@ -116,12 +137,14 @@ def serve(url: str, baud: int, log: Log, listener: socket.socket) -> None:
     finally:
         log.flush()
         line.stopping.set()
+        os.close(inside)  # it may be writing into a pipe that is full
         thread.join()
+        note.unlink(missing_ok=True)
 
 
 def _from_client(client: socket.socket, clients: list[socket.socket], line: Line) -> None:
     try:
-        data = client.recv(4096)
+        data = client.recv(PIECE)
     except OSError:
         data = b""
     if data:
@@ -144,7 +167,7 @@ def _sent(client: socket.socket, data: bytes) -> bool:
 def main() -> None:
     """Entry point: `python -m firmware_tools.console.owner`."""
     parser = argparse.ArgumentParser()
-    for name in ("--url", "--log", "--socket"):
+    for name in ("--url", "--log", "--socket", "--note"):
         parser.add_argument(name, required=True)
     parser.add_argument("--baud", type=int, required=True)
     args = parser.parse_args()
@@ -155,7 +178,7 @@ def main() -> None:
         listener.bind(args.socket)
         listener.listen(8)
         try:
-            serve(args.url, args.baud, Log(Path(args.log)), listener)
+            serve(args.url, args.baud, Log(Path(args.log)), listener, Path(args.note))
         finally:
             path.unlink(missing_ok=True)
 

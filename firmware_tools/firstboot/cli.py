@@ -13,6 +13,7 @@ import msgspec
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.firstboot.flavour import FLAVOURS
 from firmware_tools.firstboot.job import Extra, Prepared, prepare, prepare_rootfs
+from firmware_tools.firstboot.public_key import public_keys, trust_key
 from firmware_tools.flash.device import Target
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
@@ -25,12 +26,13 @@ from hil_config.errors import UsageError
 if TYPE_CHECKING:
     from firmware_tools.firstboot.wifi import Wifi
 
-FILE = click.Path(path_type=Path, exists=True)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()
 @click.argument("boards", nargs=-1, required=True, metavar="BOARD...")
-@click.option("--shards", type=FILE, help="Folder of a signed model to take along.")
+@click.option("--shards", type=FOLDER, help="Folder of a signed model to take along.")
 @click.option("--trust", multiple=True, type=FILE, help="Public key (.pub) of whoever signs models.")
 @click.option("--ssh-key", type=FILE, help="Public SSH key of whoever may log in.")
 @click.option(
@@ -47,8 +49,8 @@ FILE = click.Path(path_type=Path, exists=True)
     type=FILE,
     help="With --wifi: its first line is the passphrase; asked for if left out.",
 )
-@click.option("--wheels", type=FILE, help="Folder of Python wheels for a board without internet.")
-@click.option("--l4t", type=FILE, help="A Jetson's: into this Linux_for_Tegra/rootfs before it is flashed. Not tried "
+@click.option("--wheels", type=FOLDER, help="Folder of Python wheels for a board without internet.")
+@click.option("--l4t", type=FOLDER, help="A Jetson's: into this Linux_for_Tegra/rootfs before it is flashed. Not tried "
               "on hardware.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
@@ -62,9 +64,8 @@ def firstboot(
     if l4t is not None and len(chosen) > 1:
         raise UsageError("--l4t: a root file system holds the first boot of one board", "prepare and flash one by one")
     state, by_name = State(bench_file), {board.name: board for board in chosen}
-    keys = tuple(path.read_text(encoding="utf-8").strip().splitlines()[-1] for path in trust)
     extra = Extra(
-        str(shards or ""), keys, ssh_key.read_text(encoding="utf-8") if ssh_key else "", flavour or "",
+        str(shards or ""), tuple(map(trust_key, trust)), public_keys(ssh_key) if ssh_key else "", flavour or "",
         network, gateway, dns, ntp, str(wheels or ""),
         _wifi(wifi, wifi_country, wifi_passphrase_file),
     )  # fmt: skip

@@ -67,18 +67,26 @@ class BootPartition:
             for file, data in files.items():
                 (home / file).write_bytes(data)
                 self._run("mcopy", "-o", "-i", self._drive, str(home / file), f"::/{place}{file}")
-        with open(self.disk, "rb") as disk:
-            os.fsync(disk.fileno())
-            os.posix_fadvise(disk.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            with open(self.disk, "rb") as disk:
+                os.fsync(disk.fileno())
+                os.posix_fadvise(disk.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            raise HardwareError(f"{self.disk}: did not take everything: {error.strerror}", "flash it again") from error
         for file, data in files.items():
             if self.read(f"{place}{file}") != data:
                 raise HardwareError(f"{self.disk}: {place}{file} reads back differently", "flash the card again")
 
     def _run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1", "LC_ALL": "C"}
-        done = subprocess.run(
-            words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        try:
+            done = subprocess.run(
+                words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise HardwareError(
+                f"{self.disk}: {words[0]} did not end within {TIMEOUT_S:.0f} s", "try another reader, then another card"
+            ) from error
         if check and done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise EnvironmentFault(f"{self.disk}: {words[0]}: {said[0]}", "is the card writable, and not full?")

@@ -140,8 +140,8 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
         node=board.name, bench=bench.bench, place=place_of(board, bench), power_model=model, ca=store.ca,
         token=store.make_token(board.name), user=board.console.user if board.console else "hil",
         password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
-        command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
-        crl=(store.folder / CRL_FILE).read_bytes(),
+        command_key=store.file(COMMAND_PUBLIC_FILE),
+        crl=store.file(CRL_FILE),
         keepalive_s=EMULATED_KEEPALIVE_S if board.kind == "virtual" else 0,
     )  # fmt: skip
     return payload(settings, agent_tar(), folder_tar(Path(extra.shards)) if extra.shards else b"", more)

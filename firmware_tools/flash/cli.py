@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 from pathlib import Path
@@ -24,6 +25,7 @@ from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.flash.disk import System
 from firmware_tools.flash.job import Job, Order, Plan, Receipt, confirm, disk_of
 from firmware_tools.fleet import Outcome, on_all, worst
+from firmware_tools.reservation import check_free
 from firmware_tools.state import State
 from hil_config.errors import HilError, UsageError
 
@@ -58,9 +60,10 @@ def flash(
     if dry_run:
         _show_plans(list(plans.values()), as_json)
         return
-    for plan in plans.values():
+    for name, plan in plans.items():
+        check_free(name, state)
         confirm(plan, yes, _ask)
-    outcomes = _run(jobs, plans, f"hil flash {' '.join(boards)} --image {image} --bench {bench_file}")
+    outcomes = _run(jobs, plans, _again(boards, order, bench_file))
     if as_json:
         click.echo(json.dumps({"boards": msgspec.to_builtins(outcomes, enc_hook=str)}))
     for one in outcomes:
@@ -69,6 +72,14 @@ def flash(
     error = worst(outcomes)
     if error is not None:
         raise error
+
+
+def _again(boards: tuple[str, ...], order: Order, bench_file: Path) -> str:
+    """The same command, as it can be typed."""
+    words = ["hil", "flash", *boards, "--image", order.source, "--bench", str(bench_file)]
+    words += ["--sha256", order.sha256] if order.sha256 else []
+    words += ["--bmap", order.bmap] if order.bmap else []
+    return shlex.join(words if order.use_bmap else [*words, "--no-bmap"])
 
 
 def _run(jobs: dict[str, Job], plans: dict[str, Plan], again: str) -> tuple[Outcome[tuple[Receipt, Path]], ...]:

@@ -48,20 +48,26 @@ class Target:
             dio = Path("/sys/block") / disk.name / "loop" / "dio"
             self.direct = not dio.exists() or dio.read_text().strip() == "1"
         else:
-            self._lock()
+            try:
+                self._lock()
+            except HilError:
+                os.close(self._fd)
+                raise
 
     def _lock(self) -> None:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._fd)
             raise SafetyRefusal(
                 f"{self.disk.node} is not written: another process has locked it, such as a running virtual board",
                 "switch the board off first: hil power BOARD off",
             ) from error
         size = os.fstat(self._fd).st_size
         if self.disk.size is not None and size < self.disk.size:
-            os.ftruncate(self._fd, self.disk.size)
+            try:
+                os.ftruncate(self._fd, self.disk.size)
+            except OSError as error:
+                raise self._translated(error, f"cannot have {self.disk.size} bytes") from error
 
     @property
     def readback(self) -> str:
@@ -102,7 +108,10 @@ class Target:
     def truncate(self, size: int) -> None:
         """A file gets its own size again, or that of the image if it had none: the last write was padded."""
         if not self.disk.block:
-            os.ftruncate(self._fd, size if self.disk.size is None else self.disk.size)
+            try:
+                os.ftruncate(self._fd, size if self.disk.size is None else self.disk.size)
+            except OSError as error:
+                raise self._translated(error, "cannot be cut to its size") from error
 
     def close(self) -> None:
         os.close(self._fd)
@@ -117,7 +126,9 @@ class Target:
         if code == errno.EROFS:
             return HardwareError(words, "move the card's write lock")
         if not self.disk.block:
-            if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if code == errno.EFBIG:
+                return EnvironmentFault(words, f"mend `size_gb`: the file system of {Path(node).parent} takes less")
+            if code in (errno.ENOSPC, errno.EDQUOT):
                 return EnvironmentFault(words, f"free space in {Path(node).parent} and run the command again")
             return EnvironmentFault(words, "check the file system that holds it")
         if code in (*_GONE, errno.ENOSPC, errno.ENOENT):  # an unplugged disk has no space left

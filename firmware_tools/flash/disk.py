@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from hil_config.errors import HardwareError, SafetyRefusal
+from hil_config.errors import EnvironmentFault, HardwareError, SafetyRefusal
 
 SECTOR = 512
 
@@ -106,11 +107,19 @@ def _by_path(system: System, name: str) -> FoundDisk:
 
 
 def _file(path: Path, size_gb: float | None) -> FoundDisk:
-    if path.exists() and not path.is_file():
-        raise SafetyRefusal(f"{path}: is not a plain file", "name a disk by serial, wwn or by_path")
     size = None if size_gb is None else int(size_gb * 1e9) // SECTOR * SECTOR
-    if path.exists() and path.stat().st_size:
-        size = path.stat().st_size
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: {error.strerror}", "mend `disk` in the bench file, or the folder's mode"
+        ) from error
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        raise SafetyRefusal(f"{path}: is not a plain file", "name a disk by serial, wwn or by_path")
+    if found is not None and found.st_size:
+        size = found.st_size
     return FoundDisk(str(path), False, size, model="image file")
 
 

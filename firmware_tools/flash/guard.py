@@ -47,6 +47,20 @@ def check_fits(disk: FoundDisk, size: int, source: str) -> None:
         )
 
 
+def check_not_image(disk: FoundDisk, image: Path) -> None:
+    """SafetyRefusal if `image` is what would be overwritten, whatever links lead there."""
+    for place in (disk.node, disk.backing_file):
+        try:
+            same = bool(place) and os.path.samefile(place, image)
+        except OSError:
+            continue  # one of them is not there
+        if same:
+            raise SafetyRefusal(
+                f"{image} is {place}, the board's own disk: it would be overwritten while it is read",
+                "copy the image elsewhere, or mend `disk` in the bench file",
+            )
+
+
 def _block_reasons(disk: FoundDisk, max_bytes: int, system: System) -> Iterator[str]:
     folder = system.sys / "block" / disk.name
     if not folder.exists():

@@ -20,6 +20,7 @@ import msgspec
 
 from firmware_tools.broker import cache_folder
 from firmware_tools.flash.remote import RemoteFile
+from hil_config.durable_file import write_durably
 from hil_config.errors import ArtefactError, DataFileError, UsageError
 
 # zstandard's stream_reader takes a cut file for a whole one (206 of 360 MiB, no error); this one does not.
@@ -112,6 +113,8 @@ class Image:
         if self.remote:
             return cast(IO[bytes], RemoteFile(self.source))
         try:
+            if os.path.exists(self.source) and not os.path.isfile(self.source):
+                raise DataFileError(f"{self.source}: is not a plain file", "copy its content into a file first")
             return open(self.source, "rb", buffering=0)
         except OSError as error:
             raise DataFileError(f"{self.source}: cannot be read: {error.strerror}", "check the path") from error
@@ -147,8 +150,10 @@ class Image:
             return self.packed_size
         if self.packing == "zst":
             with self._opened() as file:
-                size = zstd.get_frame_info(file.read(32)).decompressed_size
-                return size or None
+                try:
+                    return zstd.get_frame_info(file.read(32)).decompressed_size or None
+                except zstd.ZstdError:
+                    return None  # reading it says what is wrong
         return None
 
     def inspect(self, block: int = BLOCK) -> Facts:
@@ -162,11 +167,11 @@ class Image:
         """
         key = self.fingerprint(block)
         kept = cache_folder() / "images" / f"{key}.json"
-        if key and kept.exists():
+        if key:
             try:
                 return msgspec.json.decode(kept.read_bytes(), type=Facts)
-            except msgspec.MsgspecError:
-                pass  # written again below
+            except (OSError, ValueError):
+                pass  # not there, or damaged: written again below
         digest, size = hashlib.sha256(), 0
         with self.stream() as (content, published):
             buffer = memoryview(bytearray(block))
@@ -177,17 +182,21 @@ class Image:
                 size += count
             facts = Facts(size, digest.hexdigest(), published(), block, tuple(blocks))
         if key:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            temporary = kept.with_suffix(f".{os.getpid()}")
-            temporary.write_bytes(msgspec.json.encode(facts))
-            temporary.replace(kept)
+            try:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_durably(kept, msgspec.json.encode(facts))
+            except OSError:
+                pass  # no room or no right there: the next command reads the image again
         return facts
 
     def fingerprint(self, block: int = BLOCK) -> str:
         """Changes when the file does, as far as its times and size tell; empty for the network."""
         if self.path is None:
             return ""
-        status = os.stat(self.path)
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return "gone"
         words = [str(self.path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, block]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 

@@ -11,11 +11,11 @@ import msgspec
 from firmware_tools.flash import bmap
 from firmware_tools.flash.device import Target
 from firmware_tools.flash.disk import DiskName, FoundDisk, System, find_disk
-from firmware_tools.flash.guard import check_fits, check_target
+from firmware_tools.flash.guard import check_fits, check_not_image, check_target
 from firmware_tools.flash.image import BLOCK, Facts, Image, check_sha256
 from firmware_tools.flash.write import Progress, Written, write_image
 from firmware_tools.state import State, utc_now
-from hil_config.errors import ArtefactError, ConfigError, UsageError
+from hil_config.errors import ArtefactError, ConfigError, SafetyRefusal, UsageError
 
 
 class Partial(msgspec.Struct, frozen=True):
@@ -90,8 +90,7 @@ class Job:
         Raises:
             UsageError, DataFileError, ArtefactError: about the image. HardwareError, SafetyRefusal: the disk.
         """
-        disk = find_disk(self._name, self._system)
-        check_target(disk, self._max, self._system)
+        disk = self._found()
         stated = self._image.stated_size()
         if stated is not None:
             check_fits(disk, stated, self._image.source)
@@ -112,6 +111,8 @@ class Job:
             if sha256:
                 check_sha256(self._image, self._facts, sha256)
             sha256 = self._facts.sha256
+        if size == 0:
+            raise ArtefactError(f"{self._image.source}: is empty", "get the image again; nothing was written")
         if self._map is not None and size is not None and self._map.image_size != size:
             raise ArtefactError(
                 f"{self._map_file}: is for an image of {self._map.image_size} bytes, {self._image.source} has {size}",
@@ -121,6 +122,24 @@ class Job:
             self.board, disk, self._name.stable_id, self._image.source, self._image.packing or "none", size, sha256,
             self._map.mapped if self._map else size, self._resume_to(sha256), str(self._map_file or ""),
         )  # fmt: skip
+
+    def _found(self) -> FoundDisk:
+        """The disk as it is now, if it may be overwritten."""
+        disk = find_disk(self._name, self._system)
+        check_target(disk, self._max, self._system)
+        if self._image.path is not None:
+            check_not_image(disk, self._image.path)
+        return disk
+
+    def _check_same(self, planned: FoundDisk) -> None:
+        """While a person was asked a card may have been changed, and the kernel have given its name to another."""
+        disk = self._found()
+        if (disk.node, disk.number, disk.size) != (planned.node, planned.number, planned.size):
+            raise SafetyRefusal(
+                f"board {self.board}: to be written was {planned.described()}, now it is {disk.described()}; nothing "
+                "was written",
+                "run the command again",
+            )
 
     def _read_map(self) -> None:
         if not self._order.use_bmap:
@@ -145,6 +164,7 @@ class Job:
             self._state.write("partial", self.board, partial)
 
         with self._state.busy(self.board, "hil flash"):
+            self._check_same(plan.disk)
             target = Target(plan.disk)
             try:
                 reached(0)

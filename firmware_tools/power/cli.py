@@ -41,7 +41,8 @@ def power(boards: tuple[str, ...], as_json: bool, bench_file: Path) -> None:
             seen = "; ".join(f"{e.witness}: {e.detail}" for e in proof.evidence)
             state_word = {"off": "off", "cycle": "off and on again"}.get(proof.switched, proof.switched)
             if action in ("off", "cycle"):
-                state_word += f", proved ({seen})" if proof.proved else ", NOT proved: nothing on this board could tell"
+                nothing = f", NOT proved: {seen or 'nothing on this board could tell'}"
+                state_word += f", proved ({seen})" if proof.proved else nothing
             boot = f", boot {proof.boot_id}" if proof.boot_id else ""
             click.echo(f"{one.board}: {state_word}{boot}")
     error = worst(outcomes)

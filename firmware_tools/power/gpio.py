@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from firmware_tools.power.command import run
 from firmware_tools.power.spec import Switch
+
+END_S = 5.0
 
 
 def _note(spec: Switch) -> Path:
@@ -40,8 +44,11 @@ def status(spec: Switch) -> bool | None:
 def _end_holder(note: Path, spec: Switch) -> None:
     try:
         number = int(note.read_text())
-        if _holds(Path("/proc") / str(number), spec):
+        holder, pause, deadline = Path("/proc") / str(number), threading.Event(), time.monotonic() + END_S
+        if _holds(holder, spec):
             os.kill(number, signal.SIGTERM)
+        while _holds(holder, spec) and time.monotonic() < deadline:
+            pause.wait(0.01)  # the line is busy until it has ended
         note.unlink()
     except (OSError, ValueError):
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from firmware_tools.broker_watch import BrokerWatch
-from firmware_tools.console.attach import open_console
+from firmware_tools.console.attach import line_trouble, open_console
 from firmware_tools.power.proof import Evidence, Proof, conclude, console_witness, port_witness
 from firmware_tools.power.registry import backend, switch_of
 from firmware_tools.power.spec import Switch
@@ -65,12 +65,18 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
         if action == "on":
             module.switch(switch, True)
             return Proof(board.name, "on", (), False)
-        module.switch(switch, False)
-        tell(f"{board.name}: switched off, proving it")
-        proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
-        if action == "off":
-            return proof
-        threading.Event().wait(OFF_S)
+        try:
+            module.switch(switch, False)
+            tell(f"{board.name}: switched off, proving it")
+            proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
+            if action == "off":
+                return proof
+            threading.Event().wait(OFF_S)
+        except KeyboardInterrupt:
+            if action == "cycle":  # what was to be on afterwards is not left off
+                module.switch(switch, True)
+                tell(f"{board.name}: stopped, and on again")
+            raise
         module.switch(switch, True)
         boot = ""
         if watch is not None and before:
@@ -98,12 +104,19 @@ def _witnesses(
     console, ssh = board.console, board.ssh
     if console is not None:
         sock = stack.enter_context(open_console(board.name, console.port, console.baud, state))
-        found.append(lambda: console_witness(sock))
+        found.append(lambda: console_witness(sock, console_trouble(board, state)))
     if watch is not None and before:
         found.append(lambda: _will(watch, board.name))
     if ssh is not None:
         found.append(lambda: port_witness("ssh", ssh.host, ssh.port))
     return tuple(found)
+
+
+def console_trouble(board: Board, state: State) -> Callable[[], str]:
+    """Why a board's line is not open. That of an emulated board is its emulator: it ends with it, and says so."""
+    if board.power is not None and board.power.via == "virtual":
+        return lambda: ""
+    return lambda: line_trouble(board.name, state)
 
 
 def _will(watch: BrokerWatch, node: str) -> Evidence:

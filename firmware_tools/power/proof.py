@@ -6,6 +6,7 @@ and shell ports do not answer. After on: something is heard again, and the agent
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from hil_config.errors import HardwareError
 
 SILENT_S = 2.0
 ASK_S = 0.3
+_AWAY = (errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT)
+"""What a network says of a host that is not there."""
 Verdict = Literal["silent", "alive", "no way to tell"]
 
 
@@ -38,12 +41,17 @@ class Proof(msgspec.Struct, frozen=True):
     boot_id: str = ""
 
 
-def console_witness(console: socket.socket) -> Evidence:
+def console_witness(console: socket.socket, trouble: Callable[[], str] = lambda: "") -> Evidence:
     """Ask with carriage returns, one each `ASK_S`: one for every piece of an answer would have every answer come in
     more pieces, and leave more on the line than anybody reads. A living board echoes or prints.
 
-    What was in the line before is read away first. An owner that has gone proves no silence.
+    What was in the line before is read away first. An owner that has gone proves no silence, nor does a line that is
+    not open.
+
+    Args:
+        trouble: why the line is not open now, empty if it is.
     """
+    lost = trouble()
     console.settimeout(ASK_S)
     _drain(console)
     window_s = SILENT_S
@@ -61,6 +69,9 @@ def console_witness(console: socket.socket) -> Evidence:
             continue
         except OSError as error:
             return Evidence("console", "no way to tell", str(error))
+    lost = lost or trouble()
+    if lost and not heard:
+        return Evidence("console", "no way to tell", f"its line is not open: {lost}")
     detail = f"{heard} bytes within {window_s:g} s" if heard else f"nothing within {window_s:g} s though asked"
     return Evidence("console", "alive" if heard else "silent", detail)
 
@@ -70,16 +81,19 @@ def _drain(console: socket.socket) -> None:
     try:
         while console.recv(65_536) and time.monotonic() < deadline:
             continue
-    except TimeoutError:
+    except OSError:  # a timeout: it is empty; else the next read says what
         return
 
 
 def port_witness(name: str, host: str, port: int) -> Evidence:
-    """Whether something on the board still takes connections."""
+    """Whether something on the board still takes connections. A name that is not known, or a network that is not
+    there, says nothing of the board, and who refuses is there: the board, or something before it."""
     try:
         socket.create_connection((host, port), 1.0).close()
-    except OSError as error:
-        return Evidence(name, "silent", f"{host}:{port}: {error.strerror or error}")
+    except (OSError, UnicodeError) as error:
+        said = f"{host}:{port}: {getattr(error, 'strerror', None) or error}"
+        away = isinstance(error, TimeoutError) or getattr(error, "errno", None) in _AWAY
+        return Evidence(name, "silent" if away else "no way to tell", said)
     return Evidence(name, "alive", f"{host}:{port} takes connections")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import termios
+
 from firmware_tools.power.spec import Place
 from hil_config.errors import HardwareError
 
@@ -20,7 +22,7 @@ def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str
             line.reset_input_buffer()
             line.write(f"{question}{end}".encode())
             answer: bytes = line.read(length) if length else line.read_until(b"\n")
-    except (OSError, serial.SerialException) as error:
+    except (OSError, ValueError, NotImplementedError, termios.error, serial.SerialException) as error:
         raise HardwareError(f"board {spec.board}: supply at {spec.at}: {error}", "check cable and port name") from error
     if not answer:
         raise HardwareError(

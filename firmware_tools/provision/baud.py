@@ -30,10 +30,16 @@ def garbled(data: bytes) -> bool:
 def answers(sock: socket.socket) -> bool:
     """Send a carriage return, listen for `LISTEN_S` seconds; True as soon as text has come."""
     heard, deadline = b"", time.monotonic() + LISTEN_S
-    sock.sendall(b"\r")
+    try:
+        sock.sendall(b"\r")
+    except OSError:
+        return False
     while (left_s := deadline - time.monotonic()) > 0:
         if select.select([sock], [], [], left_s)[0]:
-            data = sock.recv(4096)
+            try:
+                data = sock.recv(4096)
+            except OSError:
+                data = b""
             if not data:
                 return False
             heard += data

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from firmware_tools.console.attach import close_console, open_console
+from firmware_tools.console.attach import close_console, line_trouble, open_console
 from firmware_tools.provision import baud
 from firmware_tools.provision.board_shell import BoardShell, Unreadable
 from firmware_tools.provision.shell import Shell
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, HardwareError
 
 if TYPE_CHECKING:
     from hil_config.schema.bench import Board
@@ -42,17 +42,27 @@ def reach(
         wanted = {"ssh": "`ssh`", "console": "`console`"}.get(via, "`console` or `ssh`")
         raise ConfigError(f"board {board.name}: wants {wanted}", "add it to the bench file")
     try:
-        return _on_console(board, board.console, board.console.baud, state, stack, timeout_s)
+        return _on_console(board, board.console, board.console.baud, state, stack, timeout_s, tell)
     except Unreadable as error:
+        trouble = line_trouble(board.name, state)
+        if trouble:
+            port = board.console.port
+            raise HardwareError(
+                f"board {board.name}: console {port}: {trouble}", f"may you open it, and who else has it: lsof {port}"
+            ) from error
         rate = _other_rate(board.name, board.console, state, error)
         tell(f"{board.name}: its console answers at {rate} baud, not at {board.console.baud}: write `baud: {rate}`")
-        return _on_console(board, board.console, rate, state, stack, timeout_s)
+        return _on_console(board, board.console, rate, state, stack, timeout_s, tell)
 
 
 def _on_console(
-    board: Board, line: ConsoleLine, baud: int, state: State, stack: ExitStack, timeout_s: float
-) -> BoardShell:
+    board: Board, line: ConsoleLine, baud: int, state: State, stack: ExitStack, timeout_s: float,
+    tell: Callable[[str], None],
+) -> BoardShell:  # fmt: skip
     sock = stack.enter_context(open_console(board.name, line.port, baud, state))
+    trouble = line_trouble(board.name, state)
+    if trouble:  # it may come: some boards are their own adapter
+        tell(f"{board.name}: console {line.port} is not open yet: {trouble}")
     shell = Shell(board.name, sock, line.user, first_line(line.password_file))
     stack.callback(shell.close)
     shell.reach(timeout_s)

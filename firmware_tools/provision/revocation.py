@@ -48,7 +48,7 @@ def read_revocations(shell: BoardShell, store: IdentityStore, timeout_s: float) 
         "reading its revocation list", timeout_s,
     )  # fmt: skip
     digest = re.search(r"\b[0-9a-f]{64}\b", out)
-    ours = hashlib.sha256((store.folder / CRL_FILE).read_bytes()).hexdigest()
+    ours = hashlib.sha256(store.file(CRL_FILE)).hexdigest()
     listed = "none" if digest is None else "current" if digest[0] == ours else "other"
     return BoardRevocations(listed, re.search(r"^named\s*$", out, re.MULTILINE) is not None)
 
@@ -57,7 +57,7 @@ def bring_revocations(shell: BoardShell, store: IdentityStore, found: BoardRevoc
     """What was changed; whoever is told "the agent goes by it" has to start the agent again."""
     changed = []
     if found.listed != "current":
-        shell.put(PATH, (store.folder / CRL_FILE).read_bytes(), "644")
+        shell.put(PATH, store.file(CRL_FILE), "644")
         changed.append("revocation list brought")
     if not found.named:
         shell.must(f"{PYTHON} -c '{_NAME_IT}'", "naming the revocation list to its agent", timeout_s)

@@ -57,7 +57,10 @@ class Console(_Spawn):
     """The last part of what came."""
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
-        came: bytes = super().read_nonblocking(size, timeout)
+        try:
+            came: bytes = super().read_nonblocking(size, timeout)
+        except OSError as error:
+            raise pexpect.EOF(str(error)) from error
         self.raw = (self.raw + came)[-RAW:]
         data = self._held + came
         begun = data.rfind(b"\x1b", -16)  # one that is not complete waits for its rest
@@ -90,6 +93,15 @@ class Shell(BoardShell):
         self._refused = 0
         self._inside = False
 
+    def _say(self, data: bytes) -> None:
+        try:
+            self._console.send(data)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _gone(self) -> Stuck:
+        return Stuck(f"board {self.board}: the process that reads its console has ended", f"hil console {self.board}")
+
     def reach(self, timeout_s: float) -> None:
         """Log in, from any state.
 
@@ -100,15 +112,15 @@ class Shell(BoardShell):
         deadline = begun_s + timeout_s
         refused, last, pause = 0, "silence", threading.Event()
         patterns = [pattern for _, pattern in _STATES]
-        self._console.send(b"\r")
+        self._say(b"\r")
         while time.monotonic() < deadline:
             index = self._console.expect([*patterns, pexpect.TIMEOUT, pexpect.EOF], timeout=NUDGE_S)
             if index >= len(patterns):
                 if index > len(patterns):
-                    raise Stuck(f"board {self.board}: the console's owner has gone", f"hil console {self.board}")
+                    raise self._gone()
                 if last == "silence" and time.monotonic() - begun_s > GARBLED_S and garbled(self._console.raw):
                     break
-                self._console.send(b"\r")
+                self._say(b"\r")
                 continue
             last, said = self._latest(_STATES[index][0])
             if self._refused >= WRONG_LIMIT:
@@ -126,11 +138,11 @@ class Shell(BoardShell):
                     self._inside = True
                     return
             elif last == "login":
-                self._console.send(self._user.encode() + b"\r")
+                self._say(self._user.encode() + b"\r")
             elif last == "password":
-                self._console.send(self._password.encode() + b"\r")
+                self._say(self._password.encode() + b"\r")
             elif last == "loader":
-                self._console.send(b"boot\r")
+                self._say(b"boot\r")
             elif last == "wizard":
                 raise Stuck(
                     f"board {self.board}: waits in its first-boot wizard",
@@ -165,8 +177,11 @@ class Shell(BoardShell):
     def _settle(self) -> bool:
         """Whether this is a shell that does what it is told; no echo and no prompt afterwards."""
         mark = secrets.token_hex(6)
-        self._console.send(f"stty -echo 2>/dev/null; PS1=''; PS2=''; echo {mark[:6]}''{mark[6:]}\r".encode())
-        if self._console.expect([mark, pexpect.TIMEOUT], timeout=NUDGE_S) == 1:
+        self._say(f"stty -echo 2>/dev/null; PS1=''; PS2=''; echo {mark[:6]}''{mark[6:]}\r".encode())
+        index = self._console.expect([mark, pexpect.TIMEOUT, pexpect.EOF], timeout=NUDGE_S)
+        if index == 2:
+            raise self._gone()
+        if index == 1:
             return False
         code, out = self._run("id -u", 10.0)
         if code == 0 and out.strip().splitlines()[-1:] != ["0"]:
@@ -193,13 +208,15 @@ class Shell(BoardShell):
     def _run(self, command: str, timeout_s: float) -> tuple[int, str]:
         mark = secrets.token_hex(6)
         begin, end = f"<{mark[:6]}''{mark[6:]}", f">{mark[:6]}''{mark[6:]}"
-        self._console.send(f"echo '{begin[0]}'{begin[1:]}; {command}\necho '{end[0]}'{end[1:]}:$?\r".encode())
+        self._say(f"echo '{begin[0]}'{begin[1:]}; {command}\necho '{end[0]}'{end[1:]}:$?\r".encode())
         try:
             self._console.expect_exact(f"<{mark}", timeout=timeout_s)
             found = self._console.expect(
                 [rf">{mark}:(\d+)", "Kernel panic - not syncing[^\r\n]*", pexpect.TIMEOUT], timeout=timeout_s
             )
-        except (pexpect.TIMEOUT, pexpect.EOF) as error:
+        except pexpect.EOF as error:
+            raise self._gone() from error
+        except pexpect.TIMEOUT as error:
             raise Stuck(f"board {self.board}: no answer to {command[:60]!r} within {timeout_s:.0f} s{self._tail()}",
                         f"hil console {self.board}") from error  # fmt: skip
         if found == 1:
@@ -229,6 +246,6 @@ class Shell(BoardShell):
         if not self._inside:
             return
         try:
-            self._console.send(b"exit\r")
-        except OSError:
-            pass
+            self._say(b"exit\r")
+        except Stuck:
+            pass  # nobody is there to leave

@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from hil_config.schema.hardware import ConsoleLine, Disk, PowerMeter, PowerSwitch, Ssh
-from hil_config.schema.strict import LOOPBACK, Name, Strict, refuse
+from hil_config.schema.strict import LOOPBACK, Host, Name, Strict, refuse
 
 GROUND_PEER = "ground"
 """What the controller's client is called on the data plane; no board may have this name."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
-Host = Annotated[str, Field(min_length=1)]
 BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian", "model"]
 
 
@@ -138,6 +137,26 @@ class Bench(Strict):
                     "give every board its own channel",
                 )
             owners[place] = board.name
+        return self
+
+    @model_validator(mode="after")
+    def _check_ways_in(self) -> Bench:
+        """Of two boards with one console or shell, one would be taken for the other."""
+        owners: dict[object, str] = {}
+        for index, board in enumerate(self.boards):
+            ways: list[tuple[str, object]] = []
+            if board.console is not None:
+                ways.append(("console", board.console.port))
+            if board.ssh is not None:
+                ways.append(("ssh", (board.ssh.host, board.ssh.port)))
+            for section, place in ways:
+                if place in owners:
+                    raise refuse(
+                        ("boards", index, section),
+                        f"found what board {owners[place]} has already",
+                        f"give every board its own {section}",
+                    )
+                owners[place] = board.name
         return self
 
     @model_validator(mode="after")

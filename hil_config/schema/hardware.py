@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from hil_config.own_code import is_own
-from hil_config.schema.strict import OwnCode, Strict, refuse
+from hil_config.schema.strict import Host, OwnCode, Strict, refuse
 
 PATH_FIELDS: tuple[tuple[str, str], ...] = (
     ("disk", "file"),
@@ -121,7 +121,7 @@ class PowerMeter(Strict):
 class Ssh(Strict):
     """A shell over the management network."""
 
-    host: str = Field(description="Address on the management network, never the shaped data network.", min_length=1)
+    host: Host = Field(description="Address on the management network, never the shaped data network.")
     port: int = Field(default=22, description="TCP port.", ge=1, le=65_535)
     user: str = Field(default="hil", description="Who logs in.", min_length=1)
     key_file: str = Field(description="Private key of the bench, mode 0600.", min_length=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -29,6 +29,22 @@ Name = Annotated[
 
 OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"), Wanted("module:Name of your own")]
 """Something of the user's own, see `hil_config.own_code`."""
+
+
+def _resolvable(host: str) -> str:
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("no name that a resolver takes") from error
+    return host
+
+
+Host = Annotated[
+    str,
+    Field(min_length=1),
+    AfterValidator(_resolvable),
+    Wanted("an address, or a name without empty or endless parts"),
+]
 
 LOOPBACK = ("127.0.0.1", "localhost")
 

@@ -58,8 +58,13 @@ class Document:
 
 def dotted(key: Key) -> str:
     """`boards[1].name` for ("boards", 1, "name")."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in key)
     return text.removeprefix(".")
+
+
+def _shown(name: str) -> str:
+    """A terminal acts on some characters instead of showing them."""
+    return name if name.isprintable() else repr(name)
 
 
 def read_yaml(path: Path) -> Document:
@@ -177,7 +182,9 @@ class _Walk:
             if kind == "bool":
                 return self._constructor.construct_yaml_bool(node)
             if kind == "int":
-                return self._constructor.construct_yaml_int(node)
+                number = self._constructor.construct_yaml_int(node)
+                str(number)  # one of thousands of digits is refused here, and not by whoever shows it
+                return number
             if kind == "float":
                 return self._constructor.construct_yaml_float(node)
         except (ValueError, KeyError, IndexError) as error:
@@ -186,6 +193,8 @@ class _Walk:
             ) from error
         if kind not in ("str", "timestamp", "merge", "value"):
             raise self._refused(node, key, f"the tag {node.tag} is not used here", "remove the tag")
+        if "\0" in text:
+            raise self._refused(node, key, "holds the character U+0000, which no name or path may", "remove it")
         return text
 
     def _refused(self, node: Node, key: Key, problem: str, hint: str) -> ConfigError:

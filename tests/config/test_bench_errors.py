@@ -209,3 +209,53 @@ def test_hardware_refused(write: Write, old: str, new: str, where: str, words: s
     assert HARDWARE.count(old) == 1
     path = write(HARDWARE.replace(old, new))
     assert refusal(path).message.startswith(f"{path}:{where}: {words}")
+
+
+SSH = "ssh: {host: h, key_file: k, host_key_file: h}"
+
+
+@pytest.mark.parametrize(
+    ("way", "other", "refused"),
+    [
+        ("console: {port: /dev/a}", "console: {port: /dev/a, baud: 9600}", True),
+        ("console: {port: /dev/a}", "console: {port: /dev/b}", False),
+        ("ssh: {host: h, key_file: k, host_key_file: h}", "ssh: {host: h, key_file: k, host_key_file: i}", True),
+        (
+            "ssh: {host: h, key_file: k, host_key_file: h}",
+            "ssh: {host: h, port: 23, key_file: k, host_key_file: h}",
+            False,
+        ),
+    ],
+)
+def test_a_way_in_leads_to_one_board(write: Write, way: str, other: str, refused: bool) -> None:
+    rows = [f"  - {{name: {name}, profile: local-process, {one}}}\n" for name, one in (("a", way), ("b", other))]
+    path = write("bench: lab\nboards:\n" + "".join(rows))
+    section = way.partition(":")[0]
+    if refused:
+        words = (
+            f"{path}:4:{rows[1].index(other) + len(section) + 3}: boards[1].{section}: found what board a has already"
+        )
+        assert refusal(path).message == words
+    else:
+        load_bench(path)
+
+
+@pytest.mark.parametrize("host", ["alpha..bench", ".bench", "a" * 64 + ".bench"])
+def test_a_host_that_no_resolver_takes(write: Write, host: str) -> None:
+    row = f"{{name: a, profile: local-process, ssh: {{host: {host}, key_file: k, host_key_file: h}}}}"
+    path = write(f"bench: lab\nboards:\n  - {row}\n")
+    assert refusal(path).message.startswith(f"{path}:3:{5 + row.index(host)}: boards[0].ssh.host: found '")
+    assert "wanted an address, or a name" in refusal(path).message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("port: 0", "port: 0x" + "f" * 5000, "broker.port: '0xffff"),
+        ("profile: local-process\n", 'profile: "a\\0b.yaml"\n', "boards[0].profile: holds the character U+0000"),
+        ("broker:", '"\\e[2J":', r"'\x1b[2J': unknown key"),
+    ],
+)
+def test_what_cannot_be_shown_or_opened(write: Write, old: str, new: str, words: str) -> None:
+    message = refusal(write(GOOD.replace(old, new, 1))).message
+    assert words in message and message.replace("\n", "").isprintable()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from firmware_tools import identity as x509
 from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
+from hil_config.errors import ConfigError
 from hil_config.revocation import read_revocations
 from hil_config.tls import identity_files
 
@@ -76,3 +79,64 @@ def test_two_who_change_the_register_side_by_side_lose_nothing(tmp_path: Path) -
     second.revoke("alpha")
     rows = {one.name: one.revoked for one in IdentityStore(first.folder).rows() if one.name not in OWN}
     assert rows == {"alpha": True, "bravo": False, "charlie": False}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system of a few kilobytes takes root")
+def test_an_authority_appears_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    words = ["bench", "init", "lab", "--folder", str(place / "identity"), "--port", "18883"]
+    codes = []
+    for pages in range(1, 24):  # the disk is full one file later each time
+        size = f"size={pages * os.sysconf('SC_PAGESIZE')}"
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(place)], check=False).returncode:
+            pytest.skip("this machine does not let root mount a tmpfs")
+        try:
+            codes.append(run(words))
+            if (place / "identity").exists():
+                store = IdentityStore(place / "identity")
+                assert {one.name for one in store.rows()} == set(OWN)
+                assert all((place / "identity" / name / "crl.pem").read_bytes() for name in OWN)
+            else:
+                assert list(place.iterdir()) == [], "nothing is left behind"
+                assert "No space left on device" in capsys.readouterr().err
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+    assert set(codes) == {0, 9} and codes[-1] == 0
+
+
+def test_an_authority_goes_into_an_empty_folder_and_over_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "identity").mkdir()
+    folder = made(tmp_path)
+    assert folder.stat().st_mode & 0o077 == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes").write_text("mine")
+    assert run(["bench", "init", "lab", "--folder", str(tmp_path / "other")]) == 11
+    assert "is not empty" in capsys.readouterr().err
+    assert [one.name for one in (tmp_path / "other").iterdir()] == ["notes"]
+
+
+def test_without_a_broker_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firmware_tools.broker.SYSTEM_FOLDERS", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(["bench", "init", "lab", "--folder", str(tmp_path / "identity")]) == 9
+    assert not (tmp_path / "identity").exists()
+
+
+def test_a_list_that_is_missing_is_named(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    (folder / "crl.pem").unlink()
+    with pytest.raises(ConfigError, match=r"crl\.pem: cannot be read: No such file"):
+        IdentityStore(folder).file("crl.pem")
+
+
+def test_where_a_certificate_cannot_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made(tmp_path)
+    request = tmp_path / "alpha.csr"
+    request.write_bytes(x509.make_request(x509.make_key(), "alpha"))
+    out = tmp_path / "alpha.csr" / "alpha.pem"
+    assert run(["bench", "identity", "issue", "alpha", str(request), "--out", str(out), "--folder", str(folder)]) == 9
+    assert f"{out}: cannot be written" in capsys.readouterr().err

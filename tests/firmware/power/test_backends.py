@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib
 import json
 import os
 import pty
+import re
+import signal
+import socket
 import stat
+import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
@@ -122,6 +127,86 @@ def test_no_plug_there(via: str) -> None:
     secret = Switch("alpha", via, "http://127.0.0.1:9", password_file="/nonexistent/password")
     with pytest.raises(ConfigError):
         backend(spec).status(secret)
+
+
+class DigestPlug(BaseHTTPRequestHandler):
+    """A Shelly with a password: digest authentication with SHA-256 alone (RFC 7616, section 3.4)."""
+
+    def do_GET(self) -> None:
+        def digest(text: str) -> str:
+            return hashlib.sha256(text.encode()).hexdigest()
+
+        said = dict(re.findall(r'(\w+)="?([^",]+)"?', self.headers.get("Authorization", "")))
+        one, two = digest("admin:shellyplug-1:pässword"), digest(f"GET:{self.path}")
+        middle = ":".join(said.get(key, "") for key in ("nonce", "nc", "cnonce", "qop"))
+        right = said.get("response") == digest(f"{one}:{middle}:{two}") and said.get("algorithm") == "SHA-256"
+        body = b'{"output": true}' if right else b""
+        self.send_response(200 if right else 401)
+        if not right:
+            challenge = 'Digest qop="auth", realm="shellyplug-1", nonce="65dc2c69", algorithm=SHA-256'
+            self.send_header("WWW-Authenticate", challenge)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def shelly_with_password() -> Iterator[str]:
+    yield from served(DigestPlug)
+
+
+def test_a_plug_s_password_goes_by_digest_with_sha_256(shelly_with_password: str, tmp_path: Path) -> None:
+    for word, right in (("pässword", True), ("other", False)):
+        secret = tmp_path / "password"
+        secret.write_text(f"{word}\n", encoding="utf-8")
+        spec = Switch("alpha", "shelly", shelly_with_password, password_file=str(secret))
+        if right:
+            assert backend(spec).status(spec) is True
+        else:
+            with pytest.raises(HardwareError, match="401"):
+                backend(spec).status(spec)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"garbage\r\n\r\n", b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"output":', b""]
+)
+def test_what_is_no_http_is_named(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        spec = Switch("alpha", "shelly", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(HardwareError, match=r"board alpha: plug at http://127\.0\.0\.1"):
+            backend(spec).status(spec)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("via", "at"), [("shelly", "http://plug:abc"), ("korad", "http://plug"), ("scpi", "nonsense://x")]
+)
+def test_an_address_that_is_none_is_named(via: str, at: str) -> None:
+    spec = Switch("alpha", via, at)
+    with pytest.raises(HardwareError, match=f"board alpha: (plug|supply) at {at}"):
+        backend(spec).status(spec)
 
 
 class Supply:
@@ -251,6 +336,41 @@ def test_gpio_sets_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert backend(spec).status(spec) is on
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == [f"--daemonize --chip gpiochip0 17={level}" for level in ("inactive", "active")]
+
+
+HOLDING = """#!{python}
+import fcntl, os, sys
+line = os.open({line!r}, os.O_RDWR | os.O_CREAT)
+try:
+    fcntl.flock(line, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit("gpioset: unable to request lines: Device or resource busy")
+HOLD = "import signal, time; signal.signal(15, lambda *_: (time.sleep(0.3), exit())); print(end='', flush=True);" \\
+    "open(1, 'w').close(); signal.pause()"
+ready, there = os.pipe()
+if os.fork() == 0:
+    os.set_inheritable(line, True)
+    os.dup2(there, 1)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 2)
+    os.execv(sys.executable, ["gpioset", "-c", HOLD, *sys.argv[1:]])
+os.close(there)
+os.read(ready, 1)  # it holds the line, and waits to be ended
+"""
+
+
+def test_a_gpio_line_is_free_before_it_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = program(tmp_path, "gpioset", "")
+    path.write_text(HOLDING.format(python=sys.executable, line=str(tmp_path / "line")))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spec = Switch("alpha", "gpio", "gpiochip0", 17)
+    try:
+        for on in (True, False, True):
+            backend(spec).switch(spec, on)
+            assert backend(spec).status(spec) is on
+    finally:
+        holder = int(next(tmp_path.glob("hil-gpio-*-17")).read_text())
+        os.kill(holder, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("plug", ["shelly", "tasmota"], indirect=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +68,24 @@ def test_a_board_that_lives_on_is_not_off(bench_file: Path, board: Board, capsys
 def test_without_a_witness_it_says_so(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["power", "bravo", "off", "--bench", str(bench_file)]) == 0
     assert "NOT proved" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("boards", [["bravo"], ["bravo", "charlie"]])
+def test_a_cycle_that_is_stopped_leaves_no_board_off(bench_file: Path, tmp_path: Path, boards: list[str]) -> None:
+    text = bench_file.read_text()
+    bench_file.write_text(text + text.splitlines()[-1].replace("bravo", "charlie").replace("/said", "/said-2") + "\n")
+    code = "import signal, sys; from hil_config.door import run; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "power", *boards, "cycle", "--bench", str(bench_file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline() for _ in boards]
+        assert all("switched off, proving it" in one for one in said), said
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert (tmp_path / "said").read_text() == "on\n"
+    assert ("bravo: stopped, and on again" in rest) or "what was begun on bravo, charlie ends by itself" in rest
 
 
 def test_what_is_held_by_somebody_else(
@@ -129,3 +150,11 @@ def test_an_answer_in_pieces_is_not_asked_for_again_with_each(monkeypatch: pytes
         near.shutdown(socket.SHUT_WR)
         board.join()
     assert 1 <= asked <= 0.5 / proof.ASK_S + 1
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "alpha..bench", "127.0.0.1"])
+def test_a_name_that_is_not_known_and_a_port_that_refuses_prove_nothing(host: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        assert proof.port_witness("ssh", host, port).verdict == "no way to tell"

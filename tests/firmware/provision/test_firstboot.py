@@ -124,6 +124,12 @@ def test_the_board_takes_everything_over_and_secrets_leave(tmp_path: Path) -> No
         store.enrol("bravo", proof, request)
     certificate = x509.read_certificate(store.enrol("alpha", proof, request))
     assert certificate.name == "alpha" and certificate.days_left() > 80
+    other = x509.make_request(x509.make_key(), "alpha")
+    with pytest.raises(SafetyRefusal, match="used before"):
+        store.enrol("alpha", hashlib.sha256(token + other + token).hexdigest(), other)
+    again = x509.read_certificate(store.enrol("alpha", "", request))
+    assert again.serial == certificate.serial, "the line may have broken before the board had it"
+    store.revoke("alpha")
     with pytest.raises(SafetyRefusal, match="used before"):
         store.enrol("alpha", proof, request)
     key = root.read("etc/hil/identity/key.pem")

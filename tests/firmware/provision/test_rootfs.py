@@ -31,7 +31,7 @@ boards:
     address: 10.0.0.7
     data_port: 7070
     console: {port: "socket://127.0.0.1:1", password_file: pw}
-  - {name: bravo, profile: jetson-orin-nano, kind: jetson, address: 10.0.0.8, console: {port: "socket://127.0.0.1:1", password_file: pw}}
+  - {name: bravo, profile: jetson-orin-nano, kind: jetson, address: 10.0.0.8, console: {port: "socket://127.0.0.1:2", password_file: pw}}
   - {name: plain, profile: raspberry-pi-5, kind: debian, address: 10.0.0.9}
 """  # noqa: E501  # YAML's own line
 
