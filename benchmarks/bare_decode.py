@@ -21,7 +21,6 @@ from hil_config.wire.orders import ExpertHolding
 from node_agent.engine.experts import ExpertBank
 from node_agent.engine.kv_cache import RequestCache
 from node_agent.engine.trunk import Rows, open_trunk
-from node_agent.scheduling import let_wakers_go_on
 from node_agent.shards.store import ShardStore
 
 HOSTS = ("h1", "h2")
@@ -57,7 +56,6 @@ def _host(shards: str, place: Places, pipe: Connection) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         pipe.send(server.getsockname()[1])
         sock = _no_delay(server.accept()[0])
-    let_wakers_go_on()
     data = bytearray(_ASK.size + 4 * card.hidden)
     row = np.frombuffer(data, np.float32, card.hidden, _ASK.size)[None]
     with sock:

@@ -7,19 +7,6 @@ import os
 from collections.abc import Iterator
 
 
-def let_wakers_go_on() -> None:
-    """Batch scheduling for this thread: whoever wakes it is not pushed aside by it.
-
-    A send over the loopback wakes its reader on the sender's own core. As a normal thread the reader would run there at
-    once and keep the sender from asking its second host; a batch thread waits until the sender has done so and sleeps.
-    Measured on two cores, in turn with and without: 12 % less time a token with two hosts of large experts (medians of
-    three pairs), 2 % in the demonstration's fleet, which is within what its runs differ by.
-    """
-    if hasattr(os, "SCHED_BATCH"):
-        with contextlib.suppress(PermissionError):  # a sandbox may forbid the call
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
 @contextlib.contextmanager
 def workers_wait() -> Iterator[None]:
     """Threads that are started meanwhile inherit batch scheduling; this thread has its own back afterwards.
@@ -28,7 +15,9 @@ def workers_wait() -> Iterator[None]:
     place and spin there, for a slice of the scheduler's time, for work that only the other could give.
     """
     before = os.sched_getscheduler(0) if hasattr(os, "SCHED_BATCH") else -1
-    let_wakers_go_on()
+    if before >= 0:
+        with contextlib.suppress(PermissionError):  # a sandbox may forbid the call
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:

@@ -14,7 +14,6 @@ from hil_config.errors import EnvironmentFault, LinkError, RemoteProtocolError
 from hil_config.tls import accept, explain, serial_number
 from hil_config.wire.frames import Frame, FrameDecoder, Hello
 from node_agent.crew import Crew
-from node_agent.scheduling import let_wakers_go_on
 
 Handler = Callable[[str, Frame, float], None]
 _CHUNK = 1 << 18
@@ -89,7 +88,6 @@ class Listener:
         raise RemoteProtocolError("this node is closing")
 
     def _read(self, connection: socket.socket) -> None:
-        let_wakers_go_on()
         peer, reason = "", "closed"
         proven = ""
         try:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from node_agent.scheduling import let_wakers_go_on, workers_wait
+from node_agent.scheduling import workers_wait
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="scheduling policies are Linux's")
 
@@ -40,7 +40,7 @@ def test_a_batch_thread_stays_one() -> None:
     found: list[int] = []
 
     def work() -> None:
-        let_wakers_go_on()
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         with workers_wait():
             pass
         found.append(os.sched_getscheduler(0))
