@@ -44,9 +44,14 @@ class Window:
         before = self._compute_s
         self._compute_s = compute_s if before == 0.0 else before + _SMOOTH * (compute_s - before)
 
+    @property
+    def wide_open(self) -> bool:
+        """Open, whatever the time."""
+        return len(self._under_way) < LEAST
+
     def open(self, now_s: float) -> bool:
         """May one more be begun?"""
-        if len(self._under_way) < LEAST:
+        if self.wide_open:
             return True
         if now_s >= self._looked_s + FRESH_S:
             self._trip_s, self._looked_s = self._look(), now_s

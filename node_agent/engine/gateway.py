@@ -169,7 +169,7 @@ class Gateway:
         self._ready.setdefault(key, []).append(work)
 
     def _may_begin(self) -> bool:
-        return bool(self._ready) and self._window.open(time.monotonic())
+        return bool(self._ready) and (self._window.wide_open or self._window.open(time.monotonic()))
 
     def _trip_s(self) -> float:
         """The longest scheduled round trip to a host that a batch under way waits for."""
@@ -187,7 +187,8 @@ class Gateway:
         works = take_batch(self._ready, time.monotonic())
         if not works:
             return None
-        works.sort(key=_by_request)
+        if len(works) > 1:
+            works.sort(key=_by_request)
         layer, pinned, adapter = works[0].layer, works[0].pinned, works[0].frame.adapter
         if not self._trunk.deltas.holds(adapter):  # forgotten since these steps began
             self._give_up(works, f"{self._node}: delta {adapter!r} is not here any more")

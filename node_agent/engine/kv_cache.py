@@ -20,6 +20,7 @@ class _Slab:
 
     def __init__(self, shape: tuple[int, int, int], rows: int, columns: int) -> None:
         heads, key, value = shape
+        self.columns = columns
         self.keys: F32 = np.zeros((rows, columns, heads, key), np.float32)
         self.values: F32 = np.zeros((rows, columns, heads, value), np.float32)
 
