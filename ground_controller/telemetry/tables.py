@@ -66,6 +66,11 @@ class ScenarioTime:
         self._moves = [anchor, *sorted(moves)]
         self._begins = [begin_ns for begin_ns, _, _ in self._moves]
 
+    @property
+    def moves(self) -> tuple[tuple[int, float, float], ...]:
+        """(ns of the ground's clock, scenario second then, orbit seconds in a host second since), in order."""
+        return tuple(self._moves)
+
     def host_ns(self, node: str, mono_ns: int) -> int:
         """The instant on the ground's monotonic clock."""
         for since_ns, offsets in self._offsets[:-1]:
