@@ -137,7 +137,7 @@ def measure(folder: Path) -> Metrics:
         schedule = _schedule(folder)
         metrics = _Measurement(journal, schedule).metrics()
         wanted = Campaign.model_validate_json(journal.meta("campaign")).requirements
-        met = judge(wanted, metrics, stride(journal))
+        met = judge(wanted, metrics)
     finally:
         journal.close()
     return msgspec.structs.replace(metrics, requirements=met, models=_models(folder, schedule))
@@ -183,10 +183,11 @@ class _Measurement:
 
     def metrics(self) -> Metrics:
         campaign, journal = self.campaign, self.journal
-        count = len(self.tokens["token"]) * stride(journal)
+        times = stride(journal)
+        count = len(self.tokens["token"]) * times
         scenario_s, host_s, rate = self.passed.scenario_s, self.passed.host_s, campaign["orbit"]["rate"]
         until_s = campaign["orbit"]["duration_s"] + 1e-6  # ticks are added up
-        inside = sum(at_s <= until_s for at_s in self.tokens["scenario_s"]) * stride(journal)
+        inside = sum(at_s <= until_s for at_s in self.tokens["scenario_s"]) * times
         gross, net = (_total(self.energy, key) for key in ("gross_j", "net_j"))
         ticks = [msgspec.json.decode(e.body, type=TickBegan) for e in journal.entries("tick")]
         causes = Counter(c for text in self.tokens["degraded"] for c in text.split(";") if c)
@@ -208,12 +209,12 @@ class _Measurement:
             answers=answers(journal, self.tokens, self.power, self.energy, evaluated),
             waterfall_ms={part: round(ms, 6) for part, ms in fall.parts_ms.items()},
             waterfall_whole_ms=round(fall.whole_ms, 6), waterfall_tokens=fall.tokens,
-            degraded_tokens=sum(bool(text) for text in self.tokens["degraded"]),
-            degraded_causes=dict(sorted(causes.items())), restarts=self.restarts(),
+            degraded_tokens=times * sum(bool(text) for text in self.tokens["degraded"]),
+            degraded_causes={cause: times * n for cause, n in sorted(causes.items())}, restarts=self.restarts(),
             agreement=cost.agreement, given_up_nats=cost.given_up_nats, accuracy_note=cost.note,
             evaluation=evaluated,
             kept_mass=_mean(self.steps["kept_mass"]), experts_per_token=self.experts_per_token(),
-            rerouted_rows=sum(self.steps["rerouted"]), lost_rows=sum(self.steps["lost"]),
+            rerouted_rows=times * sum(self.steps["rerouted"]), lost_rows=times * sum(self.steps["lost"]),
             **further_figures(journal, self.links), energy_gross_j=gross, energy_net_j=net,
             energy_gross_uncertainty_j=_uncertainty(self.energy) if gross is not None else None, energy_method=METHOD,
             gross_j_per_token=round(gross / inside, 5) if gross is not None and inside else None,
