@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from ground_controller.admission import KIND as REFUSED
 from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
-from ground_controller.decision import FIELDS, Decision
+from ground_controller.decision import FIELDS
 from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import resumptions
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Steered
+from ground_controller.telemetry.power_read import decided_by
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
@@ -122,7 +124,10 @@ def samples(journal: Journal) -> Table:
 
 
 def satellites(journal: Journal) -> Table:
-    """One row a tick and node: what the policy saw, and the twin's sums since the start."""
+    """One row a tick and node: what the policy saw, and the twin's sums since the start.
+
+    `power_w` is null where the policy and the twin had no reading of a living board to go by.
+    """
     power = quantities(journal).get("power_w")
     power_by = combined(by_provenance(power).items()) if power else modelled("nothing reported")
     columns = (
@@ -145,9 +150,9 @@ def satellites(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("decision"):
-            decision = msgspec.json.decode(entry.body, type=Decision)
-            values = (decision.column(field).tolist() for field in FIELDS)
+        for _, decision, watts in decided_by(journal):
+            power_w = [None if math.isnan(value) else value for value in watts.tolist()]
+            values = (power_w if field == "power_w" else decision.column(field).tolist() for field in FIELDS)
             for row in zip(decision.plan.nodes, *values, strict=True):
                 if journal.covers(row[0]):
                     yield (decision.tick, decision.scenario_s, *row)
