@@ -12,8 +12,8 @@ from ground_controller.decision import Decision, NodeNumbers
 from ground_controller.journal import Journal
 from ground_controller.migration import MoveNumbers
 from ground_controller.telemetry.power_read import NO_READING, decided_by
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
-from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.errors import UsageError
 from hil_config.wire.messages import NodeEvent, Record, decode
 from hil_config.wire.orders import SetDuty

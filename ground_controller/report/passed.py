@@ -18,7 +18,7 @@ from ground_controller.decision import Decision
 from ground_controller.interruption import resumptions
 from ground_controller.journal import WORK_ENDED, Journal
 from ground_controller.steering import Steered
-from ground_controller.telemetry.tables import ScenarioTime
+from ground_controller.telemetry.scenario_time import ScenarioTime
 
 ROUNDING_S = 1e-6
 """Ticks are added up."""

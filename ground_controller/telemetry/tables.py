@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,10 +15,9 @@ from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
 from ground_controller.decision import FIELDS
 from ground_controller.interruption import KIND as RESUMED
-from ground_controller.interruption import resumptions
 from ground_controller.journal import Entry, Journal
-from ground_controller.steering import Steered
 from ground_controller.telemetry.power_read import decided_by
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import Provenance, measured, modelled
@@ -47,54 +45,6 @@ class Table(NamedTuple):
     name: str
     columns: tuple[Column, ...]
     rows: Callable[[], Iterator[Row]]
-
-
-class ScenarioTime:
-    """Node monotonic time to scenario seconds: by recorded offsets, the clock's anchor, and what steered it since.
-
-    While a run was interrupted scenario time stood; offsets are those that were measured last before an instant.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        resumed = resumptions(journal)
-        first = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-        self._offsets = [(one.host_ns, one.offsets) for one in reversed(resumed)] + [(0, first)]
-        campaign = msgspec.json.decode(journal.meta("campaign"))
-        anchor = (int(journal.meta("anchor_host_ns")), 0.0, float(campaign["orbit"]["rate"]))
-        steered = (msgspec.json.decode(entry.body, type=Steered) for entry in journal.entries("steer"))
-        moves = [(one.host_ns, one.to_s, one.rate) for one in steered if one.action != "fault"]
-        moves += [(one.stopped_ns, one.at_s, 0.0) for one in resumed]
-        moves += [(one.host_ns, one.at_s, one.rate) for one in resumed]
-        self._moves = [anchor, *sorted(moves)]
-        self._begins = [begin_ns for begin_ns, _, _ in self._moves]
-
-    @property
-    def moves(self) -> tuple[tuple[int, float, float], ...]:
-        """(ns of the ground's clock, scenario second then, orbit seconds in a host second since), in order."""
-        return tuple(self._moves)
-
-    def host_ns(self, node: str, mono_ns: int) -> int:
-        """The instant on the ground's monotonic clock."""
-        for since_ns, offsets in self._offsets[:-1]:
-            if mono_ns - offsets[node][0] >= since_ns:
-                return mono_ns - offsets[node][0]
-        return mono_ns - self._offsets[-1][1][node][0]
-
-    def of(self, node: str, mono_ns: int) -> float:
-        host_ns = self.host_ns(node, mono_ns)
-        begin_ns, scenario_s, rate = self._moves[max(0, bisect_right(self._begins, host_ns) - 1)]
-        return scenario_s + (host_ns - begin_ns) / 1e9 * rate
-
-    def all_of(self, node: str, mono_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same of many instants at once."""
-        host_ns = mono_ns - self._offsets[-1][1][node][0]
-        for since_ns, offsets in reversed(self._offsets[:-1]):  # the latest that applies counts
-            later = mono_ns - offsets[node][0]
-            host_ns = np.where(later >= since_ns, later, host_ns)
-        begins, scenario_s, rates = (np.array(column) for column in zip(*self._moves, strict=True))
-        at = np.maximum(0, np.searchsorted(begins, host_ns, "right") - 1)
-        found: NDArray[np.float64] = scenario_s[at] + (host_ns - begins[at]) / 1e9 * rates[at]
-        return found
 
 
 def samples(journal: Journal) -> Table:
