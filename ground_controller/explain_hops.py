@@ -11,7 +11,7 @@ import msgspec
 from ground_controller.fleet.orders import link_acceleration
 from ground_controller.journal import Journal
 from ground_controller.steering import Steered
-from ground_controller.telemetry.tables import ScenarioTime
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from hil_config.errors import HilError
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.link_fault import faulted

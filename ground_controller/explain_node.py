@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import msgspec
 from ground_controller.decision import Decision, NodeNumbers
 from ground_controller.journal import Journal
 from ground_controller.migration import MoveNumbers
+from ground_controller.telemetry.power_read import NO_READING, decided_by
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
-from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.errors import UsageError
 from hil_config.wire.messages import NodeEvent, Record, decode
 from hil_config.wire.orders import SetDuty
@@ -97,15 +99,21 @@ def explain_node(folder: Path, node: str, at_s: float) -> NodeWhy:
             next((act for act in reversed(acts) if act.event in POWER_ACTS), None), tuple(acts[-MOST_ACTS:]),
             tuple((piece.first, piece.last) for piece in last.plan.gateways if node in piece.nodes), here,
             tuple(sorted(gone)), tuple(one for one in last.moves if node in {one.source, one.target}),
-            tuple(last.plan.reason.split("; ")), _power_source(journal, node), _ends_before(journal, at_s),
+            tuple(last.plan.reason.split("; ")), _power_source(journal, node, last.tick), _ends_before(journal, at_s),
         )  # fmt: skip
     finally:
         journal.close()
 
 
-def _power_source(journal: Journal, node: str) -> str:
+def _power_source(journal: Journal, node: str, tick: int) -> str:
+    """Where the watts that tick decided by are from."""
     quantity = quantities(journal).get("power_w", {}).get(node)
-    return str(quantity.provenance) if quantity is not None else "nothing reported it"
+    if quantity is None:
+        return "nothing reported it"
+    for _, decision, watts in decided_by(journal):
+        if decision.tick == tick and math.isnan(watts[decision.plan.nodes.index(node)]):
+            return str(NO_READING)
+    return str(quantity.provenance)
 
 
 def _ends_before(journal: Journal, at_s: float) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ground_controller.admission import Shape
+from ground_controller.interruption import KIND as RESUMED
 from ground_controller.journal import Entry
 from ground_controller.now_table import DelayTable, LightTable
 from ground_controller.outlook import look_ahead, orbit_s
@@ -129,6 +130,7 @@ class World:
         self._power_w = self._idle_w.copy()
         self._calls, self._calls_per_s = np.zeros(n), np.zeros(n)
         self._picks = self._rows = 0
+        self._paused = False
         self._hosts: list[bytes] = []
         self._index = {name: i for i, name in enumerate(s.nodes)}
         self._call_j = _constant(np.array(s.energy_per_call_j, float) * s.work_factor)
@@ -144,6 +146,10 @@ class World:
             steered = msgspec.json.decode(entry.body, type=Steered)
             if steered.action == "seek":  # the twin does not live through what is skipped
                 self.scenario_s += steered.to_s - steered.at_s
+            if steered.action != "fault":  # text is generated on while scenario time stands, tick after tick
+                self._paused = steered.rate == 0.0
+        elif entry.kind == RESUMED:
+            self._paused = False
         index = self._index.get(entry.node)
         if index is None:
             return
@@ -221,19 +227,26 @@ class World:
             self.twin = s.twin.step(self.twin, self._drawn_w(), light, duration, sending * s.work_factor / s.rate)
             over = self.twin.temperature_c > s.limits.temperature_soft_c
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
-            self._count_hosts()
-            fresh = self._calls / (duration / s.rate)
-            self._calls_per_s = CALL_MEMORY * self._calls_per_s + (1 - CALL_MEMORY) * fresh
-            self._calls = np.zeros(len(s.nodes))
-            if self._rows:
-                used = self._picks / self._rows
-                self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * used
-                self._picks = self._rows = 0
+        elif self._paused:
+            self.transmit.release_w(s.tick_s)  # sent while the twin stood still: no load of a later tick
+        host_s = s.tick_s if self._paused else duration / s.rate
+        if host_s > 0.0:
+            self._take_calls(host_s)
         self.scenario_s = scenario_s
         if self._modes is not None:
             changed = self._modes.step(self.twin.temperature_c, self.twin.charge)
             self.powers = tuple((s.nodes[index], order) for index, order in changed)
         return self._limit(self.twin.temperature_c, self.twin.charge)
+
+    def _take_calls(self, host_s: float) -> None:
+        """What was served in the host seconds of a tick goes into the running means."""
+        self._count_hosts()
+        self._calls_per_s = CALL_MEMORY * self._calls_per_s + (1 - CALL_MEMORY) * (self._calls / host_s)
+        self._calls = np.zeros(len(self.setting.nodes))
+        if self._rows:
+            used = self._picks / self._rows
+            self.experts_per_row = CALL_MEMORY * self.experts_per_row + (1 - CALL_MEMORY) * used
+            self._picks = self._rows = 0
 
     def power_orders(self) -> dict[str, SetPower]:
         """The power mode that holds now, for each node that offers some and where the campaign orders them."""

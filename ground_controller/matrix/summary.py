@@ -75,10 +75,10 @@ def key_of(metric: str, statistic: str) -> str:
 def summarise(plan: Plan, found: Sequence[tuple[Cell, Metrics]]) -> Summary:
     """From the finished runs, in their order; InvalidRunError if they mix work accountings."""
     accounting_of_metrics((cell.name, metrics) for cell, metrics in found)
-    names, stride = names_of(plan), plan.simulated.stride
+    names = names_of(plan)
     rows = [
         Row(
-            cell, {key_of(*name): figure(*name, metrics, stride) for name in names},
+            cell, {key_of(*name): figure(*name, metrics) for name in names},
             sum(one.met for one in metrics.requirements), len(metrics.requirements), metrics.lost_nodes,
         )
         for cell, metrics in found

@@ -1,4 +1,4 @@
-"""Energy of each node from its power samples: trapezoids on the node's own monotonic clock.
+"""Energy of each node from its power samples: trapezoids on the node's own monotonic clock, less its measured drift.
 
 A gap of more than three sample periods makes the node's figure void: it is never bridged in silence. Nor is it known
 what a board drew after its agent had died, while others were measured on (of a model node it is). While a run was
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ground_controller.idle import idle_windows, measured_idle
 from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
-from ground_controller.telemetry.tables import ScenarioTime
 from hil_config.energy import GAP_PERIODS, Energy, Idle, above_idle, integrate
 from hil_config.schema.profiles import BoardProfile, load_profile
 from hil_config.wire.messages import Record, SampleBatch, decode
@@ -37,9 +37,10 @@ METHOD = (
 class NodePower(NamedTuple):
     """Power samples of a node over the replayed orbit: int64 [samples] ns on its monotonic clock, float64 [samples] W.
 
-    `offset_ns`: the node's clock minus the ground's. `idle`: from idle windows, None where the run took none. `pauses`:
-    (begin, end) of interruptions on the node's clock, without samples. `reach_ns`: first and last sample of any node,
-    on this one's clock; None where nobody expects as much of it.
+    The clock is freed of the drift that checks found, so that one `offset_ns` holds for the whole run: the node's clock
+    minus the ground's. `idle`: from idle windows, None where the run took none. `pauses`: (begin, end) of interruptions
+    on the node's clock, without samples. `reach_ns`: first and last sample of any node, on this one's clock; None where
+    nobody expects as much of it.
     """
 
     clock_ns: NDArray[np.int64]
@@ -94,12 +95,12 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
         there = np.isfinite(drawn)  # an absent reading is a gap
         if not there.any():
             continue
-        clock_ns = np.array(times, np.int64)[there]
+        clock_ns = when.all_host_ns(node, np.array(times, np.int64)[there]) + offset_ns
         order = np.argsort(clock_ns, kind="stable")
         clock_ns, drawn = clock_ns[order], drawn[there][order]
         idle = measured_idle(windows, offset_ns, clock_ns, drawn, power[node].hz)
         until_ns = min((w.begin_ns + offset_ns for w in windows if w.side == "after"), default=int(clock_ns[-1]))
-        scenario_s = when.all_of(node, clock_ns)
+        scenario_s = when.all_at(clock_ns - offset_ns)
         keep = (scenario_s >= 0.0) & (scenario_s <= campaign["orbit"]["duration_s"]) & (clock_ns <= until_ns)
         pauses = tuple((one.stopped_ns + offset_ns, one.host_ns + offset_ns) for one in resumed)
         for begin_ns, end_ns in pauses:

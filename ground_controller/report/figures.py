@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from ground_controller.decision import Decision, history
 from ground_controller.report.colours import COLOURS
@@ -17,7 +17,8 @@ from ground_controller.report.links import LinkResult, bin_labels
 from ground_controller.report.metrics import Metrics, columns
 from ground_controller.run_folder import open_run
 from ground_controller.telemetry import tables
-from ground_controller.telemetry.sources import timed
+from ground_controller.telemetry.power_read import decided_by
+from ground_controller.telemetry.sources import by_provenance, combined, quantities, timed
 from hil_config.wire.schedule_file import decode_schedule
 
 MOST_LINES = 12
@@ -27,10 +28,14 @@ MOST_POINTS = 20_000
 """Tokens drawn; of more, every n-th."""
 
 
-def _lines(decisions: list[Decision], nodes: frozenset[str], field: str, title: str, unit: str) -> go.Figure:
+def _lines(
+    decisions: list[Decision], nodes: frozenset[str], field: str | NDArray[np.float64], title: str, unit: str
+) -> go.Figure:
+    """Of a field of the decisions, or of values [T, N]."""
     time_s, names = [d.scenario_s for d in decisions], decisions[0].plan.nodes
     at = [i for i, name in enumerate(names) if name in nodes]
-    return _curves(time_s, tuple(names[i] for i in at), history(decisions, field)[:, at], title, unit)
+    values = history(decisions, field) if isinstance(field, str) else field
+    return _curves(time_s, tuple(names[i] for i in at), values[:, at], title, unit)
 
 
 def _curves(time_s: list[float], names: tuple[str, ...], values: Any, title: str, unit: str) -> go.Figure:
@@ -129,13 +134,16 @@ def figures(folder: Path, metrics: Metrics) -> dict[str, go.Figure]:
     """All plots of a run, by name."""
     journal = open_run(folder)
     try:
-        decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
+        seen = [(decision, watts) for _, decision, watts in decided_by(journal)]
+        decisions = [decision for decision, _ in seen]
         kind = timed(journal, "monotonic clocks").kind
+        reported = quantities(journal).get("power_w")
         token_rows = columns(tables.tokens(journal))
     finally:
         journal.close()
     limits, nodes = metrics.limits, frozenset(one.node for one in metrics.nodes)
-    power = metrics.sources.get("power_w", "modelled(nothing reported)").partition("(")[0]
+    power = combined(by_provenance(reported).items()).kind if reported else "nothing reported"
+    read_w = np.array([watts for _, watts in seen])
     found = {
         "temperature": _bounds(
             _lines(decisions, nodes, "temperature_c", "Temperature in orbit (modelled by the twin)", "C"),
@@ -145,7 +153,7 @@ def figures(folder: Path, metrics: Metrics) -> dict[str, go.Figure]:
             _lines(decisions, nodes, "charge", "State of charge (modelled by the twin)", "of capacity"),
             limits["charge_soft"], limits["charge_hard"],
         ),
-        "power": _lines(decisions, nodes, "power_w", f"Board power ({power})", "W"),
+        "power": _lines(decisions, nodes, read_w, f"Board power ({power})", "W"),
         "rows": _lines(decisions, nodes, "calls_per_s", f"Expert rows a second by host ({kind})", "1/s"),
         "waterfall": _waterfall(metrics, kind),
         "tpot": _tpot(token_rows, kind),

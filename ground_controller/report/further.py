@@ -15,7 +15,10 @@ import numpy as np
 
 from ground_controller.decision import Decision
 from ground_controller.journal import Journal
+from ground_controller.preparation import platform_of
 from ground_controller.telemetry import tables
+from ground_controller.telemetry.sources import stride
+from hil_config.schema.campaign import Campaign
 from hil_config.wire.plan import LayerPlan
 
 DEFAULTS = {"precision": "fixed", "transmission": "full", "replacement": "stay", "routing": "direct"}
@@ -31,7 +34,11 @@ def further_names(policies: dict[str, Any]) -> dict[str, str]:
 
 
 def further_figures(journal: Journal, links: dict[str, list[Any]]) -> dict[str, Any]:
-    """Fields of `Metrics`. `links`: the table of that name by column."""
+    """Fields of `Metrics`. `links`: the table of that name by column.
+
+    Rows and calls of a simulation with a stride are multiplied by it; its link reports and decisions stand for the
+    whole time themselves.
+    """
     decisions = [msgspec.json.decode(e.body, type=Decision) for e in journal.entries("decision")]
     layers = {d.plan.version: d.plan.layers for d in decisions if any(one.precision for one in d.plan.layers)}
     rows, codecs = Counter[str](), Counter[str]()
@@ -41,12 +48,13 @@ def further_figures(journal: Journal, links: dict[str, list[Any]]) -> dict[str, 
             codecs.update(f"{one.codec}/{one.answer}" for one in layer.sent)
             if plan is not None and not evidence.plan_expired:
                 rows.update(_precisions(plan[layer.layer], layer.picks, layer.hosts))
-    last = decisions[-1]
-    nodes = {n.node for n in last.nodes}
+    last, nodes, times = decisions[-1], set(decisions[-1].plan.nodes), stride(journal)
+    platform = Campaign.model_validate_json(journal.meta("campaign")).twin.platform
     sent = sum(b for b, peer in zip(links["bytes"], links["peer"], strict=True) if peer in nodes)
     return {
-        "rows_by_precision": dict(sorted(rows.items())), "calls_by_codec": dict(sorted(codecs.items())),
-        "link_bytes": sent, "transmit_j": round(sum(n.transmit_j for n in last.nodes), 5),
+        "rows_by_precision": {name: count * times for name, count in sorted(rows.items())},
+        "calls_by_codec": {name: count * times for name, count in sorted(codecs.items())},
+        "link_bytes": sent, "transmit_j": round(8.0 * sent * platform_of(platform).transmit_j_per_bit, 5),
         "migrations": dict(sorted(Counter(one.stage for one in last.moves).items())),
         "migration_bytes": sum(one.bytes for one in last.moves),
         "migration_j": round(sum(one.joules for one in last.moves), 5),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from ground_controller.report.passed import Span
 from ground_controller.telemetry.tables import histogram_of
 from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.messages import ERROR_EDGES_US
@@ -47,20 +49,22 @@ class LinkResult(msgspec.Struct, frozen=True):
 
 
 def link_results(
-    links: dict[str, list[Any]], schedule: LinkSchedule | None, satellites: dict[str, str], rate: float
-) -> tuple[LinkResult, ...]:
+    links: dict[str, list[Any]], schedule: LinkSchedule | None, satellites: dict[str, str], spans: Iterable[Span],
+    rate_scale: float = 1.0,
+) -> tuple[LinkResult, ...]:  # fmt: skip
     """From the table `links` by column, in the order of first use.
 
     Args:
         schedule: of the run; None where it is not there any more.
         satellites: of each node.
-        rate: orbit seconds in a host second: frames go in host time, at the schedule's rates.
+        spans: the run's host time, in which frames go at the schedule's rates times `rate_scale`.
     """
     rows: dict[tuple[str, str], list[int]] = {}
     for i, pair in enumerate(zip(links["node"], links["peer"], strict=True)):
         rows.setdefault(pair, []).append(i)
+    passed = tuple(spans)
     carried = {
-        (a, b): _capacity(schedule, (satellites[a], satellites[b]), rate)
+        (a, b): rate_scale * _capacity(schedule, (satellites[a], satellites[b]), passed)
         for a, b in rows
         if schedule is not None and a in satellites and b in satellites
     }
@@ -84,15 +88,18 @@ def _one(pair: tuple[str, str], reports: list[dict[str, Any]], carried: dict[tup
     )  # fmt: skip
 
 
-def _capacity(schedule: LinkSchedule, pair: tuple[str, str], rate: float) -> float:
-    """Bits that the direction from one satellite to another could have carried in host time."""
-    bits = at_s = 0.0
-    while at_s < schedule.duration_s:
-        span = schedule.span(*pair, at_s)
-        until_s = min(span.end_s, schedule.duration_s)
-        bits += span.rate_bit_s * (until_s - at_s) if span.up else 0.0
-        at_s = until_s
-    return bits / rate
+def _capacity(schedule: LinkSchedule, pair: tuple[str, str], passed: tuple[Span, ...]) -> float:
+    """Bits that the direction from one satellite to another could have carried in the host time of a run."""
+    bits = 0.0
+    for one in passed:
+        left_s, at_s, rate = one
+        while left_s > 0.0:
+            span = schedule.span(*pair, at_s)
+            ends = rate > 0.0 and at_s < span.end_s < at_s + left_s * rate
+            here_s = (span.end_s - at_s) / rate if ends else left_s
+            bits += span.rate_bit_s * here_s if span.up else 0.0
+            at_s, left_s = (span.end_s, left_s - here_s) if ends else (at_s, 0.0)
+    return bits
 
 
 def bin_labels() -> tuple[str, ...]:

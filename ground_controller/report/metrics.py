@@ -22,6 +22,7 @@ from ground_controller.report.further import further_figures, further_names
 from ground_controller.report.links import LinkResult, link_results
 from ground_controller.report.nodes import NodeResult, node_results
 from ground_controller.report.origins import first_line, not_measured, sources
+from ground_controller.report.passed import passed
 from ground_controller.report.requirements import RequirementResult, judge
 from ground_controller.report.served import served
 from ground_controller.report.waterfall import waterfall
@@ -138,7 +139,7 @@ def measure(folder: Path) -> Metrics:
         schedule = _schedule(folder)
         metrics = _Measurement(journal, schedule).metrics()
         wanted = Campaign.model_validate_json(journal.meta("campaign")).requirements
-        met = judge(wanted, metrics, stride(journal))
+        met = judge(wanted, metrics)
     finally:
         journal.close()
     return msgspec.structs.replace(metrics, requirements=met, models=_models(folder, schedule))
@@ -176,17 +177,19 @@ class _Measurement:
         self.events = columns(tables.events(journal))
         orbit = self.campaign["orbit"]
         satellites = dict(zip(self.decisions[0].plan.nodes, orbit["satellites"], strict=True))
-        self.by_link = link_results(self.links, schedule, satellites, orbit["rate"])
+        self.passed = passed(journal)
+        faster = orbit["rate"] if orbit["acceleration"] == "links" else 1.0
+        self.by_link = link_results(self.links, schedule, satellites, self.passed.spans, faster)
         self.power = node_power(journal)
         self.energy = {node: energy_of(one) for node, one in self.power.items()}
 
     def metrics(self) -> Metrics:
         campaign, journal = self.campaign, self.journal
-        count = len(self.tokens["token"]) * stride(journal)
-        scenario_s, rate = self.decisions[-1].scenario_s, campaign["orbit"]["rate"]
-        host_s = scenario_s / rate
+        times = stride(journal)
+        count = len(self.tokens["token"]) * times
+        scenario_s, host_s, rate = self.passed.scenario_s, self.passed.host_s, campaign["orbit"]["rate"]
         until_s = campaign["orbit"]["duration_s"] + 1e-6  # ticks are added up
-        inside = sum(at_s <= until_s for at_s in self.tokens["scenario_s"]) * stride(journal)
+        inside = sum(at_s <= until_s for at_s in self.tokens["scenario_s"]) * times
         gross, net = (_total(self.energy, key) for key in ("gross_j", "net_j"))
         ticks = [msgspec.json.decode(e.body, type=TickBegan) for e in journal.entries("tick")]
         causes = Counter(c for text in self.tokens["degraded"] for c in text.split(";") if c)
@@ -203,24 +206,26 @@ class _Measurement:
             provenance=first_line(origin), sources=origin, scenario_s=round(scenario_s, 3), host_s=round(host_s, 3),
             requests=len(set(self.requests["request"])),
             finished=sum(end in {"length", "end of text"} for end in self.requests["ended"]), tokens=count,
-            tokens_per_s=round(count / host_s, 3) if host_s else 0.0,
+            tokens_per_s=round(inside / host_s, 3) if host_s else 0.0,
             ttft_ms=quantiles(self._since(first=True), 1e-3), tpot_ms=quantiles(self._since(first=False), 1e-3),
             answers=answers(journal, self.tokens, self.power, self.energy, evaluated),
             waterfall_ms={part: round(ms, 6) for part, ms in fall.parts_ms.items()},
             waterfall_whole_ms=round(fall.whole_ms, 6), waterfall_tokens=fall.tokens,
-            degraded_tokens=sum(bool(text) for text in self.tokens["degraded"]),
-            degraded_causes=dict(sorted(causes.items())), restarts=self.restarts(),
+            degraded_tokens=times * sum(bool(text) for text in self.tokens["degraded"]),
+            degraded_causes={cause: times * n for cause, n in sorted(causes.items())}, restarts=self.restarts(),
             agreement=cost.agreement, given_up_nats=cost.given_up_nats, accuracy_note=cost.note,
             evaluation=evaluated,
             kept_mass=_mean(self.steps["kept_mass"]), experts_per_token=self.experts_per_token(),
-            rerouted_rows=sum(self.steps["rerouted"]), lost_rows=sum(self.steps["lost"]),
+            rerouted_rows=times * sum(self.steps["rerouted"]), lost_rows=times * sum(self.steps["lost"]),
             **further_figures(journal, self.links), energy_gross_j=gross, energy_net_j=net,
             energy_gross_uncertainty_j=_uncertainty(self.energy) if gross is not None else None, energy_method=METHOD,
             gross_j_per_token=round(gross / inside, 5) if gross is not None and inside else None,
             net_j_per_token=round(net / inside, 5) if net is not None and inside else None,
             limits=campaign["twin"]["limits"],
             nodes=tuple(
-                one for one in node_results(self.decisions, campaign, used.hosts, self.energy)
+                one for one in node_results(
+                    self.passed, campaign, used.hosts, self.energy, self.decisions[-1].column("alive").astype(bool)
+                )
                 if journal.covers(one.node)
             ),
             expert_use=tuple(map(tuple, used.experts.tolist())), links=self.by_link,

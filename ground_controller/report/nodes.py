@@ -8,9 +8,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ground_controller.decision import Decision, history
+from ground_controller.decision import history
 from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
 from ground_controller.report.energy import NodeEnergy
+from ground_controller.report.passed import Passed
+
+Float = NDArray[np.float64]
 
 
 class NodeResult(msgspec.Struct, frozen=True):
@@ -49,34 +52,43 @@ class NodeResult(msgspec.Struct, frozen=True):
 
 
 def node_results(
-    decisions: list[Decision], campaign: dict[str, Any], rows: dict[int, int], energy: dict[str, NodeEnergy]
-) -> tuple[NodeResult, ...]:
-    """In the order of the plan. `rows`: expert rows by node index; `energy` by node name."""
-    fields = ("alive", "in_service", "temperature_c", "charge", "voltage_v", "sunlit", "wear", "over_limit_s")
+    passed: Passed, campaign: dict[str, Any], rows: dict[int, int], energy: dict[str, NodeEnergy],
+    alive: NDArray[np.bool_],
+) -> tuple[NodeResult, ...]:  # fmt: skip
+    """In the order of the plan, over the decisions within the orbit.
+
+    Args:
+        rows: expert rows by node index. energy: by node name. alive: [N] at the end of the run.
+    """
+    decisions, lived_s = passed.orbit()
+    fields = ("in_service", "temperature_c", "charge", "voltage_v", "sunlit", "wear", "over_limit_s")
     seen = {field: history(decisions, field) for field in fields}
-    step_s = campaign["control"]["tick_s"] * campaign["orbit"]["rate"]
+    # What a decision says holds until the next one.
+    weight = lived_s if lived_s.any() else np.ones_like(lived_s)
     limits = campaign["twin"]["limits"]
     results = []
     for i, name in enumerate(decisions[0].plan.nodes):
         warm, charge = seen["temperature_c"][:, i], seen["charge"][:, i]
         peak_c, least = float(warm.max()), float(charge.min())
         one = energy.get(name)
-        worn = _counted_wear(charge, warm, decisions[-1].scenario_s)
+        worn = _counted_wear(charge, warm, lived_s, weight)
         results.append(
             NodeResult(
                 node=name, satellite=campaign["orbit"]["satellites"][i],
-                ended="alive" if seen["alive"][-1, i] else "lost",
-                temperature_peak_c=round(peak_c, 3), temperature_mean_c=round(float(warm.mean()), 3),
+                ended="alive" if alive[i] else "lost",
+                temperature_peak_c=round(peak_c, 3),
+                temperature_mean_c=round(float(np.average(warm, weights=weight)), 3),
                 temperature_margin_soft_k=round(limits["temperature_soft_c"] - peak_c, 3),
                 temperature_margin_hard_k=round(limits["temperature_hard_c"] - peak_c, 3),
                 over_soft_limit_s=round(float(seen["over_limit_s"][-1, i]), 3),
-                out_of_service_s=round(int((~seen["in_service"][:, i]).sum()) * step_s, 3),
+                out_of_service_s=round(float(lived_s[1:] @ ~seen["in_service"][:-1, i]), 3),
                 charge_start=round(float(charge[0]), 5), charge_end=round(float(charge[-1]), 5),
                 charge_least=round(least, 5), charge_margin_soft=round(least - limits["charge_soft"], 5),
                 charge_margin_hard=round(least - limits["charge_hard"], 5),
                 wear=float(seen["wear"][-1, i]), wear_rainflow=worn[0], wear_xu=worn[1],
                 voltage_least_v=round(float(seen["voltage_v"][:, i].min()), 4),
-                sunlit_share=round(float(seen["sunlit"][:, i].mean()), 4), expert_rows=rows.get(i, 0),
+                sunlit_share=round(float(np.average(seen["sunlit"][:, i], weights=weight)), 4),
+                expert_rows=rows.get(i, 0),
                 gross_j=one.gross_j if one else None,
                 gross_uncertainty_j=round(one.uncertainty_j, 5) if one and one.gross_j is not None else None,
                 net_j=one.net_j if one else None, idle_w=one.idle_w if one else None,
@@ -86,7 +98,8 @@ def node_results(
     return tuple(results)
 
 
-def _counted_wear(charge: NDArray[np.float64], warm: NDArray[np.float64], duration_s: float) -> tuple[float, float]:
+def _counted_wear(charge: Float, warm: Float, lived_s: Float, weight: Float) -> tuple[float, float]:
     """Share of life used by one satellite's history [T]: rainflow with Woehler's line, and Xu et al."""
     cycles = count_cycles(charge, warm)
-    return woehler_wear(cycles), xu_wear(cycles, duration_s, float(charge.mean()), float(warm.mean()))
+    charge_mean, warm_mean = (float(np.average(values, weights=weight)) for values in (charge, warm))
+    return woehler_wear(cycles), xu_wear(cycles, float(lived_s.sum()), charge_mean, warm_mean)

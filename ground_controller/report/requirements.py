@@ -43,13 +43,13 @@ class RequirementResult(msgspec.Struct, frozen=True):
         return f"{name} {self.bound}: " + ("not known" if self.found is None else f"found {self.found:.6g}")
 
 
-def judge(requirements: Sequence[Requirement], metrics: Metrics, stride: int = 1) -> tuple[RequirementResult, ...]:
-    """Each requirement against the run's figures; `stride` of its recording in detail."""
-    return tuple(_judged(one, metrics, stride) for one in requirements)
+def judge(requirements: Sequence[Requirement], metrics: Metrics) -> tuple[RequirementResult, ...]:
+    """Each requirement against the run's figures."""
+    return tuple(_judged(one, metrics) for one in requirements)
 
 
-def _judged(one: Requirement, metrics: Metrics, stride: int) -> RequirementResult:
-    found = figure(one.metric, one.statistic, metrics, stride)
+def _judged(one: Requirement, metrics: Metrics) -> RequirementResult:
+    found = figure(one.metric, one.statistic, metrics)
     if one.at_most is not None:
         bound, met = f"at most {one.at_most:g}", found is not None and found <= one.at_most
     else:
@@ -58,7 +58,7 @@ def _judged(one: Requirement, metrics: Metrics, stride: int) -> RequirementResul
     return RequirementResult(one.metric, one.statistic, bound, found, met, source(one.metric, metrics))
 
 
-def figure(metric: str, statistic: str, metrics: Metrics, stride: int = 1) -> float | None:
+def figure(metric: str, statistic: str, metrics: Metrics) -> float | None:
     """A figure of a run that can be required; None if the run does not give it."""
     if metric in get_args(Spread):
         spread: dict[str, float] = getattr(metrics, metric)
@@ -72,7 +72,7 @@ def figure(metric: str, statistic: str, metrics: Metrics, stride: int = 1) -> fl
     if metric == "finished_share":
         return metrics.finished / metrics.requests if metrics.requests else None
     if metric == "degraded_share":
-        return metrics.degraded_tokens * stride / metrics.tokens if metrics.tokens else None
+        return metrics.degraded_tokens / metrics.tokens if metrics.tokens else None
     if metric == "restarts":
         return float(sum(metrics.restarts.values()))
     if metric == "lost_nodes":

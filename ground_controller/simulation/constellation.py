@@ -23,6 +23,7 @@ from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 REPORT_S = 5.0
+"""Host seconds between reports of the links."""
 
 
 class Constellation:
@@ -133,7 +134,7 @@ class Constellation:
             node.sample()
         for gateway in self.gateways.values():
             gateway.summarise(self._stride)
-        if self.agenda.now_s - self._reported_s >= REPORT_S:
+        if (self.agenda.now_s - self._reported_s) * self._stride >= REPORT_S:
             self.report_links()
 
     def report_links(self) -> None:

@@ -201,16 +201,21 @@ class Fabric:
         self.ways.forget()
 
     def reports(self, host_ns: int) -> list[tuple[str, LinkReport]]:
-        """(sender, what it sent to a peer since the last call). A modelled shaper is never late: its errors are 0."""
-        found = []
+        """(sender, what it sent to a peer since the last call). A modelled shaper is never late: its errors are 0.
+
+        Counts stand for the whole time, of which the window lets 1 of so many seconds be seen.
+        """
+        found, times = [], self._window.stride
         for (source, peer), line in self._lines.items():
             if source in self.dead or not (line.frames or line.refused):
                 continue
             mean_us = line.scheduled_s / max(1, line.frames) * 1e6
-            histogram = (0, line.frames, *(0 for _ in ERROR_EDGES_US[1:]))
+            frames, size, refused, lost, cut = (
+                times * n for n in (line.frames, line.bytes, line.refused, line.shaper.lost, line.shaper.cut)
+            )
+            histogram = (0, frames, *(0 for _ in ERROR_EDGES_US[1:]))
             report = LinkReport(
-                peer, host_ns, line.frames, line.bytes, line.refused, mean_us, (0.0, 0.0, 0.0), histogram,
-                line.shaper.lost, line.shaper.cut,
+                peer, host_ns, frames, size, refused, mean_us, (0.0, 0.0, 0.0), histogram, lost, cut
             )  # fmt: skip
             found.append((source, report))
             line.shaper.lost = line.shaper.cut = line.frames = line.bytes = line.refused = 0

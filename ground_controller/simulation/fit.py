@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ground_controller.journal import Journal
+from ground_controller.run_folder import open_run
 from ground_controller.simulation.board_model import (
     DEFAULT,
     DEFAULT_MODE,
@@ -84,7 +84,7 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
     seen: dict[Key, Seen] = defaultdict(Seen)
     runs = []
     for folder in folders:
-        journal = Journal.read(folder)
+        journal = open_run(folder)  # of a fleet with model boards the real ones
         try:
             RunReader(journal, folder, seen).read()
             run = f"{journal.meta('run')} ({journal.meta('began_utc')})"

@@ -17,6 +17,7 @@ from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.report.energy import node_power
 from ground_controller.simulation.mode_times import ModeTimes
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
 from hil_config.errors import InvalidRunError
 from hil_config.wire.manifest import Precision
@@ -28,7 +29,7 @@ _NS = 1_000_000_000
 Key = tuple[str, str]
 """A board profile as the bench names it, and a power mode."""
 Second = tuple[str, str, int]
-"""A run, a node, and a second of its clock."""
+"""A run, a node, and a second of the ground's clock, which all of them share."""
 _WHERE = {"local": "local processes that share the cores of one machine", "virtual": "emulated boards"}
 
 
@@ -81,6 +82,7 @@ class RunReader:
         self._scheduled = self._scheduled_us()
         self._plans: dict[int, SelectionPlan] = {}
         self._modes = ModeTimes(journal)
+        self._when = ScenarioTime(journal)
         self._power = quantities(journal).get("power_w", {})
 
     def read(self) -> None:
@@ -126,11 +128,12 @@ class RunReader:
             event = decode(entry.body, Record).body
             if isinstance(event, NodeEvent) and event.name == "ShardsChanged":
                 began = given.get((entry.node, str(event.details.get("held"))))
-                if began and event.mono_ns > began[-1]:
-                    taken_us = (event.mono_ns - began[-1]) / 1e3
-                    seen = self._of(entry.node, began.pop(), event.mono_ns)
+                ended_ns = self._when.host_ns(entry.node, event.mono_ns)  # orders have the ground's time
+                if began and ended_ns > began[-1]:
+                    taken_ns = ended_ns - began.pop()
+                    seen = self._of(entry.node, event.mono_ns - taken_ns, event.mono_ns)
                     if seen is not None:
-                        seen.load_us.append(taken_us)
+                        seen.load_us.append(taken_ns / 1e3)
 
     def _steps(self) -> None:
         batches: dict[tuple[str, int, float], list[tuple[TokenEvidence, int]]] = defaultdict(list)
@@ -152,8 +155,9 @@ class RunReader:
         for (node, _, trunk_us), members in batches.items():
             self._batch(node, trunk_us, members)
 
-    def _second(self, node: str, mono_ns: int) -> Second:
-        return self._run, node, int(mono_ns // _NS)
+    def _second(self, node: str, mono_ns: int, by: str = "") -> Second:
+        """Of an instant of the node's clock, or of that of `by`."""
+        return self._run, node, int(self._when.host_ns(by or node, mono_ns) // _NS)
 
     def _rows(self, version: int, layer: int, host: int, experts: list[int]) -> Counter[str]:
         """Expert rows by precision that a host served."""
@@ -184,7 +188,7 @@ class RunReader:
             if there is None:
                 continue
             did = self._rows(first.plan_version, layer.layer, host, picks[hosts == host].tolist())
-            at = self._second(nodes[host], first.mono_ns)
+            at = self._second(nodes[host], first.mono_ns, by=node)
             there.done += [(at, f"expert {precision}", count) for precision, count in did.items()]
             if host in remote:
                 there.done.append((at, "frame", rows))

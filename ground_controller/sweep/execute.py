@@ -70,7 +70,7 @@ def run_cell(cell: SweepCell) -> CellResult:
     sources: dict[str, str] = {}
     for metric, statistic in FIGURES:
         name = column_of(metric, statistic)
-        figures[name] = figure(metric, statistic, metrics, cell.stride)
+        figures[name] = figure(metric, statistic, metrics)
         sources[name] = CLOCK if metric in TIMED else source(metric, metrics)
     wall_s = time.perf_counter() - begin_s
     return CellResult(cell.key, "", figures, sources, metrics.provenance, wall_s, platform.node())

@@ -62,11 +62,21 @@ _STRENGTH = ("fake", "modelled", "measured")
 
 
 def quantities(journal: Journal) -> dict[str, dict[str, m.Quantity]]:
-    """By column, then by node, from the first status that described it there."""
+    """By column, then by node, from the first status that described it there.
+
+    A board that came back with another instrument, or with none, has the weakest kind and names all.
+    """
     found: dict[str, dict[str, m.Quantity]] = {}
+    told: dict[tuple[str, str], dict[Provenance, None]] = {}
     for entry in journal.entries("status"):
         for quantity in m.decode(entry.body, m.Status).quantities:
             found.setdefault(quantity.name, {}).setdefault(entry.node, quantity)
+            told.setdefault((quantity.name, entry.node), {})[quantity.provenance] = None
+    for (name, node), sources in told.items():
+        if len(sources) > 1:
+            kind = min((one.kind for one in sources), key=_STRENGTH.index)
+            by = Provenance(kind, f"differs by boot, {'; '.join(map(str, sources))}")
+            found[name][node] = msgspec.structs.replace(found[name][node], provenance=by)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from ground_controller.admission import KIND as REFUSED
 from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestBegan, RequestEnded, TokenArrived
-from ground_controller.decision import FIELDS, Decision
+from ground_controller.decision import FIELDS
 from ground_controller.interruption import KIND as RESUMED
-from ground_controller.interruption import resumptions
 from ground_controller.journal import Entry, Journal
-from ground_controller.steering import Steered
+from ground_controller.telemetry.power_read import decided_by
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import by_provenance, combined, generated, quantities, timed
 from ground_controller.unread import KIND as UNREAD
 from hil_config.wire import messages as m
@@ -48,49 +48,6 @@ class Table(NamedTuple):
     rows: Callable[[], Iterator[Row]]
 
 
-class ScenarioTime:
-    """Node monotonic time to scenario seconds: by recorded offsets, the clock's anchor, and what steered it since.
-
-    While a run was interrupted scenario time stood; offsets are those that were measured last before an instant.
-    """
-
-    def __init__(self, journal: Journal) -> None:
-        resumed = resumptions(journal)
-        first = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-        self._offsets = [(one.host_ns, one.offsets) for one in reversed(resumed)] + [(0, first)]
-        campaign = msgspec.json.decode(journal.meta("campaign"))
-        anchor = (int(journal.meta("anchor_host_ns")), 0.0, float(campaign["orbit"]["rate"]))
-        steered = (msgspec.json.decode(entry.body, type=Steered) for entry in journal.entries("steer"))
-        moves = [(one.host_ns, one.to_s, one.rate) for one in steered if one.action != "fault"]
-        moves += [(one.stopped_ns, one.at_s, 0.0) for one in resumed]
-        moves += [(one.host_ns, one.at_s, one.rate) for one in resumed]
-        self._moves = [anchor, *sorted(moves)]
-        self._begins = [begin_ns for begin_ns, _, _ in self._moves]
-
-    def host_ns(self, node: str, mono_ns: int) -> int:
-        """The instant on the ground's monotonic clock."""
-        for since_ns, offsets in self._offsets[:-1]:
-            if mono_ns - offsets[node][0] >= since_ns:
-                return mono_ns - offsets[node][0]
-        return mono_ns - self._offsets[-1][1][node][0]
-
-    def of(self, node: str, mono_ns: int) -> float:
-        host_ns = self.host_ns(node, mono_ns)
-        begin_ns, scenario_s, rate = self._moves[max(0, bisect_right(self._begins, host_ns) - 1)]
-        return scenario_s + (host_ns - begin_ns) / 1e9 * rate
-
-    def all_of(self, node: str, mono_ns: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The same of many instants at once."""
-        host_ns = mono_ns - self._offsets[-1][1][node][0]
-        for since_ns, offsets in reversed(self._offsets[:-1]):  # the latest that applies counts
-            later = mono_ns - offsets[node][0]
-            host_ns = np.where(later >= since_ns, later, host_ns)
-        begins, scenario_s, rates = (np.array(column) for column in zip(*self._moves, strict=True))
-        at = np.maximum(0, np.searchsorted(begins, host_ns, "right") - 1)
-        found: NDArray[np.float64] = scenario_s[at] + (host_ns - begins[at]) / 1e9 * rates[at]
-        return found
-
-
 def samples(journal: Journal) -> Table:
     """One row a sample: the columns are the quantities the nodes described."""
     known = quantities(journal)
@@ -118,7 +75,10 @@ def samples(journal: Journal) -> Table:
 
 
 def satellites(journal: Journal) -> Table:
-    """One row a tick and node: what the policy saw, and the twin's sums since the start."""
+    """One row a tick and node: what the policy saw, and the twin's sums since the start.
+
+    `power_w` is null where the policy and the twin had no reading of a living board to go by.
+    """
     power = quantities(journal).get("power_w")
     power_by = combined(by_provenance(power).items()) if power else modelled("nothing reported")
     columns = (
@@ -141,9 +101,9 @@ def satellites(journal: Journal) -> Table:
     )
 
     def rows() -> Iterator[Row]:
-        for entry in journal.entries("decision"):
-            decision = msgspec.json.decode(entry.body, type=Decision)
-            values = (decision.column(field).tolist() for field in FIELDS)
+        for _, decision, watts in decided_by(journal):
+            power_w = [None if math.isnan(value) else value for value in watts.tolist()]
+            values = (power_w if field == "power_w" else decision.column(field).tolist() for field in FIELDS)
             for row in zip(decision.plan.nodes, *values, strict=True):
                 if journal.covers(row[0]):
                     yield (decision.tick, decision.scenario_s, *row)

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
+import numpy as np
 
 from ground_controller.decision import Decision
 from ground_controller.interruption import resumptions
 from ground_controller.journal import WORK_ENDED, Journal
 from ground_controller.loop import TickBegan
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
 from ground_controller.verification.check import Check, judged, listed, not_applicable
 from hil_config.energy import GAP_PERIODS
@@ -50,13 +52,14 @@ def gaps(journal: Journal) -> Check:
         values = batch.columns.get(POWER, ())
         kept = (at for at, value in zip(batch.mono_ns, values, strict=False) if value is not None)
         read.setdefault((node, boot_id), []).extend(kept)
-    offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
+    when = ScenarioTime(journal)
     begin_ns, end_ns = int(journal.meta("anchor_host_ns")), _last_tick_ns(journal)
     resumed = resumptions(journal)
     problems, widest = [], (0.0, "")
     lost = lost_nodes(journal)
     for node, quantity in power.items():
-        times = sorted(at - offsets[node][0] for (name, _), mine in read.items() if name == node for at in mine)
+        mine = np.array([at for (name, _), all_of in read.items() if name == node for at in all_of], np.int64)
+        times = sorted(when.all_host_ns(node, mine).tolist())
         edges = [begin_ns, *(at for at in times if begin_ns < at < end_ns), *([] if node in lost else [end_ns])]
         period_ns = 1e9 / quantity.hz
         for before, after in itertools.pairwise(edges):

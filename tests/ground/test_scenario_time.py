@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from ground_controller.clock_keeper import ClockChecked
 from ground_controller.interruption import KIND, RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Action, Steered
-from ground_controller.telemetry.tables import ScenarioTime
+from ground_controller.telemetry.scenario_time import ScenarioTime
 
 SECOND = 1_000_000_000
 
@@ -75,3 +76,50 @@ def test_through_an_interruption_with_new_offsets(tmp_path: Path) -> None:
         assert when.of("a", mono_s * SECOND) == pytest.approx(scenario_s, abs=1e-9)
     together = when.all_of("a", np.array(list(clock_s)) * SECOND)
     assert together == pytest.approx(list(clock_s.values()), abs=1e-9)
+
+
+DAY_S = 86_400
+PPM = 30.0
+
+
+def _drifting(folder: Path) -> Journal:
+    """A day at rate 1 of a board whose clock gains 30 ppm; checked and corrected once an hour."""
+    journal = Journal.create(folder)
+    for key, value in (
+        ("clock_offsets_ns", json.dumps({"a": [7 * SECOND, 1000], "b": [0, 0]})),
+        ("anchor_host_ns", "0"),
+        ("campaign", json.dumps({"orbit": {"rate": 1.0, "duration_s": float(DAY_S)}})),
+    ):
+        journal.set_meta(key, value)
+    journal.commit([
+        Entry(0, 0.0, at_s * SECOND, "clock_check", "a", "", 0,
+              msgspec.json.encode(ClockChecked(_offset_ns(at_s * SECOND), 1000, 1, True)))
+        for at_s in range(3_600, DAY_S + 1, 3_600)
+    ])  # fmt: skip
+    return journal
+
+
+def _offset_ns(host_ns: int) -> int:
+    return 7 * SECOND + round(host_ns * PPM * 1e-6)
+
+
+def test_a_clock_that_drifts_is_followed(tmp_path: Path) -> None:
+    """By its checks, and by straight lines between them: after a day it would be 2.6 s off."""
+    journal = _drifting(tmp_path)
+    when = ScenarioTime(journal)
+    journal.close()
+    host_ns = np.array([1, 1_800, 3_600, 50_000, DAY_S - 1], np.int64) * SECOND
+    mono_ns = host_ns + np.array([_offset_ns(one) for one in host_ns.tolist()])
+    assert np.abs(when.all_host_ns("a", mono_ns) - host_ns).max() < 1_000
+    assert [when.of("a", one) for one in mono_ns.tolist()] == pytest.approx((host_ns / SECOND).tolist(), abs=1e-6)
+    assert when.host_ns("b", 5 * SECOND) == 5 * SECOND
+
+
+def test_a_clock_of_another_boot_does_not_bend_the_first_one(tmp_path: Path) -> None:
+    journal = _drifting(tmp_path)
+    checked = ClockChecked(-40_000 * SECOND, 1000, -40_007 * SECOND, True)
+    journal.commit([Entry(0, 0.0, 50_000 * SECOND, "clock_check", "a", "", 0, msgspec.json.encode(checked))])
+    when = ScenarioTime(journal)
+    journal.close()
+    host_ns = 49_000 * SECOND
+    assert when.host_ns("a", host_ns + _offset_ns(host_ns)) == pytest.approx(host_ns, abs=1_000)

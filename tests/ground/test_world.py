@@ -15,6 +15,7 @@ from ground_controller.journal import Entry
 from ground_controller.power_modes import modes_of
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.routes import choose_route
+from ground_controller.steering import Action, Steered
 from ground_controller.world import World
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.power import Power
@@ -40,6 +41,11 @@ def samples(node: str, watts: float, seq: int) -> Entry:
         body=m.SampleBatch((1, 2), {"power_w": (watts, None)}),
     )  # fmt: skip
     return Entry(0, 0.0, 0, "samples", node, "b1", seq, m.encode(record))
+
+
+def _steered(action: Action, to_s: float, rate: float) -> Entry:
+    body = msgspec.json.encode(Steered(action, to_s, to_s, rate, 0))
+    return Entry(0, 0.0, 0, "steer", "", "", 0, body)
 
 
 def test_a_will_takes_a_node_out_and_an_older_boots_will_does_not(prepared: Prepared) -> None:
@@ -72,6 +78,60 @@ def test_soft_limit_ends_new_work_hard_limit_suspends_and_hysteresis_brings_it_b
     assert order is not None
     assert order.in_service
     assert world.view(1.0).nodes[0].in_service
+
+
+def test_what_is_served_in_a_pause_is_served_by_the_host_second(prepared: Prepared) -> None:
+    """100 calls a second before a pause, in it, in a step of ten ticks, and after it."""
+    world, s = World(prepared.setting), prepared.setting
+    calls, tick_s = round(100 * s.tick_s), s.tick_s * s.rate
+
+    def served() -> Entry:
+        body = m.WorkSummary(1, 1, 0, calls, ((0, calls),))
+        record = m.Record(node="alpha", boot_id="b1", seq=1, mono_ns=1, wall_ns=1, body=body)
+        return Entry(0, 0.0, 0, "work", "alpha", "b1", 1, m.encode(record))
+
+    def ticks(count: int, step_s: float) -> float:
+        for _ in range(count):
+            world.apply(served())
+            world.step(world.scenario_s + step_s)
+        return float(world.view(tick_s).columns.calls_per_s[0])
+
+    assert ticks(60, tick_s) == pytest.approx(100.0, rel=1e-3)
+    world.apply(_steered("pause", world.scenario_s, 0.0))
+    assert ticks(120, 0.0) == pytest.approx(100.0, rel=1e-3)
+    world.apply(_steered("step", world.scenario_s + 10 * tick_s, 0.0))
+    assert ticks(1, 10 * tick_s) == pytest.approx(100.0, rel=1e-3)
+    world.apply(_steered("resume", world.scenario_s, s.rate))
+    assert ticks(1, tick_s) == pytest.approx(100.0, rel=1e-3)
+
+
+def test_what_is_sent_in_a_pause_is_no_load_of_the_tick_after_it(prepared: Prepared) -> None:
+    """The twin stands still meanwhile: a minute of sending then came as one burst of heat."""
+    s = prepared.setting
+
+    def sent() -> Entry:
+        body = m.LinkReport("bravo", 1, 100, 2_000_000, 0, 0.0, (0.0, 0.0, 0.0))
+        record = m.Record(node="alpha", boot_id="b1", seq=1, mono_ns=1, wall_ns=1, body=body)
+        return Entry(0, 0.0, 0, "links", "alpha", "b1", 1, m.encode(record))
+
+    def run(paused_ticks: int) -> tuple[float, float]:
+        world, tick_s = World(s), s.tick_s * s.rate
+        for _ in range(60):
+            world.apply(sent())
+            world.step(world.scenario_s + tick_s)
+        if paused_ticks:
+            world.apply(_steered("pause", world.scenario_s, 0.0))
+        for _ in range(paused_ticks):
+            world.apply(sent())
+            world.step(world.scenario_s)
+        if paused_ticks:
+            world.apply(_steered("resume", world.scenario_s, s.rate))
+        before = float(world.twin.load_j[0])
+        world.apply(sent())
+        world.step(world.scenario_s + tick_s)
+        return float(world.twin.load_j[0]) - before, float(world.transmit.rate_bit_s[0])
+
+    assert run(120) == pytest.approx(run(0), rel=0.01)
 
 
 def test_more_watts_heat_more_and_a_dead_board_cools(prepared: Prepared) -> None:

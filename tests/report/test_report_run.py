@@ -112,7 +112,7 @@ def test_a_link_report_keeps_lost_and_cut_frames() -> None:
         "lost": [2, 1], "cut": [0, 4], "scheduled_us": [1000.0, 2000.0], "error_p50_us": [60.0, 70.0],
         "error_p99_us": [80.0, 75.0], "error_max_us": [99.0, 90.0], "error_histogram": [json.dumps(counts), "[]"],
     }  # fmt: skip
-    (one,) = link_results(table, None, {}, 1.0)
+    (one,) = link_results(table, None, {}, ())
     assert (one.frames, one.lost, one.cut, one.refused, one.used) == (100, 3, 4, 1, None)
     assert one.scheduled_us == 1100.0 and one.error_p99_us == 80.0
     assert not one.whole, "10 of 100 frames are in no histogram"

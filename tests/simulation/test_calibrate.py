@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import verdict
+from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
 from ground_controller.simulation.board_model import DEFAULT, read_calibration, write_calibration
 from ground_controller.simulation.fidelity import Pair, compare, power_of
@@ -17,6 +20,7 @@ from ground_controller.simulation.run import simulate
 from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.profiles import load_profile
+from hil_config.wire import messages as m
 
 
 def test_line_through_medians() -> None:
@@ -79,6 +83,44 @@ def test_calibrate_and_compare(tmp_path: Path) -> None:
     assert power_of(tmp_path / "real").startswith("modelled(")
     with pytest.raises(InvalidRunError, match="in this order"):
         compare(tmp_path / "simulated", tmp_path / "real")
+
+
+def test_boards_with_clocks_of_their_own_calibrate_alike(tmp_path: Path) -> None:
+    """Boards are not started at the same moment: hours lie between their monotonic clocks, and the ground's."""
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 130.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    ahead_h = {"alpha": 0.0, "bravo": 5.0, "charlie": -0.25, "delta": 700.0}
+    found = []
+    for name, hours in (("together", dict.fromkeys(ahead_h, 0.0)), ("apart", ahead_h)):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, {node: round(h * 3.6e12) for node, h in hours.items()})
+        found.append(calibrate_run(tmp_path / name))
+    assert found[0].boards == found[1].boards
+
+
+def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
+    """The record of a simulated run as if boards with clocks so far ahead of the ground's had made it."""
+    source, target = Journal.read(modelled), Journal.create(folder)
+    for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc"):
+        target.set_meta(key, source.meta(key))
+    offsets = {node: (ahead, 0) for node, ahead in ahead_ns.items()}
+    target.set_meta("clock_offsets_ns", json.dumps(offsets))
+    entries = []
+    for entry in source.entries():
+        one = entry
+        if entry.seq > 0:
+            record, ahead = m.decode(entry.body, m.Record), ahead_ns[entry.node]
+            body: Any = record.body
+            then = body.mono_ns
+            then = tuple(at + ahead for at in then) if isinstance(then, tuple) else then + ahead
+            moved = msgspec.structs.replace(body, mono_ns=then)
+            one = entry._replace(
+                body=m.encode(msgspec.structs.replace(record, mono_ns=record.mono_ns + ahead, body=moved))
+            )
+        entries.append(one)
+    target.commit(entries)
+    source.close()
+    target.close()
 
 
 def test_the_verdict_does_not_call_an_unknown_figure_met() -> None:

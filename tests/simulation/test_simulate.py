@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 from ground_controller.arrival_times import poisson
+from ground_controller.client_events import TokenArrived
+from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.figures import figures
 from ground_controller.report.metrics import Metrics, measure
+from ground_controller.report.requirements import figure
 from ground_controller.simulation.continuation import content_hash
 from ground_controller.simulation.run import ANCHOR_NS, Kill, Speed, simulate
 from ground_controller.telemetry.export import export_run
@@ -24,6 +27,7 @@ from hil_config.errors import UsageError
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.orbit import OrbitFault
+from hil_config.schema.platforms import load_platform
 from hil_config.wire.messages import Record, TokenEvidence, decode
 
 
@@ -149,6 +153,39 @@ def test_stride_stands_for_the_rest(prepared: Prepared, plain: Result, tmp_path:
     assert estimated.tokens == pytest.approx(exact.tokens, rel=0.15)
     assert estimated.energy_gross_j == pytest.approx(exact.energy_gross_j, rel=0.15)
     assert any("1 of 10" in text for text in estimated.not_measured)
+
+
+def test_stride_stands_for_the_rest_of_the_links_too(prepared: Prepared, plain: Result, tmp_path: Path) -> None:
+    """Half of the time in detail: bytes, their energy in report and twin, stand for all of it."""
+    result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", stride=2))
+    estimated, exact = result.metrics, plain.metrics
+    assert estimated.link_bytes == pytest.approx(exact.link_bytes, rel=0.15)
+    assert estimated.transmit_j == pytest.approx(exact.transmit_j, rel=0.15)
+    spent = [
+        float(msgspec.json.decode(one.bodies("decision")[-1], type=Decision).column("transmit_j").sum())
+        for one in (result, plain)
+    ]
+    assert spent[0] == pytest.approx(spent[1], rel=0.15)
+    for mine, other in zip(estimated.links, exact.links, strict=True):
+        assert mine.used is not None and other.used is not None and sum(mine.histogram) == mine.frames
+
+
+def test_degraded_tokens_of_a_stride_are_multiplied_like_tokens(prepared: Prepared, tmp_path: Path) -> None:
+    """So that their share is that of the tokens that were seen."""
+    result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", stride=2, kills=(Kill("bravo", 40.0),)))
+    seen = [msgspec.json.decode(body, type=TokenArrived) for body in result.bodies("client_token")]
+    worse = sum(bool(one.degraded) for one in seen)
+    m = result.metrics
+    assert worse > 0 and (m.tokens, m.degraded_tokens) == (2 * len(seen), 2 * worse)
+    assert figure("degraded_share", "value", m) == pytest.approx(worse / len(seen))
+    assert sum(m.degraded_causes.values()) >= m.degraded_tokens and m.rerouted_rows % 2 == 0
+
+
+def test_energy_of_sending_is_that_of_the_bytes(plain: Result) -> None:
+    """Also of those that the last reports name, which the twin has not spent yet."""
+    j_per_bit = load_platform("12u-bupt1").transmit_j_per_bit
+    assert plain.metrics.link_bytes > 0
+    assert plain.metrics.transmit_j == pytest.approx(8.0 * plain.metrics.link_bytes * j_per_bit, abs=1e-5)
 
 
 def test_no_plot_calls_a_simulated_run_measured(plain: Result) -> None:
