@@ -7,6 +7,7 @@ a seek skips.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -57,14 +58,16 @@ class Passed(NamedTuple):
 
 
 def passed(journal: Journal) -> Passed:
-    """Up to the end of the orbit, or of the work where that ended before; the first decision always counts."""
-    until_s = msgspec.json.decode(journal.meta("campaign"))["orbit"]["duration_s"] + ROUNDING_S
+    """Up to the end of the orbit, or of the work where that ended before; the first decision always counts. Of the tick
+    in which the orbit ends, what was left of it counts."""
+    duration_s = msgspec.json.decode(journal.meta("campaign"))["orbit"]["duration_s"]
     until_ns = int(journal.meta(WORK_ENDED, str(1 << 62)))
     decisions: list[Decision] = []
     end_ns = int(journal.meta("anchor_host_ns"))
     for entry in journal.entries("decision"):
         one = msgspec.json.decode(entry.body, type=Decision)
-        if not decisions or (one.scenario_s <= until_s and entry.host_ns <= until_ns):
+        ends_s = duration_s if not decisions or decisions[-1].scenario_s >= duration_s - ROUNDING_S else math.inf
+        if not decisions or (one.scenario_s <= ends_s + ROUNDING_S and entry.host_ns <= until_ns):
             decisions.append(one)
             end_ns = max(end_ns, entry.host_ns)
     if not decisions:
@@ -74,19 +77,20 @@ def passed(journal: Journal) -> Passed:
         steered = msgspec.json.decode(entry.body, type=Steered)
         if steered.action == "seek":
             skipped[entry.tick] += steered.to_s - steered.at_s
-    return Passed(decisions, lived_s(decisions, skipped), _spans(journal, decisions[-1], end_ns))
+    last_s = min(decisions[-1].scenario_s, duration_s)
+    return Passed(decisions, lived_s(decisions, skipped, duration_s), _spans(journal, last_s, end_ns))
 
 
-def lived_s(decisions: list[Decision], skipped: dict[int, float]) -> NDArray[np.float64]:
+def lived_s(decisions: list[Decision], skipped: dict[int, float], duration_s: float = math.inf) -> NDArray[np.float64]:
     """[T] orbit seconds between each decision and the one before, less what was `skipped` at its tick, as the twin
-    counts them: never below 0."""
-    at_s = np.array([one.scenario_s for one in decisions])
+    counts them: never below 0, and none after `duration_s`."""
+    at_s = np.array([min(one.scenario_s, duration_s) for one in decisions])
     jumps = np.array([skipped.get(one.tick, 0.0) for one in decisions])
     found: NDArray[np.float64] = np.maximum(np.diff(at_s, prepend=0.0) - jumps, 0.0)
     return found
 
 
-def _spans(journal: Journal, last: Decision, end_ns: int) -> tuple[Span, ...]:
+def _spans(journal: Journal, last_s: float, end_ns: int) -> tuple[Span, ...]:
     """Between what moved the clock; the last one ends where scenario time says, so that no tick's lateness counts."""
     moves = ScenarioTime(journal).moves
     without = {one.stopped_ns for one in resumptions(journal)}
@@ -95,7 +99,7 @@ def _spans(journal: Journal, last: Decision, end_ns: int) -> tuple[Span, ...]:
         next_ns = moves[number + 1][0] if number + 1 < len(moves) else end_ns
         host_s = (min(next_ns, end_ns) - begin_ns) / 1e9
         if rate > 0.0 and next_ns >= end_ns:
-            host_s = (last.scenario_s - from_s) / rate
+            host_s = (last_s - from_s) / rate
         if host_s > 0.0 and begin_ns not in without:
             found.append(Span(host_s, from_s, rate))
         if next_ns >= end_ns:

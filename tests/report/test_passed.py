@@ -99,6 +99,20 @@ def test_boards_that_stay_idle_after_the_work_add_nothing(folder: Path, plain: M
     assert _without_energy(found) == _without_energy(plain) and found.links == plain.links
 
 
+def test_of_the_tick_in_which_the_orbit_ends_what_was_left_counts(folder: Path, tmp_path: Path) -> None:
+    """A run that was gone on with has its ticks at other moments."""
+    shutil.copytree(folder, tmp_path / "run")
+    journal = Journal.reopen(tmp_path / "run")
+    campaign = json.loads(journal.meta("campaign"))
+    campaign["orbit"]["duration_s"] = DURATION_S - 2.0
+    journal.set_meta("campaign", json.dumps(campaign))
+    found = passed(journal)
+    journal.close()
+    assert found.decisions[-1].scenario_s == DURATION_S
+    assert (found.scenario_s, found.host_s) == (DURATION_S - 2.0, (DURATION_S - 2.0) / RATE)
+    assert found.lived_s[-1] == STEP_S - 2.0
+
+
 def test_a_seek_is_not_lived_through(folder: Path) -> None:
     """From 10 s to 400 s, and back to 20 s; then a pause and a step of 50 s, which is."""
     journal = Journal.read(folder)
