@@ -35,6 +35,16 @@ pytestmark = [
 ]
 
 
+def _unmount(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Whoever looks at loop devices just then keeps this one, and so the file, for a moment."""
+    deadline = time.monotonic() + 20
+    while subprocess.run(["fusermount3", "-u", str(file)], check=False).returncode and process.poll() is None:
+        if time.monotonic() > deadline:
+            process.kill()
+        threading.Event().wait(0.05)
+    process.communicate()
+
+
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Makes a card with one fault; gives the file behind its loop device."""
@@ -47,7 +57,7 @@ def card(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         command = ["nbdfuse", str(file), "--command", "nbdkit", "-s", "--exit-with-parent", "python", str(PLUGIN)]
         file.touch()
         process = subprocess.Popen([*command, f"fault={fault}", f"bytes={SIZE}"], stderr=subprocess.PIPE)
-        undo.append(lambda: (subprocess.run(["fusermount3", "-u", str(file)], check=False), process.communicate()))
+        undo.append(lambda: _unmount(file, process))
         deadline = time.monotonic() + 20
         while file.stat().st_size != SIZE:
             if process.poll() is not None or time.monotonic() > deadline:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shlex
 import signal
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +23,7 @@ from hil_config.errors import ArtefactError, DataFileError, EnvironmentFault, Hi
 from hil_config.schema.hardware import Disk
 from tests.firmware.flash.desk import BLOCK, Bench
 
+LOOP_CTL_ADD, LOOP_CTL_REMOVE = 0x4C80, 0x4C81
 BOARD = "bench: lab\nboards:\n  - {{name: alpha, profile: raspberry-pi-5, disk: {{file: {0}, size_gb: 0.004}}}}\n"
 
 
@@ -106,27 +110,36 @@ def test_what_may_not_be_read_is_not_taken_for_absent(
     assert not bench.card.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="attaching a loop device takes root")
-def test_a_card_that_was_changed_while_a_person_was_asked(bench: Bench) -> None:
+@pytest.fixture
+def device() -> Iterator[str]:
+    """A loop device of our own: whoever asks for any free one is given the lowest."""
+    number = 1000 + os.getpid() % 100_000
+    path = f"/dev/loop{number}"
+    try:
+        with open("/dev/loop-control", "rb") as control:
+            fcntl.ioctl(control, LOOP_CTL_ADD, number)
+    except OSError as error:
+        pytest.skip(f"no loop device here: {error.strerror}")
+    if not os.path.exists(path):
+        pytest.skip(f"no loop device here: {path} does not appear")
+    yield path
+    subprocess.run(["losetup", "--detach", path], check=False)
+    with open("/dev/loop-control", "rb") as control, contextlib.suppress(OSError):  # EBUSY: somebody looks at it still
+        fcntl.ioctl(control, LOOP_CTL_REMOVE, number)
+
+
+def test_a_card_that_was_changed_while_a_person_was_asked(bench: Bench, device: str) -> None:
     cards = [bench.folder / "one.img", bench.folder / "other.img"]
     for card in cards:
         card.write_bytes(b"x" * (4 << 20))
-    done = subprocess.run(["losetup", "--find", "--show", str(cards[0])], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no loop device here: {done.stderr.strip()}")
-    device = done.stdout.strip()
-    try:
-        job = Job(
-            "alpha", Disk(loop_file=str(cards[0])), 1 << 40, Order(str(bench.image)), bench.state, System(), BLOCK
-        )
-        plan = job.plan()
-        subprocess.run(["losetup", "--detach", device], check=True)
-        if subprocess.run(["losetup", device, str(cards[1])], check=False).returncode:
-            pytest.skip(f"somebody else has taken {device}")
-        with pytest.raises(HilError, match="no disk with loop_file"):
-            job.run(plan, lambda *_: None)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=False)
+    subprocess.run(["losetup", device, str(cards[0])], check=True)
+    job = Job("alpha", Disk(loop_file=str(cards[0])), 1 << 40, Order(str(bench.image)), bench.state, System(), BLOCK)
+    plan = job.plan()
+    assert plan.disk.node == device
+    subprocess.run(["losetup", "--detach", device], check=True)
+    subprocess.run(["losetup", device, str(cards[1])], check=True)
+    with pytest.raises(HilError, match="no disk with loop_file"):
+        job.run(plan, lambda *_: None)
     assert all(card.read_bytes() == b"x" * (4 << 20) for card in cards)
 
 
