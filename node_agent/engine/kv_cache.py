@@ -1,5 +1,5 @@
 """Keys and values of requests at a gateway. Those that step together lie side by side, so that a batch is read where it
-lies: gathered anew for every step, eight pasts of 400 positions cost a trunk three times what it computes."""
+lies: gathered anew for every step, eight pasts of 400 positions cost a trunk more than what it computes."""
 
 from __future__ import annotations
 
