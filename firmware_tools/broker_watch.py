@@ -110,7 +110,7 @@ class BrokerWatch:
                     said += f"; what it says now cannot be read: {unread}" if (unread := self._unread.get(node)) else ""
                     raise LinkError(
                         f"node {node}: not as wanted at the broker within {timeout_s:.0f} s ({said})",
-                        f"hil console {node}; on the board: /var/log/hil-agent.log",
+                        f"hil console {node}; on the board: journalctl -u hil-agent, or /var/log/hil-agent.log",
                     )
                 self._changed.wait(left_s)
             return self.statuses.get(node)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+import hil_config.no_reporting  # noqa: F401  # before any test imports onnxruntime
 from firmware_tools.broker import Recipe, prepare_broker
 from hil_config.errors import EnvironmentFault
 
@@ -22,7 +23,8 @@ THREAD_END_S = 2.0
 
 
 LONGEST_FIRST = (
-    "tests/firmware/virtual/", "tests/test_docs.py", "tests/campaign/", "tests/matrix/", "tests/simulation/",
+    "tests/firmware/virtual/", "tests/firmware/systemd/", "tests/test_docs.py", "tests/campaign/", "tests/matrix/",
+    "tests/simulation/",
 )  # fmt: skip
 
 

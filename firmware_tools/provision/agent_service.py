@@ -12,6 +12,10 @@ from firmware_tools.provision.agent_slots import HOME, PYTHON, UNIT
 from firmware_tools.provision.board_shell import BoardShell, Stuck
 from hil_config.errors import EnvironmentFault, HardwareError
 
+LOG = f"journalctl -u {UNIT.removesuffix('.service')}, or /var/log/hil-agent.log"
+"""Where a person finds what the agent said: systemd's journal, or a file on boards without."""
+
+_SAID = f"journalctl -b -u {UNIT} -n 60 -o cat --no-pager 2>/dev/null | grep . || tail -n 60 /var/log/hil-agent.log"
 _INSTALL = f"cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={HOME}/current {PYTHON} -m node_agent.cli install"
 
 
@@ -101,3 +105,18 @@ def _differed(shell: BoardShell, words: str, doing: str, timeout_s: float) -> tu
 
 def _unread(shell: BoardShell, doing: str, out: str) -> tuple[str, ...]:
     raise Stuck(f"board {shell.board}: {doing}: its answer cannot be read: {out[-80:]!r}", "run the command again")
+
+
+def last_words(shell: BoardShell, timeout_s: float) -> str:
+    """The agent's last error, or what it said last, for a message that it did not come; "" if it cannot be had."""
+    try:
+        _, out = shell.run(f"{{ {_SAID}; }} 2>/dev/null", timeout_s)
+    except HardwareError:
+        return ""
+    lines = [line.strip() for line in out.splitlines() if line.strip() and UNIT not in line]
+    errors = [at for at, line in enumerate(lines) if line.startswith("error: ")]
+    if not errors:
+        return f"; its agent said last: {lines[-1]}" if lines else ""
+    at = errors[-1]
+    cause = lines[at - 1] if lines[at].startswith("error: unexpected") and at else lines[at].removeprefix("error: ")
+    return f"; its agent said: {cause}"

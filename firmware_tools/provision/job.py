@@ -13,14 +13,14 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
-from firmware_tools.provision.agent_service import BoardService, mend_service, read_service
+from firmware_tools.provision.agent_service import LOG, BoardService, last_words, mend_service, read_service
 from firmware_tools.provision.agent_slots import restart
 from firmware_tools.provision.board_clock import BoardClock, read_clock, set_clock
 from firmware_tools.provision.board_shell import BoardShell
 from firmware_tools.provision.revocation import BoardRevocations, bring_revocations, read_revocations
 from firmware_tools.provision.time_keeper import BoardTime, read_time, set_up_time
 from firmware_tools.state import State, utc_now
-from hil_config.errors import ConfigError, HardwareError
+from hil_config.errors import ConfigError, HardwareError, LinkError
 
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----")
 
@@ -148,7 +148,11 @@ def provision(
         tell(one)
     if watch is not None:
         tell("waiting for the agent at the broker")
-        boot_id = watch.wait_online(name, limits.online_s, not_boot).boot_id
+        try:
+            boot_id = watch.wait_online(name, limits.online_s, not_boot).boot_id
+        except LinkError as error:
+            said = last_words(shell, limits.command_s)
+            raise LinkError(f"{error.message}{said}", f"hil console {name}; on the board: {LOG}") from error
     now = store.valid(name)
     receipt = Provisioned("provision", name, found, tuple(changed), boot_id, now.serial if now else "", utc_now())
     return receipt, state.receipt(name, "provision", receipt)

@@ -8,6 +8,7 @@ import msgspec
 
 from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.provision import agent_slots
+from firmware_tools.provision.agent_service import LOG, last_words
 from firmware_tools.provision.board_shell import BoardShell, Stuck
 from firmware_tools.provision.job import Timeouts
 from firmware_tools.state import State, utc_now
@@ -106,10 +107,11 @@ class Upgrade:
 
     def _roll_back(self, before: str, wanted: str, older: str, cause: HilError) -> None:
         board, stood, limits = self._shell.board, self._step, self._limits
-        look = f"hil console {board}; on the board: /var/log/hil-agent.log"
+        look = f"hil console {board}; on the board: {LOG}"
+        why = cause.message + last_words(self._shell, limits.command_s)
         if not before:
-            self._receipt(before, wanted, wanted, "stranded", cause.message)
-            raise Stuck(f"board {board}: agent {wanted}, at {stood}: {cause.message}; there is none before it", look)
+            self._receipt(before, wanted, wanted, "stranded", why)
+            raise Stuck(f"board {board}: agent {wanted}, at {stood}: {why}; there is none before it", look)
         self._tell(f"failed at: {stood}; back to agent {before}")
         try:
             last = self._watch.known(board)
@@ -117,14 +119,14 @@ class Upgrade:
             agent_slots.switch(self._shell, before, behind, limits.command_s, trial=False)
             boot_id = self._joined(last.boot_id if last else "")
         except HilError as error:
-            self._receipt(before, wanted, before, "stranded", f"{cause.message}; then: {error.message}")
+            self._receipt(before, wanted, before, "stranded", f"{why}; then: {error.message}")
             raise Stuck(
-                f"board {board}: agent {wanted}, at {stood}: {cause.message}; agent {before} was put back and is not "
+                f"board {board}: agent {wanted}, at {stood}: {why}; agent {before} was put back and is not "
                 f"there either: {error.message}", look,
             ) from error  # fmt: skip
-        self._receipt(before, wanted, before, "rolled back", cause.message, boot_id)
+        self._receipt(before, wanted, before, "rolled back", why, boot_id)
         raise Stuck(
-            f"board {board}: agent {wanted}, at {stood}: {cause.message}; rolled back to agent {before}, which is at "
+            f"board {board}: agent {wanted}, at {stood}: {why}; rolled back to agent {before}, which is at "
             "the broker", look,
         ) from cause  # fmt: skip
 
