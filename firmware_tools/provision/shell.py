@@ -208,7 +208,9 @@ class Shell(BoardShell):
     def _run(self, command: str, timeout_s: float) -> tuple[int, str]:
         mark = secrets.token_hex(6)
         begin, end = f"<{mark[:6]}''{mark[6:]}", f">{mark[:6]}''{mark[6:]}"
-        self._say(f"echo '{begin[0]}'{begin[1:]}; {command}\necho '{end[0]}'{end[1:]}:$?\r".encode())
+        # sudo with a terminal of its own (use_pty, as distributions set it) swallows a line that waits behind it.
+        then = "; " if self._sudo else "\n"
+        self._say(f"echo '{begin[0]}'{begin[1:]}; {command}{then}echo '{end[0]}'{end[1:]}:$?\r".encode())
         try:
             self._console.expect_exact(f"<{mark}", timeout=timeout_s)
             found = self._console.expect(

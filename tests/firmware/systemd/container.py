@@ -42,6 +42,7 @@ FILES = {
     ),
     "usr/lib/netplan/00-network-manager-all.yaml": "network: {version: 2, renderer: NetworkManager}\n",
 }
+LINE = Path(__file__).with_name("console_line.py")
 BUILD_S = 600.0
 UP_S = 120.0
 
@@ -107,7 +108,7 @@ class Net:
 
 
 class Container:
-    """One board: `boot` is its boot partition, a folder here, since not every kernel has FAT."""
+    """One board: `home`/boot is its boot partition, a folder since not every kernel has FAT, `home`/console its line."""
 
     def __init__(self, home: Path, name: str, net: Net, root: Path) -> None:
         self.name, self.boot, self.root = name, home / "boot", home / "root"
@@ -134,12 +135,12 @@ class Container:
         wire = f"ve-{self.name}"
         words = ["systemd-nspawn", "-q", "-D", str(self.root), "-M", f"{self._net.name}-{self.name}", "--boot",
                  "--register=no", "--keep-unit", "--private-network", f"--network-veth-extra={wire}:eth0",
-                 f"--bind={self.boot}:/boot/firmware", "--console=read-only", *told]  # fmt: skip
-        with open(self._home / "console.log", "ab") as output:
-            self._running = subprocess.Popen(
-                self._net.inside(*words), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env={**os.environ, "PATH": SEARCH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            )  # fmt: skip
+                 f"--bind={self.boot}:/boot/firmware", "--console=interactive", *told]  # fmt: skip
+        line = [sys.executable, str(LINE), str(self._home / "console"), str(self._home / "console.log")]
+        self._running = subprocess.Popen(
+            [*line, *self._net.inside(*words)],
+            env={**os.environ, "PATH": SEARCH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+        )
         plug = ("ip", "-n", self._net.name, "link", "set", wire, "master", "bridge0", "up")
         self.until(lambda: subprocess.run(plug, capture_output=True, check=False).returncode == 0, "its network port")
 
@@ -163,9 +164,11 @@ class Container:
     def _first(self) -> int:
         """Process id, here, of the container's first process; 0 if there is none."""
         assert self._running is not None
-        children = Path(f"/proc/{self._running.pid}/task/{self._running.pid}/children")
-        found = children.read_text().split() if children.exists() else []
-        return int(found[0]) if found else 0
+        found = str(self._running.pid)
+        for _ in ("nspawn", "the first process"):
+            children = Path(f"/proc/{found}/task/{found}/children")
+            found = next(iter(children.read_text().split()), "") if children.exists() else ""
+        return int(found or 0)
 
     def run(self, script: str, timeout_s: float = 60.0) -> str:
         """A shell command as root inside it; CalledProcessError if it fails."""

@@ -1,6 +1,7 @@
 """Two boards with a real distribution's first boot, systemd and NetworkManager, from card to campaign.
 
-alpha is set up as Raspberry Pi OS Trixie is (cloud-init), bravo as Bookworm (a script on the kernel's command line).
+alpha is set up as Raspberry Pi OS Trixie is (cloud-init) and enrolled over SSH, bravo as Bookworm (a script on the
+kernel's command line) and over its console.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ BOARD = """\
     address: {address}
     data_port: 7070
     disk: {{file: {name}.img, size_gb: 0.1}}
-    console: {{port: "socket://{address}:1", user: hil, password_file: password}}
+    console: {{port: {name}/console, user: hil, password_file: password}}
     ssh: {{host: {address}, user: hil, key_file: key, host_key_file: known_hosts}}
 """
 SECONDS = 12
@@ -94,10 +95,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         for name, board in made.boards.items():
             board.until(partial(_is_set_up, made, name), "its first boot, and an open SSH port")
         (home / "known_hosts").write_text("".join(_host_key(made, name) for name in made.boards))
-        made.hil("provision", "all")
+        made.hil("provision", "alpha", "--via", "ssh")
+        made.hil("provision", "bravo", "--via", "console")
         yield made
     finally:
-        for board in made.boards.values():
+        for name, board in made.boards.items():
+            made.hil("console", name, "--stop")
             board.close()
         if broker is not None:
             broker.terminate()
