@@ -108,7 +108,7 @@ class Net:
 
 
 class Container:
-    """One board: `home`/boot is its boot partition, a folder since not every kernel has FAT, `home`/console its line."""
+    """One board. `home`/boot is its boot partition, a folder as not every kernel has FAT, `home`/console its line."""
 
     def __init__(self, home: Path, name: str, net: Net, root: Path) -> None:
         self.name, self.boot, self.root = name, home / "boot", home / "root"
