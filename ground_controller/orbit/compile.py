@@ -125,10 +125,10 @@ def constellation_of(config: ScheduleConfig, elements: Sequence[Elements]) -> Co
 def _scene(config: ScheduleConfig, elements: Sequence[Elements], tracks: Sequence[Track] = ()) -> _Scene:
     epoch = parse_instant(config.epoch_utc)
     shells = {name for shell in config.shells for name in shell.names}
-    grounded = {station.name for station in config.mapped_stations}
+    grounded = tuple(station.name for station in config.mapped_stations)  # numbered in this order, as `_sky` does
     relaying = config.relay == "constellation"
     tracks = tuple(one for one in tracks if relaying or one.name in config.satellites)
-    elsewhere = shells | grounded | {one.name for one in tracks}
+    elsewhere = {*shells, *grounded, *(one.name for one in tracks)}
     chosen = _choose(config, [n for n in config.satellites if n not in elsewhere], elements, epoch)
     members = chosen
     if relaying:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import permutations
 
 import numpy as np
 import pytest
 
+from ground_controller.orbit.compile import ScheduleConfig, compile_schedule
 from ground_controller.orbit.earth import ROTATION_RAD_S, below, place_km, sidereal_angle_rad, turned
 from ground_controller.orbit.elements import parse_elements
 from ground_controller.orbit.ground import (
@@ -126,6 +128,26 @@ def test_selection_rules() -> None:
     longest = choose("longest_visible", visible, distance)
     assert [np.nonzero(row)[0].tolist() for row in longest] == [[1], [1], [1], [1], [2], []]
     assert (choose("all", visible, distance) == visible).all()
+
+
+def test_each_station_has_its_own_sky_in_whatever_order_they_stand() -> None:
+    shell = WalkerShell(550.0, 53.0, 12, 12, phasing=5, name="w")
+    stations = (
+        GroundStation("Zurich", 47.4, 8.5), GroundStation("Sydney", -33.9, 151.2), GroundStation("Quito", -0.2, -78.5),
+    )  # fmt: skip
+
+    def routes(*chosen: GroundStation) -> dict[str, list[tuple[str, ...]]]:
+        config = ScheduleConfig(
+            "2024-10-21T00:00:00Z", 120.0, 60.0, ("w-P00S00", *(one.name for one in chosen)), relay="constellation",
+            shells=(shell,), stations=stations,
+        )  # fmt: skip
+        found = compile_schedule(config, (), "x")
+        return {one.name: [found.route("w-P00S00", one.name, t) for t in (0.0, 60.0, 120.0)] for one in chosen}
+
+    alone = {name: found for one in stations for name, found in routes(one).items()}
+    assert all(route for found in alone.values() for route in found)
+    for order in permutations(stations):
+        assert routes(*order) == alone
 
 
 def test_longest_visible_changes_hands_less_often_than_nearest() -> None:
