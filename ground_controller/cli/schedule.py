@@ -144,8 +144,7 @@ def _tell(found: LinkSchedule, digest: str, as_json: bool) -> None:
     head, picture = found.header, picture_of(found)
     spans: dict[tuple[str, str], list[tuple[float, float]]] = {pair: [] for pair in picture.links}
     for contact in contacts_of(found):
-        pair = contact.pair if contact.pair in spans else contact.pair[::-1]
-        spans[pair].append((contact.start_s, contact.end_s))
+        spans[contact.pair].append((contact.start_s, contact.end_s))
     links: list[dict[str, Any]] = []
     for pair, column in zip(picture.links, picture.columns, strict=True):
         up = picture.samples.up[:, column]
