@@ -162,7 +162,7 @@ def _add(
     for key in _REQUIRED:
         if key not in meta:
             refuse(source, line, f"the metadata say no {key}", _HINT)
-    if meta["CENTER_NAME"][0].upper() not in {"EARTH", "EARTH BARYCENTER"}:
+    if meta["CENTER_NAME"][0].upper() != "EARTH":  # EARTH BARYCENTER is that of Earth and Moon: 4,700 km away
         refuse(
             source, meta["CENTER_NAME"][1], f"CENTER_NAME is {meta['CENTER_NAME'][0][:40]!r}, supported: EARTH", _HINT
         )

@@ -154,6 +154,7 @@ def test_segments_and_objects() -> None:
     [
         ("REF_FRAME = TEME", "REF_FRAME = ITRF-97", "x:8: REF_FRAME is 'ITRF-97', supported: TEME, EME2000"),
         ("CENTER_NAME = EARTH", "CENTER_NAME = MARS", "x:7: CENTER_NAME is 'MARS'"),
+        ("CENTER_NAME = EARTH", "CENTER_NAME = EARTH BARYCENTER", "x:7: CENTER_NAME is 'EARTH BARYCENTER'"),
         ("TIME_SYSTEM = UTC", "TIME_SYSTEM = UT1", "x:9: TIME_SYSTEM is 'UT1'"),
         ("INTERPOLATION = HERMITE", "INTERPOLATION = SPLINE", "x:10: INTERPOLATION is 'SPLINE'"),
         ("_DEGREE = 7", "_DEGREE = 99", "INTERPOLATION_DEGREE is '99'"),
@@ -235,6 +236,7 @@ def test_xml_is_refused_by_line() -> None:
     ):
         with pytest.raises(DataFileError, match=words):
             parse_oem(good.replace(old, new, 1), "x")
+    assert len(parse_oem(good.replace('units="km"', 'units="KM"').replace('units="km/s"', 'units="KM/S"'), "x")) == 1
     z = good[good.index("<Z ") : good.index("</Z>") + 4]
     with pytest.raises(DataFileError, match=r"x:13: this stateVector has no Z"):
         parse_oem(good.replace(z, "", 1), "x")
