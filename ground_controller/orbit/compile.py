@@ -108,7 +108,7 @@ def compile_factual(
     then = predicted.sample(samples.time_s)
     up = np.asarray(samples.up) > 0
     apart = np.abs(np.where(up, samples.delay_s, 0.0) - then.delay_s) > 4.0 * config.delay_tolerance_s + 1e-9
-    rate = np.where(up, samples.rate_bit_s, 0.0)
+    rate = np.where(up, samples.rate_bit_s, 0.0).astype(np.float32)  # as records hold it
     changed = (up != then.up) | (rate != then.rate_bit_s) | apart
     header = _header(scene, reduction, source, "factual")
     header = msgspec.structs.replace(header, predicted_sha256=predicted_sha256)

@@ -46,6 +46,12 @@ def test_an_outage_takes_a_link_down_both_ways_and_no_other() -> None:
     assert {predicted.header.pairs[p] for p in marked["pair"].tolist()} == {(A, B), (B, A)}
 
 
+def test_a_rate_that_records_round_marks_nothing() -> None:
+    _, factual = both(ScheduleFault("outage", A, B, 100.0, 200.0), rate_bit_s=123_456_789.0)
+    marked = factual.arrays.links[factual.arrays.links["fault"] == 1]
+    assert set(marked["time_s"].tolist()) == {100.0}
+
+
 def test_an_outage_of_a_satellite_takes_all_its_links_and_others_go_round() -> None:
     _, factual = both(ScheduleFault("outage", C, start_s=0.0, end_s=300.0), relay="mapped")
     now = factual.sample(TIME)
