@@ -40,7 +40,7 @@ def import_command(
     options = {"lenient": lenient, "rate_unit": rate_unit, "epoch_utc": epoch_utc, "hold_ranges": hold_ranges,
                "until_s": until_s, "rate_mbit_s": rate_mbit_s, "step_s": step_s}  # fmt: skip
     found = read_plan(path, name, options)
-    plan = found.plan
+    plan = _filled(found.plan)
     if node_map:
         plan = renamed(plan, {number: one for one, number in read_node_map(node_map).items()}, str(node_map))
     if out:
@@ -72,7 +72,9 @@ def export_command(
     if path is None or campaign_file is not None:
         raise UsageError(f"{name} is made from a contact plan", "give the path of a plan (CSV), without --campaign")
     found = read_plan(path, "csv", {"lenient": True})
-    plan = renamed(found.plan, read_node_map(node_map), str(node_map)) if node_map else found.plan
+    plan = _filled(found.plan)
+    if node_map:
+        plan = renamed(plan, read_node_map(node_map), str(node_map))
     content = write_plan(plan, name, {"rounded": rounded, "epoch_utc": epoch_utc})
     if isinstance(content, str):
         write_file(out, content)
@@ -81,10 +83,15 @@ def export_command(
     _tell(Imported(plan, found.warnings), out, as_json)
 
 
-def _tell(found: Imported, out: Path | None, as_json: bool) -> None:
-    plan = found.plan
+def _filled(plan: ContactPlan) -> ContactPlan:
+    """The plan, if there is anything in it to write."""
     if not plan.contacts:
         raise DataFileError("the plan holds no contact", "give a file with contacts")
+    return plan
+
+
+def _tell(found: Imported, out: Path | None, as_json: bool) -> None:
+    plan = found.plan
     first = min(one.start_s for one in plan.contacts)
     rates = sorted({one.rate_bit_s for one in plan.contacts})
     delays = sorted({one.delay_s for one in plan.contacts})

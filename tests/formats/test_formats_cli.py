@@ -61,6 +61,17 @@ def test_a_folder_is_written_whole_and_never_over_another(tmp_path: Path, capsys
     assert json.loads(capsys.readouterr().out)["epoch_utc"] == "2024-06-01T12:00:00Z"
 
 
+def test_an_empty_plan_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, ion = tmp_path / "plan.csv", tmp_path / "plan.ionrc"
+    plan.write_text("source,target,start_s,end_s,rate_bit_s,delay_s\n")
+    ion.write_text("a contact -1 -1 5 5 0\n")
+    out = tmp_path / "out"
+    for command in (["import", str(ion), "--format", "ion"], ["export", str(plan), "--format", "hdtn"]):
+        assert run(["schedule", *command, "--out", str(out)]) == 4
+        assert "the plan holds no contact" in capsys.readouterr().err
+        assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
