@@ -5,6 +5,7 @@ A frame is not stored on its way: a route that waits for a contact is none. Weig
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -18,19 +19,22 @@ from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.plan import MAX_HOPS
 
 SEGMENT_S = 10.0
-"""A contact is cut into pieces this long, each with the delay at its middle."""
+"""For frames a contact is cut into pieces this long, each with the delay at its middle."""
 MOST_CONTACTS = 100_000
 WAIT_S = 1e-6
 Names = tuple[str, ...]
 
 
-def contact_plan(schedule: LinkSchedule, satellites: Names, nodes: Names, share: float = 1.0) -> ContactPlan:
-    """The links between the nodes' satellites as contacts between the nodes, with `share` of their rate."""
+def contact_plan(
+    schedule: LinkSchedule, satellites: Names, nodes: Names, share: float = 1.0, segment_s: float = SEGMENT_S
+) -> ContactPlan:
+    """The links between the nodes' satellites as contacts between the nodes, with `share` of their rate. No contact is
+    longer than `segment_s`, and none changes its rate."""
     head = schedule.header
     place = dict(zip(satellites, nodes, strict=True))
     columns = [n for n, (a, b) in enumerate(head.pairs) if a in place and b in place]
-    segment = max(SEGMENT_S, head.duration_s * max(len(columns), 1) / MOST_CONTACTS, head.step_s)
-    every = max(1, round(segment / head.step_s))
+    segment = max(segment_s, head.duration_s * max(len(columns), 1) / MOST_CONTACTS, head.step_s)
+    every = max(1, round(min(segment, head.duration_s) / head.step_s))
     times = np.arange(0.0, head.duration_s, head.step_s)
     seen = schedule.sample(times)
     contacts = []
@@ -101,6 +105,8 @@ class FrameWays:
 class WeightCarrier:
     """Weights by contact graph routing over the prediction, each way booked; what becomes of them by the factual plan.
 
+    Weights take as long as they take: their contacts are not cut, and milliseconds of delay do not matter to them.
+
     Args:
         share: of a link's rate that weights may take.
     """
@@ -109,8 +115,9 @@ class WeightCarrier:
         self, predicted: LinkSchedule, factual: LinkSchedule, satellites: Names, nodes: Names, share: float
     ) -> None:
         self._nodes = nodes
-        self._router = ContactGraphRouting(contact_plan(predicted, satellites, nodes, share))
-        self._factual = contact_plan(factual, satellites, nodes, share)
+        expected = contact_plan(predicted, satellites, nodes, share, math.inf)
+        self._router = ContactGraphRouting(expected)
+        self._factual = contact_plan(factual, satellites, nodes, share, math.inf)
 
     def carry(self, source: int, target: int, at_s: float, bits: float, alive: Sequence[bool]) -> Carried | None:
         """Book the way of `bits` from one node to another; None where there is none over living nodes."""
@@ -127,5 +134,4 @@ class WeightCarrier:
             )
             for hop in happened.hops
         )  # fmt: skip
-        # The factual plan knows no bookings: weights never arrive before their turn.
-        return Carried(legs, route.arrival_s, max(happened.arrived_s, route.arrival_s))
+        return Carried(legs, route.arrival_s, happened.arrived_s)

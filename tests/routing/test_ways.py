@@ -62,6 +62,24 @@ def test_weights_wait_book_and_strand() -> None:
     assert lost is not None and math.isinf(lost.arrived_s) and lost.expected_s == pytest.approx(32.01)
 
 
+def test_weights_take_as_long_as_a_contact_lasts() -> None:
+    both = schedule((0.0, 60.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01))
+    carrier = WeightCarrier(both, both, SATELLITES, NODES, 0.5)
+    first, second, third = (carrier.carry(0, 1, 5.0, bits, (True,) * 3) for bits in (15e6, 12e6, 1e6))
+    assert first is not None and second is not None
+    assert (first.legs[0].begins_s, first.arrived_s) == pytest.approx((5.0, 35.01))
+    assert (second.legs[0].begins_s, second.arrived_s) == pytest.approx((35.0, 59.01))
+    assert third is None, "the contact is full"
+    out = schedule((0.0, 40.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01))
+    carrier = WeightCarrier(both, out, SATELLITES, NODES, 0.5)
+    first, second = (carrier.carry(0, 1, 5.0, bits, (True,) * 3) for bits in (15e6, 12e6))
+    assert first is not None and first.arrived_s == pytest.approx(35.01)
+    assert second is not None and math.isinf(second.arrived_s), "its turn would have been from 35 s to 59 s"
+    late = schedule((45.0, 60.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01))
+    happened = WeightCarrier(both, late, SATELLITES, NODES, 0.5).carry(0, 1, 5.0, 5e6, (True,) * 3)
+    assert happened is not None and happened.arrived_s == pytest.approx(55.01)
+
+
 def test_contacts_follow_the_schedule() -> None:
     plan = contact_plan(schedule(*STAR), SATELLITES, NODES, 0.5)
     assert plan.nodes == NODES
