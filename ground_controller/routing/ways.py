@@ -66,12 +66,13 @@ class FrameWays:
         make_router(router, self._plan)  # a wrong name is said before the run
         edges = {c.start_s for c in self._plan.contacts} | {c.end_s for c in self._plan.contacts}
         self._edges = sorted(edges)
+        self._last_s = math.nextafter(schedule.duration_s, 0.0)
         self._known: tuple[tuple[int, tuple[bool, ...]], tuple[tuple[int, ...], ...]] | None = None
 
     def ways(self, scenario_s: float, alive: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
         """Of each ordered pair whose frames go over others, the nodes on the way, both ends included."""
         # What holds at the end of the schedule goes on: a run takes a few ticks to end.
-        key = (min(bisect_right(self._edges, scenario_s), max(len(self._edges) - 1, 0)), alive)
+        key = bisect_right(self._edges, min(scenario_s, self._last_s)), alive
         if self._known is None or self._known[0] != key:
             self._known = key, self._find(key[0], scenario_s, alive)
         return self._known[1]

@@ -42,6 +42,18 @@ def test_frames_go_over_others_while_the_direct_link_is_down_or_slow(router: str
     assert set(slow.ways(20.0, everybody)) == {(0, 1, 2), (2, 1, 0)}, "0.1 s on the line"
 
 
+@pytest.mark.parametrize("router", ["snapshot_dijkstra", "time_expanded", "cgr"])
+def test_no_frame_goes_over_contacts_that_ended_before_the_schedule(router: str) -> None:
+    early = tuple((start, 40.0, pair, rate, delay) for start, _, pair, rate, delay in STAR)
+    elsewhere = Contact(0.0, 100.0, "X", "Y", 1.0, 0.0)
+    names = dict(zip("abc", SATELLITES, strict=True))
+    plan = ContactPlan((*(Contact(s, e, names[p[0]], names[p[1]], r, d) for s, e, p, r, d in early), elsewhere))
+    window = Window(SATELLITES, "2024-10-21T08:20:00Z", 100.0, 1.0)
+    ways = FrameWays(router, schedule_of_plan(plan, "plan", window, Sky(stated=1.0)), SATELLITES, NODES, 1_000.0)
+    assert ways.ways(39.0, (True,) * 3) == ((0, 1, 2),)
+    assert ways.ways(40.0, (True,) * 3) == ways.ways(90.0, (True,) * 3) == ways.ways(100.0, (True,) * 3) == ()
+
+
 def test_a_frame_does_not_wait_for_a_contact() -> None:
     gap = schedule((0.0, 20.0, "ab", 1e6, 0.01), (30.0, 100.0, "bc", 1e6, 0.01))
     for router in ("time_expanded", "cgr"):
