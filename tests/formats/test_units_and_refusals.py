@@ -90,6 +90,13 @@ def test_netsatbench_updates_keep_what_they_do_not_say_and_ends_are_asked_for() 
     assert any("neither kept nor run" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("name", ["#1", "a\nb", " a"])
+def test_names_that_the_plans_file_would_lose_are_refused(name: str) -> None:
+    link = {"endpoint1": name, "endpoint2": "z", "rate": "1mbit", "loss": 1, "delay": "2ms"}
+    with pytest.raises(DataFileError, match="a name that a plan's file cannot hold"):
+        parse_netsatbench(epochs(link), "x")
+
+
 def test_csv_units_stand_in_the_header() -> None:
     text = "source,target,start_ms,end_s,rate_mbit_s,delay_us,loss_percent\na,b,500,2,1.5,250,2\n"
     (contact,) = read_csv(text, "x").plan.contacts
