@@ -121,13 +121,16 @@ def _records(
                 registered.append(record.one)
             elif record.stop == "0":
                 hypothetical.append((record.one, record.other))
+            elif record.one == record.other:
+                ignored.append((line, raw.strip()[:40]))  # a node's loopback, usual in ION's own plans
             else:
                 contacts.append(record)
         elif words[0] == "a" and words[1:2] == ["range"]:
             record = _record(words, raw, reference, source, line, 6, 6)
             if record.value != int(record.value) or record.value < 0:
                 refuse(source, line, f"a range is whole light-seconds; found {words[6]!r}", _HINT)
-            ranges.append(record)
+            if record.one != record.other:
+                ranges.append(record)
         elif words[0] == "^":
             if words[1:] != ["1"]:
                 refuse(source, line, f"regions other than 1 are not supported; found {raw.strip()[:80]!r}",

@@ -38,6 +38,14 @@ def test_ion_reference_times() -> None:
     assert read_ion(mixed, "x", epoch_utc="2024-10-21T08:20:00Z").plan.contacts[0].start_s == 10.0
 
 
+def test_what_an_ion_node_says_to_itself_is_left_out() -> None:
+    plan = "a contact +0 +60 1 2 8\na range +0 +60 1 2 1\n"
+    alone = "a contact +1 +86400 1 1 1000000\na contact +1 +86400 1 1 1000000\na range +1 +86400 1 1 1\n"
+    found = read_ion(alone + plan, "x")
+    assert found.plan == read_ion(plan, "x").plan
+    assert any("a contact +1 +86400 1 1" in warning for warning in found.warnings)
+
+
 def test_hdtn_factors_are_asked_about() -> None:
     with pytest.raises(DataFileError, match="more than 1 Tbit/s") as refused:
         read_hdtn(hdtn(rateBitsPerSec=10**13), "x")
@@ -158,6 +166,7 @@ def test_ion_refusals(text: str, words: str) -> None:
         (hdtn(source="one"), "x:1: source is a node's number"),
         (hdtn(owlt=True), "x:1: owlt is not a number"),
         (hdtn(endTime=None), "endTime is not a number; it is missing"),
+        (hdtn(rateBitsPerSec=0), "x:1: a rate of 0 is no limit to HDTN"),
         (hdtn(speed=3), "unknown key 'speed'"),
         ('{"contacts": [{"source": 1, "source": 2}]}', "stands twice"),
         ('{"contacts": [\n{"owlt": NaN}]}', "NaN is no JSON number"),
@@ -191,6 +200,8 @@ def test_exports_refuse_what_they_cannot_say() -> None:
             write(plan(source="SAT"))
         with pytest.raises(DataFileError, match="loss"):
             write(plan(loss=0.1))
+    with pytest.raises(DataFileError, match="HDTN takes its rate of 0 for no limit"):
+        write_hdtn(plan(rate_bit_s=0.0, delay_s=1.0))
     inward = read_hdtn(write_hdtn(plan(start_s=0.4, end_s=59.6), rounded=True), "x").plan.contacts[0]
     assert (inward.start_s, inward.end_s, inward.delay_s) == (1.0, 59.0, 1.0)
     with pytest.raises(DataFileError, match="has no epoch"):
