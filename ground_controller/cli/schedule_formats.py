@@ -12,6 +12,7 @@ from ground_controller.cli.schedule_state import export_state
 from ground_controller.formats.hdtn import RATE_UNITS
 from ground_controller.formats.plan import ContactPlan, Imported
 from ground_controller.formats.registry import FORMATS, read_node_map, read_plan, renamed, write_plan
+from ground_controller.formats.whole import rounded_away
 from hil_config.errors import DataFileError, UsageError
 
 SHOWN_WARNINGS = 8
@@ -76,11 +77,15 @@ def export_command(
     if node_map:
         plan = renamed(plan, read_node_map(node_map), str(node_map))
     content = write_plan(plan, name, {"rounded": rounded, "epoch_utc": epoch_utc})
+    gone = sum(rounded_away(one.start_s, one.end_s) for one in plan.contacts) if rounded else 0
+    if gone == len(plan.contacts):
+        raise DataFileError("rounding to whole seconds leaves nothing of any contact", "export to csv or netsatbench")
+    told = (f"left out: {gone} of {len(plan.contacts)} contacts, of which whole seconds leave nothing",) if gone else ()
     if isinstance(content, str):
         write_file(out, content)
     else:
         write_folder(out, content)
-    _tell(Imported(plan, found.warnings), out, as_json)
+    _tell(Imported(plan, (*told, *found.warnings)), out, as_json)
 
 
 def _filled(plan: ContactPlan) -> ContactPlan:
