@@ -202,6 +202,11 @@ def test_exports_refuse_what_they_cannot_say() -> None:
             write(plan(loss=0.1))
     with pytest.raises(DataFileError, match="HDTN takes its rate of 0 for no limit"):
         write_hdtn(plan(rate_bit_s=0.0, delay_s=1.0))
+    with pytest.raises(DataFileError, match="ION wants a rate above 0"):
+        write_ion(plan(rate_bit_s=7.0, delay_s=1.0), rounded=True)
+    twice = [Contact(0.0, 60.0, "1", "2", 8e3, 1.0), Contact(30.0, 90.0, "1", "2", 8e3, 2.0)]
+    with pytest.raises(DataFileError, match="1 -> 2 overlap at 30 s"):
+        write_ion(build_plan(twice, "x", lenient=True).plan)
     inward = read_hdtn(write_hdtn(plan(start_s=0.4, end_s=59.6), rounded=True), "x").plan.contacts[0]
     assert (inward.start_s, inward.end_s, inward.delay_s) == (1.0, 59.0, 1.0)
     with pytest.raises(DataFileError, match="has no epoch"):
