@@ -35,14 +35,17 @@ def contact_plan(
     columns = [n for n, (a, b) in enumerate(head.pairs) if a in place and b in place]
     segment = max(segment_s, head.duration_s * max(len(columns), 1) / MOST_CONTACTS, head.step_s)
     every = max(1, round(min(segment, head.duration_s) / head.step_s))
-    times = np.arange(0.0, head.duration_s, head.step_s)
+    steps = np.arange(max(1, round(head.duration_s / head.step_s))) * head.step_s
+    times = np.union1d(steps, schedule.arrays.links["time_s"])  # a plan's contacts keep to no steps
+    times = times[times < head.duration_s]
+    pieces = np.searchsorted(times, steps[::every])
     seen = schedule.sample(times)
     contacts = []
     for column in columns:
         a, b = (place[name] for name in head.pairs[column])
         up, rate, delay = seen.up[:, column], seen.rate_bit_s[:, column], seen.delay_s[:, column]
         changes = np.flatnonzero((up[1:] != up[:-1]) | (rate[1:] != rate[:-1])) + 1
-        cuts = np.union1d(np.union1d(np.arange(0, len(times), every), changes), [len(times)])
+        cuts = np.union1d(np.union1d(pieces, changes), [len(times)])
         for first, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             if up[first] and rate[first] > 0.0:
                 until = float(times[end]) if end < len(times) else head.duration_s

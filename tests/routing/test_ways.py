@@ -14,7 +14,9 @@ from hil_config.wire.link_schedule import LinkSchedule
 NODES, SATELLITES = ("a", "b", "c"), ("SAT A", "SAT B", "SAT C")
 
 
-def schedule(*links: tuple[float, float, str, float, float], until_s: float = 100.0) -> LinkSchedule:
+def schedule(
+    *links: tuple[float, float, str, float, float], until_s: float = 100.0, step_s: float = 1.0
+) -> LinkSchedule:
     """Both ways of (start, end, pair, rate in bit/s, delay in s)."""
     names = dict(zip("abc", SATELLITES, strict=True))
     contacts = [
@@ -23,7 +25,7 @@ def schedule(*links: tuple[float, float, str, float, float], until_s: float = 10
         for x, y in ((pair[0], pair[1]), (pair[1], pair[0]))
     ]
     plan = ContactPlan(tuple(sorted(contacts)))
-    return schedule_of_plan(plan, "plan", Window(SATELLITES, "2024-10-21T08:20:00Z", until_s, 1.0), Sky(stated=1.0))
+    return schedule_of_plan(plan, "plan", Window(SATELLITES, "2024-10-21T08:20:00Z", until_s, step_s), Sky(stated=1.0))
 
 
 STAR = ((0.0, 100.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01))
@@ -96,3 +98,11 @@ def test_contacts_follow_the_schedule() -> None:
     plan = contact_plan(schedule(*STAR), SATELLITES, NODES, 0.5)
     assert plan.nodes == NODES
     assert sum(one.volume_bit for one in plan.contacts) == pytest.approx(4 * 100 * 0.5e6)
+
+
+def test_contacts_between_the_steps_of_a_schedule_are_seen() -> None:
+    short = schedule((3.5, 9.0, "ab", 1e6, 0.01), (0.0, 100.0, "bc", 1e6, 0.01), step_s=25.0)
+    plan = contact_plan(short, SATELLITES, NODES)
+    assert [(one.start_s, one.end_s) for one in plan.contacts if (one.source, one.target) == ("a", "b")] == [(3.5, 9.0)]
+    ways = FrameWays("cgr", short, SATELLITES, NODES, 1_000.0)
+    assert set(ways.ways(4.0, (True,) * 3)) == {(0, 1, 2), (2, 1, 0)} and ways.ways(9.0, (True,) * 3) == ()
