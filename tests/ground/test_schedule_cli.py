@@ -110,6 +110,7 @@ def test_links_that_differ_by_direction_are_listed_twice(tmp_path: Path) -> None
     assert told[("A", "C")] == [] and ("C", "A") not in told
     warnings = json.loads(run("validate", str(path), "--json"))["warnings"]
     assert "D never has a path to anybody" in warnings and not any("C never" in one for one in warnings)
+    assert run("show", str(path)).count("▒" * 60 + "  50.0%") == 4  # half of the Sun's disc is not the whole
     run("show", str(path), "--html", str(tmp_path / "x.html"))
     assert "B - A" in (tmp_path / "x.html").read_text()
 
