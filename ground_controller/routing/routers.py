@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -22,9 +21,7 @@ class _Booked:
         self._table = contact_table(plan)
         self._number = self._table.number
         self._busy_s = np.full(self._table.end_s.size, -np.inf)
-        self._rows = defaultdict[Contact, list[int]](list)  # a plan may hold a contact twice
-        for row, index in enumerate(self._table.contact.tolist()):
-            self._rows[plan.contacts[index]].append(row)
+        self._row = {plan.contacts[index]: row for row, index in enumerate(self._table.contact.tolist())}
 
     def _ends(self, message: Message) -> tuple[int, int]:
         for name in (message.source, message.target):
@@ -43,16 +40,13 @@ class _Booked:
 
     def book(self, route: Route, size_bit: float) -> None:
         for hop in route.hops:
-            self._busy_s[self._freest(hop.contact)] = hop.leaves_s
-
-    def _freest(self, contact: Contact) -> int:
-        """The row that a route takes: of contacts that are alike the one that is free first."""
-        return min(self._rows[contact], key=lambda row: float(self._busy_s[row]))
+            self._busy_s[self._row[hop.contact]] = hop.leaves_s
 
     def residual_bit(self, contact: Contact) -> float:
-        if contact not in self._rows:
+        row = self._row.get(contact)
+        if row is None:
             return 0.0
-        begin = max(contact.start_s, float(self._busy_s[self._freest(contact)]))
+        begin = max(contact.start_s, float(self._busy_s[row]))
         return max(0.0, contact.end_s - begin) * contact.rate_bit_s
 
 
