@@ -27,12 +27,11 @@ def schedules_of_plans(
         DataFileError: a plan is malformed, overlaps, or ends before the campaign does.
     """
     assert orbit.plan is not None
-    for key, there in (("schedule", orbit.schedule is not None), ("faults", bool(orbit.faults))):
-        if there:
-            raise ConfigError(
-                f"orbit.{key}: a campaign that replays a contact plan cannot have {key} too",
-                "write what really happens into a second plan: orbit.plan_factual" if key == "faults" else "keep one",
-            )
+    if orbit.faults:
+        raise ConfigError(
+            "orbit.faults: a campaign that replays a contact plan cannot have faults too",
+            "write what really happens into a second plan: orbit.plan_factual",
+        )
     window = Window(tuple(orbit.satellites), orbit.epoch_utc, orbit.duration_s, orbit.step_s)
     stated = orbit.plan_sunlight
     sky = Sky(stated=stated) if stated is not None else Sky(compiled=compile_sky())

@@ -106,8 +106,9 @@ def _described(orbit: Orbit, seed: int) -> tuple[ScheduleConfig, list[str], Path
 
 
 def _elements(config: ScheduleConfig, names: Sequence[str], path: Path) -> tuple[Elements, ...]:
-    """All of the file's sets where all relay, those of `names` elsewhere."""
-    if config.relay == "constellation" and not (config.shells and not names):
+    """All of the file's sets where all relay, those of `names` elsewhere. Shells alone do without the demonstration's,
+    which are the default."""
+    if config.relay == "constellation" and not (config.shells and not names and path == DEMO_ELEMENTS):
         read_element_file(path, names)  # says which name is close to a wrong one
         return read_element_file(path)
     return read_element_file(path, names) if names else ()

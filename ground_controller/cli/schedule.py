@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from ground_controller.cli.schedule_formats import export_command, import_command
 from ground_controller.cli.schedule_route import route_command
@@ -138,14 +140,23 @@ def _bar(spans: list[tuple[float, float]], duration_s: float, full: str = "█",
     return text
 
 
+def _sun_bar(time_s: NDArray[np.float64], share: NDArray[np.float64]) -> str:
+    """In each of BAR slots: the whole disc of the Sun, a part of it or for a part of the time, or nothing."""
+    slots = np.interp(np.linspace(time_s[0], time_s[-1], BAR * 8 + 1), time_s, share)
+    text = ""
+    for n in range(BAR):
+        slot = slots[n * 8 : n * 8 + 9]
+        text += "█" if slot.min() > 0.999 else "▒" if slot.max() > 0.0 else "·"
+    return text
+
+
 def _tell(found: LinkSchedule, digest: str, as_json: bool) -> None:
     from ground_controller.orbit.picture import contacts_of, picture_of
 
     head, picture = found.header, picture_of(found)
     spans: dict[tuple[str, str], list[tuple[float, float]]] = {pair: [] for pair in picture.links}
     for contact in contacts_of(found):
-        pair = contact.pair if contact.pair in spans else contact.pair[::-1]
-        spans[pair].append((contact.start_s, contact.end_s))
+        spans[contact.pair].append((contact.start_s, contact.end_s))
     links: list[dict[str, Any]] = []
     for pair, column in zip(picture.links, picture.columns, strict=True):
         up = picture.samples.up[:, column]
@@ -176,8 +187,6 @@ def _tell(found: LinkSchedule, digest: str, as_json: bool) -> None:
     if len(links) > MOST_LINES:
         click.echo(f"  ... and {len(links) - MOST_LINES} more: --json or --html show all")
     click.echo("sunlight (█ full, ▒ partly, · umbra)")
-    step_s = float(picture.time_s[1])
     for i, name in enumerate(head.satellites[:MOST_LINES]):
-        times = picture.time_s[:-1][picture.sunlight[:-1, i] > 0.0]
-        bar = _bar([(t, t + step_s) for t in times.tolist()], head.duration_s)
+        bar = _sun_bar(picture.time_s, picture.sunlight[:, i])
         click.echo(f"  {name}\n    {bar} {lit[name]:6.1%}")

@@ -12,6 +12,7 @@ from ground_controller.cli.schedule_state import export_state
 from ground_controller.formats.hdtn import RATE_UNITS
 from ground_controller.formats.plan import ContactPlan, Imported
 from ground_controller.formats.registry import FORMATS, read_node_map, read_plan, renamed, write_plan
+from ground_controller.formats.whole import rounded_away
 from hil_config.errors import DataFileError, UsageError
 
 SHOWN_WARNINGS = 8
@@ -40,7 +41,7 @@ def import_command(
     options = {"lenient": lenient, "rate_unit": rate_unit, "epoch_utc": epoch_utc, "hold_ranges": hold_ranges,
                "until_s": until_s, "rate_mbit_s": rate_mbit_s, "step_s": step_s}  # fmt: skip
     found = read_plan(path, name, options)
-    plan = found.plan
+    plan = _filled(found.plan)
     if node_map:
         plan = renamed(plan, {number: one for one, number in read_node_map(node_map).items()}, str(node_map))
     if out:
@@ -72,19 +73,30 @@ def export_command(
     if path is None or campaign_file is not None:
         raise UsageError(f"{name} is made from a contact plan", "give the path of a plan (CSV), without --campaign")
     found = read_plan(path, "csv", {"lenient": True})
-    plan = renamed(found.plan, read_node_map(node_map), str(node_map)) if node_map else found.plan
+    plan = _filled(found.plan)
+    if node_map:
+        plan = renamed(plan, read_node_map(node_map), str(node_map))
     content = write_plan(plan, name, {"rounded": rounded, "epoch_utc": epoch_utc})
+    gone = sum(rounded_away(one.start_s, one.end_s) for one in plan.contacts) if rounded else 0
+    if gone == len(plan.contacts):
+        raise DataFileError("rounding to whole seconds leaves nothing of any contact", "export to csv or netsatbench")
+    told = (f"left out: {gone} of {len(plan.contacts)} contacts, of which whole seconds leave nothing",) if gone else ()
     if isinstance(content, str):
         write_file(out, content)
     else:
         write_folder(out, content)
-    _tell(Imported(plan, found.warnings), out, as_json)
+    _tell(Imported(plan, (*told, *found.warnings)), out, as_json)
+
+
+def _filled(plan: ContactPlan) -> ContactPlan:
+    """The plan, if there is anything in it to write."""
+    if not plan.contacts:
+        raise DataFileError("the plan holds no contact", "give a file with contacts")
+    return plan
 
 
 def _tell(found: Imported, out: Path | None, as_json: bool) -> None:
     plan = found.plan
-    if not plan.contacts:
-        raise DataFileError("the plan holds no contact", "give a file with contacts")
     first = min(one.start_s for one in plan.contacts)
     rates = sorted({one.rate_bit_s for one in plan.contacts})
     delays = sorted({one.delay_s for one in plan.contacts})

@@ -2,7 +2,8 @@
 
 Format: module/router/contact_plans of HDTN. Two mistakes of factors are in the wild and are never corrected silently:
 its convertCpToJson.py copies ION's bytes per second into rateBitsPerSec (8 times too low, every owlt 1), and its
-shipped cgrTable.json holds 10^6 times the rate meant. The older key `rate` was in Mbit/s.
+shipped cgrTable.json holds 10^6 times the rate meant. The older key `rate` was in Mbit/s. A rate of 0 switches HDTN's
+limit off.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ def read_hdtn(text: str, source: str, *, lenient: bool = False, rate_unit: RateU
         unknown = sorted(set(item) - _KEYS)
         if unknown:
             refuse(source, item.line, f"unknown key {unknown[0][:40]!r}", _HINT)
+        rate = _rate(item, source, rate_unit)
+        if rate == 0.0:
+            refuse(source, item.line, "a rate of 0 is no limit to HDTN (contactPlanCutThroughMode_unlimitedRate.json)",
+                   "write the rate that the link has")  # fmt: skip
         contacts.append(Contact(
             json_number(item, "startTime", source, _HINT), json_number(item, "endTime", source, _HINT),
             _node(item, "source", source), _node(item, "dest", source),
-            _rate(item, source, rate_unit), json_number(item, "owlt", source, _HINT), line=item.line,
+            rate, json_number(item, "owlt", source, _HINT), line=item.line,
         ))  # fmt: skip
     result = build_plan(contacts, source, lenient=lenient)
     return Imported(result.plan, (*result.warnings, *_doubts(items, source, rate_unit)))
@@ -113,12 +118,15 @@ def write_hdtn(plan: ContactPlan, *, rounded: bool = False) -> str:
         end = whole(contact.end_s, f"{where}: its end in s", "down" if rounded else None)
         if end <= start:
             continue  # rounding left nothing of it
+        rate = whole(contact.rate_bit_s, f"{where}: its rate in bit/s", "down" if rounded else None)
+        if rate == 0:
+            raise DataFileError(f"{where}: HDTN takes its rate of 0 for no limit", "leave the contact out of the plan")
         if start < 0:
             raise DataFileError(f"{where}: HDTN cannot say a time before 0", "shift the plan")
         contacts.append({
             "contact": len(contacts), "source": int(contact.source), "dest": int(contact.target),
             "startTime": start, "endTime": end,
-            "rateBitsPerSec": whole(contact.rate_bit_s, f"{where}: its rate in bit/s", "down" if rounded else None),
+            "rateBitsPerSec": rate,
             "owlt": whole(contact.delay_s, f"{where}: its delay in s", "up" if rounded else None),
         })  # fmt: skip
     return json.dumps({"contacts": contacts}, indent=1) + "\n"

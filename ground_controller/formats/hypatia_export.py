@@ -17,7 +17,7 @@ from ground_controller.orbit.compile import constellation_of
 from ground_controller.orbit.constellation import KNOT_S, Constellation
 from ground_controller.orbit.earth import sidereal_angle_rad
 from ground_controller.orbit.elements import Elements
-from ground_controller.orbit.ground import GroundStation, choose, in_view, look
+from ground_controller.orbit.ground import Choice, GroundStation, in_view, look
 from ground_controller.orbit.instant import julian_date
 from ground_controller.orbit.propagate import Ephemeris
 from ground_controller.orbit.refit import at_epoch, shell_elements
@@ -124,12 +124,15 @@ def _station(one: GroundStation) -> Station:
     return Station(one.name, *(float(f"{value:f}") for value in values))
 
 
-def _chunks(config: ScheduleConfig, satellites: Constellation) -> Iterator[tuple[Float, Ephemeris]]:
+def _chunks(
+    config: ScheduleConfig, satellites: Constellation, backwards: bool = False
+) -> Iterator[tuple[Float, Ephemeris]]:
     """Offsets of the steps (the end is none) and states, a piece at a time, from knot to knot."""
     offset = np.arange(config.samples - 1, dtype=np.float64) * config.step_s
     whole = max(1, round(KNOT_S / config.step_s))
     size = max(whole, _CHUNK_BYTES // (48 * max(1, len(satellites.names))) // whole * whole)
-    for first in range(0, offset.size, size):
+    begins = range(0, offset.size, size)
+    for first in reversed(begins) if backwards else begins:
         yield offset[first : first + size], satellites.states(offset[first : first + size])
 
 
@@ -156,20 +159,31 @@ def _steps(config: ScheduleConfig, satellites: Constellation, ends: Int) -> Iter
     graph = undirected(count, ends[:, 0], ends[:, 1])
     interfaces = _interfaces(graph, ends)
     before: Forwarding | None = None
-    day, fraction = julian_date(satellites.epoch)
+    choices = [Choice(config.ground_rule) for _ in config.stations]
+    if any(one.looks_ahead for one in choices):
+        for offset, states in _chunks(config, satellites, backwards=True):
+            for one, (visible, _) in zip(choices, _views(config, satellites, offset, states), strict=True):
+                one.foresee(visible)
     for offset, states in _chunks(config, satellites):
-        angle = sidereal_angle_rad(day + fraction + offset / 86_400.0)
-        ranges = []
-        for station in config.stations:
-            seen = look(station, states.position_km, states.velocity_km_s, angle)
-            up = choose(config.ground_rule, in_view(station, seen, config.max_range_km), seen.range_km)
-            ranges.append(np.where(up, seen.range_km, np.inf))
+        views = zip(choices, _views(config, satellites, offset, states), strict=True)
+        ranges = [np.where(one.links(visible, distance), distance, np.inf) for one, (visible, distance) in views]
         for n, t in enumerate(offset.tolist()):
             place = states.position_km[n]
             length = np.linalg.norm(place[ends[:, 0]] - place[ends[:, 1]], axis=-1)
-            after = forwarding(graph, length, np.stack([one[n] for one in ranges]))
+            after = forwarding(graph, length, np.stack([distance[n] for distance in ranges]))
             yield Step(round(t * 1e9), _rows(changed_hops(before, after), count, interfaces))
             before = after
+
+
+def _views(
+    config: ScheduleConfig, satellites: Constellation, offset: Float, states: Ephemeris
+) -> Iterator[tuple[NDArray[np.bool_], Float]]:
+    """Per station: which satellites are in view [T, S], and their distances."""
+    day, fraction = julian_date(satellites.epoch)
+    angle = sidereal_angle_rad(day + fraction + offset / 86_400.0)
+    for station in config.stations:
+        seen = look(station, states.position_km, states.velocity_km_s, angle)
+        yield in_view(station, seen, config.max_range_km), seen.range_km
 
 
 def _interfaces(graph: Graph, ends: Int) -> dict[tuple[int, int], int]:

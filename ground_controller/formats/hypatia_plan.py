@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def read_hypatia_plan(
 
     Args:
         rate_mbit_s: of every link; Hypatia's state holds none.
-        step_s, until_s: length of a step and end, s; by default those of the forwarding states.
+        step_s, until_s: length of a step and end, s (the last step is cut short there); by default those of the
+            forwarding states.
 
     Raises:
         UsageError: what the folder does not say was not given either.
@@ -38,9 +40,9 @@ def read_hypatia_plan(
         step_s = (times_ns[1] - times_ns[0]) / 1e9
     if until_s is None and len(times_ns) > 1 and step_s is not None:
         until_s = times_ns[-1] / 1e9 + step_s
-    if step_s is None or until_s is None or not 0.0 < step_s <= until_s:
+    if step_s is None or until_s is None or not 0.0 < step_s <= until_s < math.inf:
         raise UsageError("the folder holds no forwarding states to take times from", "--step-s 1 --until-s 200")
-    count = round(until_s / step_s)
+    count = math.ceil(until_s / step_s * (1.0 - 1e-12))
     if 2 * count * len(state.isls) > MAX_CONTACTS:
         raise DataFileError(f"{folder}: {2 * count * len(state.isls)} contacts, at most {MAX_CONTACTS}",
                             "choose a longer --step-s or an earlier --until-s")  # fmt: skip
@@ -50,7 +52,7 @@ def read_hypatia_plan(
     delays = delay_s(distance_km(place[:, ends[:, 0]], place[:, ends[:, 1]]))
     rate = rate_mbit_s * 1e6
     contacts = [
-        Contact(k * step_s, (k + 1) * step_s, str(a), str(b), rate, float(delays[k, link]))
+        Contact(k * step_s, min((k + 1) * step_s, until_s), str(a), str(b), rate, float(delays[k, link]))
         for k in range(count)
         for link, (one, other) in enumerate(state.isls)
         for a, b in ((one, other), (other, one))

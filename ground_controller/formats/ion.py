@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 from ground_controller.formats.plan import Contact, ContactPlan, Imported, build_plan, epoch_of
 from ground_controller.formats.text import number, refuse
@@ -121,13 +122,16 @@ def _records(
                 registered.append(record.one)
             elif record.stop == "0":
                 hypothetical.append((record.one, record.other))
+            elif record.one == record.other:
+                ignored.append((line, raw.strip()[:40]))  # a node's loopback, usual in ION's own plans
             else:
                 contacts.append(record)
         elif words[0] == "a" and words[1:2] == ["range"]:
             record = _record(words, raw, reference, source, line, 6, 6)
             if record.value != int(record.value) or record.value < 0:
                 refuse(source, line, f"a range is whole light-seconds; found {words[6]!r}", _HINT)
-            ranges.append(record)
+            if record.one != record.other:
+                ranges.append(record)
         elif words[0] == "^":
             if words[1:] != ["1"]:
                 refuse(source, line, f"regions other than 1 are not supported; found {raw.strip()[:80]!r}",
@@ -254,6 +258,8 @@ def write_ion(plan: ContactPlan, *, rounded: bool = False) -> str:
         delay = whole(contact.delay_s, f"{where}: its delay in light-seconds", "up" if rounded else None)
         if end <= start:
             continue  # rounding left nothing of it
+        if rate == 0:
+            raise DataFileError(f"{where}: ION wants a rate above 0", "leave the contact out of the plan")
         confidence = "" if contact.confidence == 1.0 else f" {contact.confidence!r}"
         lines.append(
             f"a contact {_said(start, zero)} {_said(end, zero)} {contact.source} {contact.target} {rate}{confidence}"
@@ -267,6 +273,11 @@ def _range_lines(ranges: dict[tuple[str, str], list[tuple[int, int, int]]], zero
     """One line for both directions where they agree, one for each where they do not. Neighbours are joined."""
     lines = []
     joined = {pair: _joined(spans) for pair, spans in ranges.items()}
+    for (a, b), spans in joined.items():
+        for (_, end, _), (start, _, _) in pairwise(spans):
+            if start < end:
+                raise DataFileError(f"contacts {a} -> {b} overlap at {start} s, and ION's delay would be two at once",
+                                    "cut one of them short, or export to csv")  # fmt: skip
     for (a, b), spans in sorted(joined.items(), key=lambda item: (int(item[0][0]), int(item[0][1]))):
         if int(a) > int(b) and joined.get((b, a)) == spans:
             continue  # said by the other direction

@@ -162,7 +162,7 @@ def _add(
     for key in _REQUIRED:
         if key not in meta:
             refuse(source, line, f"the metadata say no {key}", _HINT)
-    if meta["CENTER_NAME"][0].upper() not in {"EARTH", "EARTH BARYCENTER"}:
+    if meta["CENTER_NAME"][0].upper() != "EARTH":  # EARTH BARYCENTER is that of Earth and Moon: 4,700 km away
         refuse(
             source, meta["CENTER_NAME"][1], f"CENTER_NAME is {meta['CENTER_NAME'][0][:40]!r}, supported: EARTH", _HINT
         )
@@ -183,9 +183,14 @@ def _add(
     epoch = instants[0]
     time_s = np.array([(one - epoch).total_seconds() for one in instants])
     position, velocity = states[:, :3], states[:, 3:]
-    if frame in TURNED_FRAMES:
-        day, fraction = julian_date(epoch)
-        turn = j2000_to_teme(day + fraction + (time_s + TERRESTRIAL_MINUS_UTC_S) / 86_400.0)
+    if frame in TURNED_FRAMES or "REF_FRAME_EPOCH" in meta:
+        turn = _turn(epoch, time_s)
+        if frame not in TURNED_FRAMES:  # TEME of one instant, not of date
+            fixed, at = meta["REF_FRAME_EPOCH"]
+            instant = ccsds_instant(fixed)
+            if instant is None:
+                refuse(source, at, f"REF_FRAME_EPOCH is no instant; found {fixed[:40]!r}", _HINT)
+            turn = turn @ _turn(instant, np.zeros(1))[0].T
         position, velocity = (np.einsum("nij,nj->ni", turn, one) for one in (position, velocity))
     limits = [time_s[0], time_s[-1]]
     for index, key in enumerate(("USEABLE_START_TIME", "USEABLE_STOP_TIME")):
@@ -201,6 +206,12 @@ def _add(
     if segments and segments[-1].epoch + timedelta(seconds=segments[-1].last_s) > epoch + timedelta(seconds=limits[0]):
         refuse(source, line, f"this segment of {meta['OBJECT_NAME'][0][:40]!r} overlaps the one before", _HINT)
     segments.append(segment)
+
+
+def _turn(epoch: datetime, time_s: Float) -> Float:
+    """[N, 3, 3] rotations from J2000 to TEME at N seconds after an instant."""
+    day, fraction = julian_date(epoch)
+    return j2000_to_teme(day + fraction + (time_s + TERRESTRIAL_MINUS_UTC_S) / 86_400.0)
 
 
 def _method(meta: dict[str, tuple[str, int]], source: str, line: int, warnings: list[str]) -> tuple[Method, int]:

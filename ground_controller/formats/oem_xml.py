@@ -46,7 +46,7 @@ def oem_xml_parts(text: str, source: str, known: Collection[str]) -> list[OemPar
                 _close(vector, found, source)
             if not found or leaf.name in vector or leaf.name not in {"EPOCH", *_UNITS}:
                 refuse(source, leaf.line, f"{leaf.name[:40]!r} cannot stand here", _HINT)
-            if leaf.units not in {"", _UNITS.get(leaf.name, "")}:
+            if leaf.units.lower() not in {"", _UNITS.get(leaf.name, "")}:
                 refuse(source, leaf.line, f"{leaf.name} is in {leaf.units[:20]!r}, wanted {_UNITS.get(leaf.name)}",
                        "convert the file")  # fmt: skip
             vector[leaf.name] = leaf

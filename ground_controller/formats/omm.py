@@ -25,9 +25,12 @@ from hil_config.errors import DataFileError
 _HINT = "see CCSDS 502.0-B; CelesTrak serves such files with FORMAT=csv, json or xml"
 _WANTED = {"CENTER_NAME": ("EARTH",), "REF_FRAME": ("TEME",), "TIME_SYSTEM": ("UTC",),
            "MEAN_ELEMENT_THEORY": ("SGP4", "SGP/SGP4", "SGP")}  # fmt: skip
+_REPEATED = frozenset({"COMMENT", "USER_DEFINED"})
+"""What may stand more than once in a message; nothing here needs it."""
+
 _UNITS = {"MEAN_MOTION": "rev/day", "INCLINATION": "deg", "RA_OF_ASC_NODE": "deg", "ARG_OF_PERICENTER": "deg",
           "MEAN_ANOMALY": "deg", "MEAN_MOTION_DOT": "rev/day**2", "MEAN_MOTION_DDOT": "rev/day**3",
-          "BSTAR": "1/er"}  # fmt: skip
+          "BSTAR": "1/ER"}  # fmt: skip
 TOLD_FROM_M = 10.0
 """Rounding that can move a satellite by less within a day is not worth a line: SGP4 itself errs by a kilometre."""
 
@@ -102,7 +105,7 @@ def parse_omm_xml(text: str, source: str) -> OmmSets:
     for leaf in parse_leaves(text, source, _HINT):
         if "oem" in leaf.path:
             refuse(source, leaf.line, "this is an OEM (states), not an OMM (elements)", "let its name end in .oem.xml")
-        if "body" not in leaf.path:
+        if "body" not in leaf.path or leaf.name in _REPEATED:
             continue
         if not found or leaf.name in found[-1][1]:
             found.append((leaf.line, {}))
@@ -136,7 +139,7 @@ def _set(fields: dict[str, Field], source: str, line: int) -> Elements:
             refuse(source, fields[key].line, f"{key} is {fields[key].text[:40]!r}, supported: {', '.join(wanted)}",
                    "convert the file, or give two-line elements")  # fmt: skip
     for key, units in _UNITS.items():
-        if key in fields and fields[key].units not in {"", units}:
+        if key in fields and fields[key].units.lower() not in {"", units.lower()}:
             refuse(source, fields[key].line, f"{key} is in {fields[key].units[:20]!r}, wanted {units}", _HINT)
     lost: dict[str, float] = {}
     year, day = _epoch(fields, source, line, lost)
@@ -243,13 +246,16 @@ def _rate(fields: dict[str, Field], source: str, line: int) -> str:
 
 
 def _power(fields: dict[str, Field], key: str, source: str, line: int) -> str:
-    """Five digits after an unwritten point and a power of ten: ` 12345-3`."""
+    """Five digits after an unwritten point and a power of ten: ` 12345-3`. Below 1e-10 digits are lost, which no orbit
+    notices."""
     value = _value(fields, key, source, line, 0.0)
     if value == 0.0:
         return " 00000-0" if key == "MEAN_MOTION_DDOT" else " 00000+0"
     mantissa, _, power = f"{abs(value):.4e}".partition("e")
-    exponent = int(power) + 1
+    digits, exponent = mantissa.replace(".", ""), int(power) + 1
+    if exponent < -9:
+        digits, exponent = f"{round(abs(value) * 1e14):05d}", -9
     if not -9 <= exponent <= 9:
         refuse(source, line, f"{key} is {value:g}, which an element set cannot hold", _HINT)
     sign = "-" if value < 0 else " "
-    return f"{sign}{mantissa.replace('.', '')}{'-' if exponent <= 0 else '+'}{abs(exponent)}"
+    return f"{sign}{digits}{'-' if exponent <= 0 else '+'}{abs(exponent)}"

@@ -158,8 +158,11 @@ def _impossible(contact: Contact) -> str:
             return f"{_name(contact)}: its {what} is {getattr(contact, what):g}, wanted 0 to 1"
     if contact.source == contact.target:
         return f"{_name(contact)}: a node does not need a contact with itself"
-    if not contact.source or not contact.target:
-        return f"{_name(contact)}: a node has no name"
+    for name in (contact.source, contact.target):
+        if not name:
+            return f"{_name(contact)}: a node has no name"
+        if name.startswith("#") or name != name.strip() or not name.isprintable():
+            return f"contact {contact.source!r} -> {contact.target!r}: a name that a plan's file cannot hold"
     return ""
 
 

@@ -21,3 +21,8 @@ def whole(value: float, what: str, direction: Literal["up", "down"] | None) -> i
             "give --round: times inward, delays up, rates down",
         )
     return math.ceil(value) if direction == "up" else math.floor(value)
+
+
+def rounded_away(start_s: float, end_s: float) -> bool:
+    """Whether nothing is left of a time between two instants that are rounded inward to whole seconds."""
+    return whole(end_s, "an end in s", "down") <= whole(start_s, "a start in s", "up")

@@ -18,7 +18,7 @@ from ground_controller.orbit.constellation import KNOT_S, Constellation, Track
 from ground_controller.orbit.earth import ROTATION_RAD_S, place_km, sidereal_angle_rad, turned
 from ground_controller.orbit.elements import Elements
 from ground_controller.orbit.faults import FaultedEdges, ScheduleFault
-from ground_controller.orbit.ground import choose, in_view, look
+from ground_controller.orbit.ground import Choice, in_view, look
 from ground_controller.orbit.instant import TERRESTRIAL_MINUS_UTC_S, julian_date, parse_instant
 from ground_controller.orbit.kernels import illumination
 from ground_controller.orbit.propagate import FRAME, Ephemeris, left_out
@@ -61,14 +61,15 @@ class _Scene:
     def sun_km(self, offset_s: Float) -> Float:
         return sun_position_km(self.julian(offset_s + TERRESTRIAL_MINUS_UTC_S))
 
-    def chunks(self) -> Iterator[tuple[Float, Ephemeris]]:
+    def chunks(self, backwards: bool = False) -> Iterator[tuple[Float, Ephemeris]]:
         """Offsets and states, a piece at a time; pieces begin at multiples of the knots."""
         step, offset = self.config.step_s, self.offset_s
         fit = max(1, CHUNK_BYTES // (48 * len(self.names)))
         per_knot = round(KNOT_S / step)
         whole = per_knot if per_knot and abs(per_knot * step - KNOT_S) < 1e-9 else 1
         size = max(whole, fit // whole * whole)
-        for first in range(0, offset.size, size):
+        begins = range(0, offset.size, size)
+        for first in reversed(begins) if backwards else begins:
             part = offset[first : first + size]
             yield part, self.constellation.states(part)
 
@@ -107,7 +108,7 @@ def compile_factual(
     then = predicted.sample(samples.time_s)
     up = np.asarray(samples.up) > 0
     apart = np.abs(np.where(up, samples.delay_s, 0.0) - then.delay_s) > 4.0 * config.delay_tolerance_s + 1e-9
-    rate = np.where(up, samples.rate_bit_s, 0.0)
+    rate = np.where(up, samples.rate_bit_s, 0.0).astype(np.float32)  # as records hold it
     changed = (up != then.up) | (rate != then.rate_bit_s) | apart
     header = _header(scene, reduction, source, "factual")
     header = msgspec.structs.replace(header, predicted_sha256=predicted_sha256)
@@ -125,10 +126,10 @@ def constellation_of(config: ScheduleConfig, elements: Sequence[Elements]) -> Co
 def _scene(config: ScheduleConfig, elements: Sequence[Elements], tracks: Sequence[Track] = ()) -> _Scene:
     epoch = parse_instant(config.epoch_utc)
     shells = {name for shell in config.shells for name in shell.names}
-    grounded = {station.name for station in config.mapped_stations}
+    grounded = tuple(station.name for station in config.mapped_stations)  # numbered in this order, as `_sky` does
     relaying = config.relay == "constellation"
     tracks = tuple(one for one in tracks if relaying or one.name in config.satellites)
-    elsewhere = shells | grounded | {one.name for one in tracks}
+    elsewhere = {*shells, *grounded, *(one.name for one in tracks)}
     chosen = _choose(config, [n for n in config.satellites if n not in elsewhere], elements, epoch)
     members = chosen
     if relaying:
@@ -200,9 +201,10 @@ def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, R
     faulted = FaultedEdges(faults, {name: i for i, name in enumerate(scene.names)})
     satellites = len(scene.constellation.names)
     reduction = Reduction(satellites, len(scene.names), scene.mapped, config.loss, config.relay != "none")
+    choices = _choices(scene)
     light, power = [], []
     for offset, states in scene.chunks():
-        for n, linked in enumerate(_linked(scene, offset, states)):
+        for n, linked in enumerate(_linked(scene, offset, states, choices)):
             rate = np.full(linked.a.shape, config.rate_bit_s)
             rate[linked.b >= len(scene.constellation.names)] = config.ground_rate_bit_s
             up, rate = faulted.apply(linked.a, linked.b, rate, float(offset[n]))
@@ -222,7 +224,7 @@ def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, R
     ), reduction  # fmt: skip
 
 
-def _linked(scene: _Scene, offset: Float, states: Ephemeris) -> Iterator[Edges]:
+def _linked(scene: _Scene, offset: Float, states: Ephemeris, choices: Sequence[Choice]) -> Iterator[Edges]:
     """Links of all nodes, instant by instant, those of stations last."""
     config = scene.config
     satellites = len(scene.constellation.names)
@@ -233,7 +235,7 @@ def _linked(scene: _Scene, offset: Float, states: Ephemeris) -> Iterator[Edges]:
         chosen = np.sort(scene.mapped[scene.mapped < satellites])
         a, b = np.triu_indices(chosen.size, 1)
         between = pairs_that_stand(config.link_rule, chosen[a], chosen[b], *states, offset)
-    sky = _sky(scene, offset, states)
+    sky = _sky(scene, offset, states, choices)
     for n, linked in enumerate(between):
         downs = [linked]
         for station, (seen, distance) in enumerate(sky, start=satellites):
@@ -242,15 +244,30 @@ def _linked(scene: _Scene, offset: Float, states: Ephemeris) -> Iterator[Edges]:
         yield Edges(*(np.concatenate(part) for part in zip(*downs, strict=True)))
 
 
-def _sky(scene: _Scene, offset: Float, states: Ephemeris) -> list[tuple[NDArray[np.bool_], Float]]:
-    """Per mapped station: which satellites it has links to [T, S], and their distances."""
+def _views(scene: _Scene, offset: Float, states: Ephemeris) -> Iterator[tuple[NDArray[np.bool_], Float]]:
+    """Per mapped station: which satellites are in view [T, S], and their distances."""
     angle = sidereal_angle_rad(scene.julian(offset))
-    found = []
     for station in scene.config.mapped_stations:
         seen = look(station, states.position_km, states.velocity_km_s, angle)
-        up = choose(scene.config.ground_rule, in_view(station, seen, scene.config.max_range_km), seen.range_km)
-        found.append((up, seen.range_km))
+        yield in_view(station, seen, scene.config.max_range_km), seen.range_km
+
+
+def _choices(scene: _Scene) -> list[Choice]:
+    """Per mapped station what it chooses by, with all that must be known beforehand."""
+    found = [Choice(scene.config.ground_rule) for _ in scene.config.mapped_stations]
+    if any(one.looks_ahead for one in found):
+        for offset, states in scene.chunks(backwards=True):
+            for one, (visible, _) in zip(found, _views(scene, offset, states), strict=True):
+                one.foresee(visible)
     return found
+
+
+def _sky(
+    scene: _Scene, offset: Float, states: Ephemeris, choices: Sequence[Choice]
+) -> list[tuple[NDArray[np.bool_], Float]]:
+    """Per mapped station: which satellites it has links to [T, S], and their distances."""
+    views = zip(choices, _views(scene, offset, states), strict=True)
+    return [(one.links(visible, distance), distance) for one, (visible, distance) in views]
 
 
 def _mapped_states(scene: _Scene, offset: Float, states: Ephemeris) -> Ephemeris:

@@ -19,6 +19,8 @@ DEMO_ELEMENTS = Path(__file__).parent / "data" / "starlink_demo.tle"
 """A small real set that ships with the package; its source is in the README beside it."""
 
 LINE_LENGTH = 69
+_EPHEMERIS_TYPE = 63
+"""Column of line 1. Type 4 means other elements in the same columns (ballistic coefficients for drag)."""
 _CUT = "the file was cut or edited; fetch the element set again"
 _PAIR = "each satellite needs its line 1 followed by its line 2; fetch the element set again"
 
@@ -92,6 +94,12 @@ def _check_line(line: str, which: str, where: str) -> None:
         found = line[first - 1 : last]
         if form.fullmatch(found) is None:
             raise DataFileError(f"{where}: columns {first}-{last}: the {what} is not a number; found {found!r}", _CUT)
+    if which == "1" and line[_EPHEMERIS_TYPE - 1] == "4":
+        raise DataFileError(
+            f"{where}: columns {_EPHEMERIS_TYPE}-{_EPHEMERIS_TYPE}: ephemeris type 4: these are elements of SGP4-XP,"
+            " which SGP4 takes to other places",
+            "fetch the set of type 0 (GP), or leave this satellite out",
+        )
     wanted = checksum(line)
     if int(line[-1]) != wanted:
         raise DataFileError(

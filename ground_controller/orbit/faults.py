@@ -47,6 +47,12 @@ class ScheduleFault:
         )
         if not math.isfinite(self.value) or not low <= self.value <= high:
             raise ConfigError(f"{where}: value is {self.value}, wanted {_WANTED[self.kind]}")
+        if self.other == self.satellite:
+            raise ConfigError(f"{where}: both ends of the link are the same", "write other: NAME, or leave it out")
+        if self.kind == "ephemeris_error" and (self.other or self.start_s > 0.0 or self.end_s < math.inf):
+            raise ConfigError(
+                f"{where}: it is of the satellite and lasts all the time", "leave out other, start_s and end_s"
+            )
         if self.kind == "late_contact" and not self.other:
             raise ConfigError(f"{where}: wanted the other end of the link", "write other: NAME")
 

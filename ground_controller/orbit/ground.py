@@ -98,30 +98,51 @@ def doppler_hz(range_rate_km_s: Float, carrier_hz: float) -> Float:
     return np.asarray(-range_rate_km_s * 1e3 / SPEED_OF_LIGHT_M_S * carrier_hz)
 
 
-def choose(rule: Rule, visible: NDArray[np.bool_], range_km: Float) -> NDArray[np.bool_]:
-    """Which visible satellites a station has links to, [T, S].
+class Choice:
+    """Which visible satellites a station has links to, asked in pieces of time and the same as over the whole.
 
     `nearest`: the nearest at each instant. `longest_visible`: at a loss the one that will stay longest in view
     (Hypatia's issue 23), kept until it sets; ties go to the lower index. The end of the samples ends all views.
+    Every piece is foreseen before the first is asked for.
     """
-    if rule == "all":
-        return visible
-    instants, out = visible.shape[0], np.zeros_like(visible)
-    rows = np.nonzero(visible.any(axis=1))[0]
-    if rule == "nearest":
-        out[rows, np.argmin(np.where(visible[rows], range_km[rows], np.inf), axis=1)] = True
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._stays: NDArray[np.int64] | None = None
+        self._longest: list[NDArray[np.int64]] = []
+        self._held = -1
+
+    @property
+    def looks_ahead(self) -> bool:
+        """False: nothing needs to be foreseen."""
+        return self._rule == "longest_visible"
+
+    def foresee(self, visible: NDArray[np.bool_]) -> None:
+        """Take note of a piece [T, S], the last one first."""
+        stays = np.zeros(visible.shape[1], np.int64) if self._stays is None else self._stays
+        longest = np.full(visible.shape[0], -1, np.int64)
+        for n in range(visible.shape[0] - 1, -1, -1):
+            stays = np.where(visible[n], stays + 1, 0)
+            if stays.any():
+                longest[n] = np.argmax(stays)
+        self._stays = stays
+        self._longest.append(longest)
+
+    def links(self, visible: NDArray[np.bool_], range_km: Float) -> NDArray[np.bool_]:
+        """The links [T, S] of a piece, the first one first."""
+        if self._rule == "all":
+            return visible
+        out = np.zeros_like(visible)
+        if self._rule == "nearest":
+            rows = np.nonzero(visible.any(axis=1))[0]
+            out[rows, np.argmin(np.where(visible[rows], range_km[rows], np.inf), axis=1)] = True
+            return out
+        for n, longest in enumerate(self._longest.pop().tolist()):
+            if self._held < 0 or not visible[n, self._held]:
+                self._held = longest
+            if self._held >= 0:
+                out[n, self._held] = True
         return out
-    stays = np.zeros(visible.shape, np.int64)
-    run = np.zeros(visible.shape[1], np.int64)
-    for n in range(instants - 1, -1, -1):
-        run = np.where(visible[n], run + 1, 0)
-        stays[n] = run
-    held = -1
-    for n in rows.tolist():
-        if held < 0 or not visible[n, held]:
-            held = int(np.argmax(stays[n]))
-        out[n, held] = True
-    return out
 
 
 def crossings(above: Callable[[float], float], time_s: Float, tolerance_s: float = 1e-3) -> list[tuple[float, bool]]:

@@ -140,7 +140,7 @@ def neighbours(position: Float, range_km: float, grazing_km: float, plain: bool 
 
 
 def _neighbours_plain(position: Float, range_km: float, floor: float) -> tuple[Int, Int, Float]:
-    found: list[tuple[Int, Int, Float]] = []
+    found: list[tuple[Int, Int, Float]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     for i in range(position.shape[0] - 1):
         ax, ay, az = position[i]
         dx, dy, dz = (position[i + 1 :] - position[i]).T

@@ -17,13 +17,15 @@ MOST_SAMPLES = 2_000
 
 Float = NDArray[np.float64]
 
+_SHOWN = ("time_s", "delay_s", "delay_drift", "rate_bit_s", "loss", "hops", "up")
+
 
 @dataclass(frozen=True)
 class Picture:
     """A schedule at N evenly spaced instants.
 
     `latitude_deg`, `longitude_deg`: [N, S] under the satellites, empty without tracks. `sunlight`, `array_w`: [N, S].
-    `links`: unordered pairs of names; `columns`: where each is in `samples`.
+    `links`: pairs of names as `listed` gives them; `columns`: where each is in `samples`.
     """
 
     epoch: datetime
@@ -40,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Contact:
-    """One unordered pair, up from `start_s` to `end_s`."""
+    """One pair of those that `listed` gives, up from `start_s` to `end_s`."""
 
     pair: tuple[str, str]
     start_s: float
@@ -52,8 +54,7 @@ def picture_of(schedule: LinkSchedule, most: int = MOST_SAMPLES) -> Picture:
     head = schedule.header
     count = int(min(most, max(2, round(head.duration_s / head.step_s) + 1)))
     time_s = np.linspace(0.0, head.duration_s, count)
-    links = {tuple(sorted(pair)): column for column, pair in reversed(list(enumerate(head.pairs)))}
-    ordered = sorted(links.items(), key=lambda item: item[1])
+    links = listed(schedule)
     epoch = parse_instant(head.epoch_utc)
     light = np.array([[schedule.illumination(name, t) for name in head.satellites] for t in time_s.tolist()])
     power = np.array([[schedule.array_power_w(name, t) for name in head.satellites] for t in time_s.tolist()])
@@ -63,28 +64,50 @@ def picture_of(schedule: LinkSchedule, most: int = MOST_SAMPLES) -> Picture:
         angle = sidereal_angle_rad(day + fraction + time_s / 86_400.0)
         latitude, longitude = below(turned(schedule.position_km(time_s), angle[:, None]))
     return Picture(
-        epoch, time_s, head.satellites, schedule.sample(time_s), tuple((pair[0], pair[1]) for pair, _ in ordered),
-        tuple(column for _, column in ordered), light, power, latitude, longitude,
+        epoch, time_s, head.satellites, schedule.sample(time_s), tuple(links), tuple(links.values()), light, power,
+        latitude, longitude,
     )  # fmt: skip
 
 
+def listed(schedule: LinkSchedule) -> dict[tuple[str, str], int]:
+    """Pairs to show and the column of each, in the order of columns: (from, to) where the way back differs, else both
+    ways as one, by their names' order."""
+    rows, ends = _by_pair(schedule)
+    columns = {pair: column for column, pair in enumerate(schedule.header.pairs)}
+    found: dict[tuple[str, str], int] = {}
+    for (a, b), column in columns.items():
+        back = columns.get((b, a))
+        here = rows[ends[column] : ends[column + 1]]
+        alike = back is not None and all(
+            np.array_equal(here[name], rows[ends[back] : ends[back + 1]][name]) for name in _SHOWN
+        )
+        found.setdefault((min(a, b), max(a, b)) if alike else (a, b), column)
+    return found
+
+
 def contacts_of(schedule: LinkSchedule) -> list[Contact]:
-    """When each unordered pair has a path, from its records (not from samples), in the order of pairs and time."""
-    head, found = schedule.header, []
-    for column, (a, b) in enumerate(head.pairs):
-        if (b, a) in head.pairs[:column]:
-            continue
-        rows = schedule.arrays.links[schedule.arrays.links["pair"] == column]
+    """When each pair of `listed` has a path, from its records (not from samples), in the order of pairs and time."""
+    rows, ends = _by_pair(schedule)
+    found = []
+    for pair, column in listed(schedule).items():
+        here = rows[ends[column] : ends[column + 1]]
         begun: float | None = None
-        for time_s, up in zip(rows["time_s"].tolist(), rows["up"].tolist(), strict=True):
+        for time_s, up in zip(here["time_s"].tolist(), here["up"].tolist(), strict=True):
             if up and begun is None:
                 begun = time_s
             elif not up and begun is not None:
-                found.append(Contact((a, b), begun, time_s))
+                found.append(Contact(pair, begun, time_s))
                 begun = None
         if begun is not None:
-            found.append(Contact((a, b), begun, head.duration_s))
+            found.append(Contact(pair, begun, schedule.header.duration_s))
     return found
+
+
+def _by_pair(schedule: LinkSchedule) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Records by pair and time; those of pair p are `ends[p]` to `ends[p + 1]`."""
+    links = schedule.arrays.links
+    rows = links[np.argsort(links["pair"], kind="stable")]
+    return rows, np.searchsorted(rows["pair"], np.arange(len(schedule.header.pairs) + 1))
 
 
 def wrapped(latitude: Float, longitude: Float) -> tuple[list[float | None], list[float | None]]:

@@ -74,6 +74,11 @@ class ScheduleConfig:
         if len(self.satellites) < 2 or len(set(self.satellites)) != len(self.satellites):
             raise ConfigError(f"schedule: satellites {self.satellites}: wanted at least two different names")
         grounded = {station.name for station in self.stations}
+        if len(grounded) != len(self.stations):
+            raise ConfigError(f"schedule: stations {[one.name for one in self.stations]}: wanted different names")
+        for fault in self.faults:
+            if fault.kind == "ephemeris_error" and fault.satellite in grounded:
+                raise ConfigError(f"fault {fault.kind!r} of {fault.satellite!r}: a ground station has no ephemeris")
         tail = self.satellites[len(self.satellites) - len(grounded & set(self.satellites)) :]
         if any(name not in grounded for name in tail):
             raise ConfigError(f"schedule: satellites {self.satellites}: ground stations must stand last")

@@ -27,7 +27,7 @@ class LinkRule:
     `in_range`: all in sight and range. `nearest`: at most `neighbours` a satellite, the shortest first.
     `grid`: +Grid of Walker shells (in plane both ways, one to each neighbouring plane).
     `max_turn_deg_s`: a terminal follows no faster line of sight. `survival`: probability that a link exists at all,
-    drawn from (seed, pair) once, or anew every `redraw_s`.
+    drawn from (seed, numbers of the pair) once, or anew every `redraw_s`.
     """
 
     rule: Literal["in_range", "nearest", "grid"] = "in_range"

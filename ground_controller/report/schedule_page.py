@@ -54,7 +54,7 @@ def _gantt(schedule: LinkSchedule, picture: Picture) -> go.Figure:
     contacts = contacts_of(schedule)
     figure.add_bar(
         base=[c.start_s for c in contacts], x=[c.end_s - c.start_s for c in contacts],
-        y=[f"{c.pair[0]} - {c.pair[1]}" if c.pair in picture.links else f"{c.pair[1]} - {c.pair[0]}" for c in contacts],
+        y=[f"{c.pair[0]} - {c.pair[1]}" for c in contacts],
         orientation="h", marker_color="#1f77b4", showlegend=False,
         hovertext=[f"{c.start_s:g} to {c.end_s:g} s" for c in contacts],
     )  # fmt: skip

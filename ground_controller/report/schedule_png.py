@@ -59,8 +59,9 @@ def schedule_png(schedule: LinkSchedule, name: str) -> bytes:
 def _draw_contacts(gantt: Axes, schedule: LinkSchedule, picture: Picture, labels: list[str]) -> None:
     rows = {pair: len(labels) - 1 - at for at, pair in enumerate(picture.links)}
     for contact in contacts_of(schedule):
-        row = rows.get(contact.pair, rows.get(contact.pair[::-1], 0))
-        gantt.barh(row, contact.end_s - contact.start_s, left=contact.start_s, height=0.6, color=COLOURS[0])
+        gantt.barh(
+            rows[contact.pair], contact.end_s - contact.start_s, left=contact.start_s, height=0.6, color=COLOURS[0]
+        )
     gantt.set_ylim(-0.6, len(labels) - 0.4)
     gantt.set_yticks(range(len(labels)), labels[::-1], fontsize=7)
 

@@ -31,7 +31,8 @@ Int = NDArray[np.int32]
 class ContactTable:
     """A plan as arrays [C], contacts grouped by their source (`first`: [N + 1]) and in the plan's order within.
 
-    `contact[row]` is the index in `plan.contacts`. Contacts without a rate are left out: they carry nothing.
+    `contact[row]` is the index in `plan.contacts`. Contacts without a rate are left out: they carry nothing. One that
+    stands twice counts once.
     """
 
     plan: ContactPlan
@@ -54,7 +55,8 @@ def contact_table(plan: ContactPlan) -> ContactTable:
     """The arrays of a plan."""
     nodes = plan.nodes
     number = {name: index for index, name in enumerate(nodes)}
-    rows = [index for index, one in enumerate(plan.contacts) if one.rate_bit_s > 0.0]
+    once = {one: index for index, one in reversed(list(enumerate(plan.contacts))) if one.rate_bit_s > 0.0}
+    rows = sorted(once.values())
     rows.sort(key=lambda index: number[plan.contacts[index].source])
     chosen = [plan.contacts[index] for index in rows]
     source = np.array([number[one.source] for one in chosen], dtype=np.int32)

@@ -89,7 +89,8 @@ def travel(route: Route, message: Message, factual: ContactPlan) -> Outcome:
     """The route of a prediction over what really happens.
 
     At each hop the message waits for a factual contact of the same pair that overlaps the predicted one and takes
-    the first that can carry it; where there is none it is stranded.
+    the first that can carry it; where there is none it is stranded. It is sent no earlier than predicted: until then
+    the contact may be booked for others.
     """
     t = message.at_s
     done: list[Hop] = []
@@ -100,7 +101,9 @@ def travel(route: Route, message: Message, factual: ContactPlan) -> Outcome:
             if (real.source, real.target) == (wanted.source, wanted.target) and real.rate_bit_s > 0.0
             and real.start_s < wanted.end_s and real.end_s > wanted.start_s
         ]  # fmt: skip
-        leaves = [(max(t, real.start_s) + message.size_bit / real.rate_bit_s, real) for real in chances]
+        leaves = [
+            (max(max(t, real.start_s) + message.size_bit / real.rate_bit_s, hop.leaves_s), real) for real in chances
+        ]
         real_hops = [Hop(real, at, at + real.delay_s) for at, real in leaves if at <= real.end_s]
         if not real_hops:
             return Outcome(math.inf, wanted.source, tuple(done))

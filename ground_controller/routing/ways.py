@@ -5,6 +5,7 @@ A frame is not stored on its way: a route that waits for a contact is none. Weig
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -18,27 +19,33 @@ from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.plan import MAX_HOPS
 
 SEGMENT_S = 10.0
-"""A contact is cut into pieces this long, each with the delay at its middle."""
+"""For frames a contact is cut into pieces this long, each with the delay at its middle."""
 MOST_CONTACTS = 100_000
 WAIT_S = 1e-6
 Names = tuple[str, ...]
 
 
-def contact_plan(schedule: LinkSchedule, satellites: Names, nodes: Names, share: float = 1.0) -> ContactPlan:
-    """The links between the nodes' satellites as contacts between the nodes, with `share` of their rate."""
+def contact_plan(
+    schedule: LinkSchedule, satellites: Names, nodes: Names, share: float = 1.0, segment_s: float = SEGMENT_S
+) -> ContactPlan:
+    """The links between the nodes' satellites as contacts between the nodes, with `share` of their rate. No contact is
+    longer than `segment_s`, and none changes its rate."""
     head = schedule.header
     place = dict(zip(satellites, nodes, strict=True))
     columns = [n for n, (a, b) in enumerate(head.pairs) if a in place and b in place]
-    segment = max(SEGMENT_S, head.duration_s * max(len(columns), 1) / MOST_CONTACTS, head.step_s)
-    every = max(1, round(segment / head.step_s))
-    times = np.arange(0.0, head.duration_s, head.step_s)
+    segment = max(segment_s, head.duration_s * max(len(columns), 1) / MOST_CONTACTS, head.step_s)
+    every = max(1, round(min(segment, head.duration_s) / head.step_s))
+    steps = np.arange(max(1, round(head.duration_s / head.step_s))) * head.step_s
+    times = np.union1d(steps, schedule.arrays.links["time_s"])  # a plan's contacts keep to no steps
+    times = times[times < head.duration_s]
+    pieces = np.searchsorted(times, steps[::every])
     seen = schedule.sample(times)
     contacts = []
     for column in columns:
         a, b = (place[name] for name in head.pairs[column])
         up, rate, delay = seen.up[:, column], seen.rate_bit_s[:, column], seen.delay_s[:, column]
         changes = np.flatnonzero((up[1:] != up[:-1]) | (rate[1:] != rate[:-1])) + 1
-        cuts = np.union1d(np.union1d(np.arange(0, len(times), every), changes), [len(times)])
+        cuts = np.union1d(np.union1d(pieces, changes), [len(times)])
         for first, end in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             if up[first] and rate[first] > 0.0:
                 until = float(times[end]) if end < len(times) else head.duration_s
@@ -62,12 +69,13 @@ class FrameWays:
         make_router(router, self._plan)  # a wrong name is said before the run
         edges = {c.start_s for c in self._plan.contacts} | {c.end_s for c in self._plan.contacts}
         self._edges = sorted(edges)
+        self._last_s = math.nextafter(schedule.duration_s, 0.0)
         self._known: tuple[tuple[int, tuple[bool, ...]], tuple[tuple[int, ...], ...]] | None = None
 
     def ways(self, scenario_s: float, alive: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
         """Of each ordered pair whose frames go over others, the nodes on the way, both ends included."""
         # What holds at the end of the schedule goes on: a run takes a few ticks to end.
-        key = (min(bisect_right(self._edges, scenario_s), max(len(self._edges) - 1, 0)), alive)
+        key = bisect_right(self._edges, min(scenario_s, self._last_s)), alive
         if self._known is None or self._known[0] != key:
             self._known = key, self._find(key[0], scenario_s, alive)
         return self._known[1]
@@ -101,6 +109,8 @@ class FrameWays:
 class WeightCarrier:
     """Weights by contact graph routing over the prediction, each way booked; what becomes of them by the factual plan.
 
+    Weights take as long as they take: their contacts are not cut, and milliseconds of delay do not matter to them.
+
     Args:
         share: of a link's rate that weights may take.
     """
@@ -109,8 +119,9 @@ class WeightCarrier:
         self, predicted: LinkSchedule, factual: LinkSchedule, satellites: Names, nodes: Names, share: float
     ) -> None:
         self._nodes = nodes
-        self._router = ContactGraphRouting(contact_plan(predicted, satellites, nodes, share))
-        self._factual = contact_plan(factual, satellites, nodes, share)
+        expected = contact_plan(predicted, satellites, nodes, share, math.inf)
+        self._router = ContactGraphRouting(expected)
+        self._factual = contact_plan(factual, satellites, nodes, share, math.inf)
 
     def carry(self, source: int, target: int, at_s: float, bits: float, alive: Sequence[bool]) -> Carried | None:
         """Book the way of `bits` from one node to another; None where there is none over living nodes."""
@@ -127,5 +138,4 @@ class WeightCarrier:
             )
             for hop in happened.hops
         )  # fmt: skip
-        # The factual plan knows no bookings: weights never arrive before their turn.
-        return Carried(legs, route.arrival_s, max(happened.arrived_s, route.arrival_s))
+        return Carried(legs, route.arrival_s, happened.arrived_s)

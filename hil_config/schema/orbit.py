@@ -133,6 +133,14 @@ class Orbit(Strict):
                     f"found {name!r}, which is satellites[{first}] already",
                     "give every board its own satellite",
                 )
+        if self.plan is not None and self.schedule is not None:
+            raise refuse(("plan",), "found a contact plan beside orbit.schedule, wanted one of them", "keep one")
+        if self.plan_factual is not None and self.plan is None:
+            raise refuse(
+                ("plan_factual",),
+                "found without orbit.plan, which it departs from",
+                "name the prediction at orbit.plan",
+            )
         steps = self.duration_s / self.step_s
         if steps < 0.5 or abs(steps - round(steps)) > 1e-9 * max(steps, 1.0):
             raise refuse(

@@ -61,6 +61,33 @@ def test_a_folder_is_written_whole_and_never_over_another(tmp_path: Path, capsys
     assert json.loads(capsys.readouterr().out)["epoch_utc"] == "2024-06-01T12:00:00Z"
 
 
+def test_an_empty_plan_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan, ion = tmp_path / "plan.csv", tmp_path / "plan.ionrc"
+    plan.write_text("source,target,start_s,end_s,rate_bit_s,delay_s\n")
+    ion.write_text("a contact -1 -1 5 5 0\n")
+    out = tmp_path / "out"
+    for command in (["import", str(ion), "--format", "ion"], ["export", str(plan), "--format", "hdtn"]):
+        assert run(["schedule", *command, "--out", str(out)]) == 4
+        assert "the plan holds no contact" in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_what_rounding_leaves_nothing_of_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "plan.csv"
+    head, short = "source,target,start_s,end_s,rate_bit_s,delay_s\n", "1,2,0.2,0.8,8000,0.01\n1,2,2.5,3.5,8000,0.01\n"
+    for name in ("hdtn", "ion"):
+        out = tmp_path / name
+        export = ["schedule", "export", str(plan), "--format", name, "--out", str(out), "--round"]
+        plan.write_text(head + short)
+        assert run(export) == 4
+        assert "leaves nothing of any contact" in capsys.readouterr().err and not out.exists()
+        plan.write_text(head + short + "1,2,4,60,8000,0.01\n")
+        assert run(export) == 0
+        assert "left out: 2 of 3 contacts" in capsys.readouterr().err
+        assert run(["schedule", "import", str(out), "--format", name]) == 0
+        assert "1 contacts of 2 nodes, 4 to 60 s" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

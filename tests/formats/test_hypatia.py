@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ def test_links_become_contacts_with_the_delays_of_the_orbits(state: HypatiaState
     assert read_csv(write_csv(found.plan), "x").plan == found.plan
     with pytest.raises(DataFileError, match="at most"):
         read_hypatia_plan(tmp_path, rate_mbit_s=1.0, step_s=1e-5, until_s=2.0)
+    for until_s, ends in ((25.0, {10.0, 20.0, 25.0}), (29.0, {10.0, 20.0, 29.0}), (30.0, {10.0, 20.0, 30.0})):
+        cut = read_hypatia_plan(tmp_path, rate_mbit_s=1.0, step_s=10.0, until_s=until_s)
+        assert {one.end_s for one in cut.plan.contacts} == ends
+    with pytest.raises(UsageError, match="to take times from"):
+        read_hypatia_plan(tmp_path, rate_mbit_s=1.0, step_s=10.0, until_s=math.inf)
 
 
 def test_refusals(state: HypatiaState) -> None:

@@ -97,6 +97,16 @@ def test_other_inertial_frames_are_turned(frame: str) -> None:
     assert error_m(message(frame=frame))[0] > 10_000.0  # 0.34 degrees of precession
 
 
+def test_teme_of_an_epoch_is_not_teme_of_date() -> None:
+    own = "REF_FRAME_EPOCH = 2024-10-21T08:20:00"
+    assert error_m(message(extra=own))[0] < 1.0
+    # in 2000 TEME and J2000 were a nutation of some seconds of arc apart, and precession was nothing
+    assert error_m(message(extra="REF_FRAME_EPOCH = 2000-01-01T12:00:00", turn=True))[0] < 500.0
+    with pytest.raises(DataFileError, match="x:10: REF_FRAME_EPOCH is no instant"):
+        parse_oem(message(extra="REF_FRAME_EPOCH = then"), "x")
+    assert error_m(message(frame="EME2000", extra=own, turn=True))[0] < 1.0  # says nothing of a frame that has one
+
+
 def test_frames_against_skyfield() -> None:
     """GCRF to TEME of an independent library, over 30 years: below 0.1 arc seconds."""
     load = pytest.importorskip("skyfield.api", reason="skyfield is not installed").load
@@ -154,6 +164,7 @@ def test_segments_and_objects() -> None:
     [
         ("REF_FRAME = TEME", "REF_FRAME = ITRF-97", "x:8: REF_FRAME is 'ITRF-97', supported: TEME, EME2000"),
         ("CENTER_NAME = EARTH", "CENTER_NAME = MARS", "x:7: CENTER_NAME is 'MARS'"),
+        ("CENTER_NAME = EARTH", "CENTER_NAME = EARTH BARYCENTER", "x:7: CENTER_NAME is 'EARTH BARYCENTER'"),
         ("TIME_SYSTEM = UTC", "TIME_SYSTEM = UT1", "x:9: TIME_SYSTEM is 'UT1'"),
         ("INTERPOLATION = HERMITE", "INTERPOLATION = SPLINE", "x:10: INTERPOLATION is 'SPLINE'"),
         ("_DEGREE = 7", "_DEGREE = 99", "INTERPOLATION_DEGREE is '99'"),
@@ -235,6 +246,7 @@ def test_xml_is_refused_by_line() -> None:
     ):
         with pytest.raises(DataFileError, match=words):
             parse_oem(good.replace(old, new, 1), "x")
+    assert len(parse_oem(good.replace('units="km"', 'units="KM"').replace('units="km/s"', 'units="KM/S"'), "x")) == 1
     z = good[good.index("<Z ") : good.index("</Z>") + 4]
     with pytest.raises(DataFileError, match=r"x:13: this stateVector has no Z"):
         parse_oem(good.replace(z, "", 1), "x")

@@ -146,6 +146,25 @@ def test_xml_units_and_traps() -> None:
         parse_omm_xml("<ndm/>", "x")
 
 
+def test_xml_as_the_schema_and_space_track_write_it() -> None:
+    units = {"MEAN_MOTION": "rev/day", "BSTAR": "1/ER", "MEAN_MOTION_DOT": "REV/DAY**2", "INCLINATION": "deg"}
+    text = as_xml([fields(one) for one in SETS]).replace("<metadata>", "<metadata><COMMENT>a</COMMENT><COMMENT/>")
+    for key, unit in units.items():
+        text = text.replace(f"<{key}>", f'<{key} units="{unit}">')
+    defined = '<USER_DEFINED parameter="PERIOD">92</USER_DEFINED><USER_DEFINED parameter="FILE">1</USER_DEFINED>'
+    text = text.replace("</data>", f"<userDefinedParameters>{defined}</userDefinedParameters></data>")
+    found = parse_omm_xml(text, "x").elements
+    for one_set, wanted in zip(found, SETS, strict=True):
+        same(one_set, wanted)
+
+
+@pytest.mark.parametrize(("value", "columns"), [(3.2e-11, " 03200-9"), (-4e-15, "-00000-9"), (1.5e-10, " 15000-9")])
+def test_drag_that_is_all_but_nothing(value: float, columns: str) -> None:
+    (found,) = parse_omm_json(json.dumps(one(BSTAR=value, MEAN_MOTION_DDOT=value)), "x").elements
+    assert found.line1[53:61] == found.line1[44:52] == columns
+    assert abs(Satrec.twoline2rv(found.line1, found.line2).bstar - value) <= 5e-15
+
+
 def test_csv_that_is_cut() -> None:
     text = as_csv([one()])
     with pytest.raises(DataFileError, match="x:2: 1 values under"):

@@ -38,6 +38,14 @@ def test_ion_reference_times() -> None:
     assert read_ion(mixed, "x", epoch_utc="2024-10-21T08:20:00Z").plan.contacts[0].start_s == 10.0
 
 
+def test_what_an_ion_node_says_to_itself_is_left_out() -> None:
+    plan = "a contact +0 +60 1 2 8\na range +0 +60 1 2 1\n"
+    alone = "a contact +1 +86400 1 1 1000000\na contact +1 +86400 1 1 1000000\na range +1 +86400 1 1 1\n"
+    found = read_ion(alone + plan, "x")
+    assert found.plan == read_ion(plan, "x").plan
+    assert any("a contact +1 +86400 1 1" in warning for warning in found.warnings)
+
+
 def test_hdtn_factors_are_asked_about() -> None:
     with pytest.raises(DataFileError, match="more than 1 Tbit/s") as refused:
         read_hdtn(hdtn(rateBitsPerSec=10**13), "x")
@@ -88,6 +96,13 @@ def test_netsatbench_updates_keep_what_they_do_not_say_and_ends_are_asked_for() 
     assert [(c.start_s, c.end_s, c.rate_bit_s, c.delay_s, c.loss) for c in found.plan.contacts if c.source == "a"] == [
         (0.0, 30.0, 1e6, 0.002, 0.01), (30.0, 50.0, 1e6, 0.003, 0.01)]  # fmt: skip
     assert any("neither kept nor run" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("name", ["#1", "a\nb", " a"])
+def test_names_that_the_plans_file_would_lose_are_refused(name: str) -> None:
+    link = {"endpoint1": name, "endpoint2": "z", "rate": "1mbit", "loss": 1, "delay": "2ms"}
+    with pytest.raises(DataFileError, match="a name that a plan's file cannot hold"):
+        parse_netsatbench(epochs(link), "x")
 
 
 def test_csv_units_stand_in_the_header() -> None:
@@ -151,6 +166,7 @@ def test_ion_refusals(text: str, words: str) -> None:
         (hdtn(source="one"), "x:1: source is a node's number"),
         (hdtn(owlt=True), "x:1: owlt is not a number"),
         (hdtn(endTime=None), "endTime is not a number; it is missing"),
+        (hdtn(rateBitsPerSec=0), "x:1: a rate of 0 is no limit to HDTN"),
         (hdtn(speed=3), "unknown key 'speed'"),
         ('{"contacts": [{"source": 1, "source": 2}]}', "stands twice"),
         ('{"contacts": [\n{"owlt": NaN}]}', "NaN is no JSON number"),
@@ -184,6 +200,13 @@ def test_exports_refuse_what_they_cannot_say() -> None:
             write(plan(source="SAT"))
         with pytest.raises(DataFileError, match="loss"):
             write(plan(loss=0.1))
+    with pytest.raises(DataFileError, match="HDTN takes its rate of 0 for no limit"):
+        write_hdtn(plan(rate_bit_s=0.0, delay_s=1.0))
+    with pytest.raises(DataFileError, match="ION wants a rate above 0"):
+        write_ion(plan(rate_bit_s=7.0, delay_s=1.0), rounded=True)
+    twice = [Contact(0.0, 60.0, "1", "2", 8e3, 1.0), Contact(30.0, 90.0, "1", "2", 8e3, 2.0)]
+    with pytest.raises(DataFileError, match="1 -> 2 overlap at 30 s"):
+        write_ion(build_plan(twice, "x", lenient=True).plan)
     inward = read_hdtn(write_hdtn(plan(start_s=0.4, end_s=59.6), rounded=True), "x").plan.contacts[0]
     assert (inward.start_s, inward.end_s, inward.delay_s) == (1.0, 59.0, 1.0)
     with pytest.raises(DataFileError, match="has no epoch"):

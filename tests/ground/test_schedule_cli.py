@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from ground_controller.cli.schedule import schedule
+from ground_controller.formats.plan import Contact, ContactPlan
+from ground_controller.formats.plan_schedule import Sky, Window, schedule_of_plan
 from hil_config.errors import ConfigError, DataFileError
 from hil_config.schema.load import default_path
 from hil_config.wire.schedule_file import decode_schedule, encode_schedule
@@ -90,6 +92,27 @@ def test_show_tells_contacts_hops_and_eclipses(built: Path) -> None:
     text = run("show", str(built))
     bars = re.findall(r"[█▒·]{60}", text)
     assert len(bars) == len(told["links"]) + len(told["sunlit_share"])
+
+
+def test_links_that_differ_by_direction_are_listed_twice(tmp_path: Path) -> None:
+    contacts = [
+        Contact(0, 60, "A", "B", 1e6, 0.5),
+        Contact(20, 80, "B", "A", 1e6, 0.1),
+        Contact(0, 100, "B", "C", 1e3, 1),
+    ]
+    window = Window(("A", "C", "D", "B"), "2024-10-21T08:20:00Z", 100.0, 1.0)
+    plan = ContactPlan(tuple(contacts), registered=("D",))
+    path = tmp_path / "plan.hsched"
+    path.write_bytes(encode_schedule(schedule_of_plan(plan, "plan.csv", window, Sky(stated=0.5))))
+    told = {(one["from"], one["to"]): one["contacts"] for one in json.loads(run("show", str(path), "--json"))["links"]}
+    assert told[("A", "B")] == [[0.0, 60.0]] and told[("B", "A")] == [[20.0, 80.0]]
+    assert told[("B", "C")] == [[0.0, 100.0]] and told[("C", "B")] == []
+    assert told[("A", "C")] == [] and ("C", "A") not in told
+    warnings = json.loads(run("validate", str(path), "--json"))["warnings"]
+    assert "D never has a path to anybody" in warnings and not any("C never" in one for one in warnings)
+    assert run("show", str(path)).count("▒" * 60 + "  50.0%") == 4  # half of the Sun's disc is not the whole
+    run("show", str(path), "--html", str(tmp_path / "x.html"))
+    assert "B - A" in (tmp_path / "x.html").read_text()
 
 
 def test_the_page_and_the_picture_stand_alone(built: Path, tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_shells_and_stations_can_be_all_there_is() -> None:
         assert "Quito" not in {found.header.nodes[node] for node in inner.tolist()}
 
 
+def test_elements_relay_for_satellites_of_shells_too(tmp_path: Path) -> None:
+    (tmp_path / "sky.tle").write_bytes(DEMO_ELEMENTS.read_bytes())
+    shell = {"name": "s", "altitude_km": 550, "inclination_deg": 53, "planes": 2, "per_plane": 2, "phasing": 1}
+    orbit = {"satellites": ["s-P00S00", "s-P01S00"], "shells": [shell], "duration_s": 60, "step_s": 60}
+    orbit["relay"] = "constellation"
+    named = compile_orbit(campaign(elements=str(tmp_path / "sky.tle"), **orbit)).factual
+    assert (named.header.source, STARLINK[0] in named.header.config) == ("sky.tle", True)
+    left = compile_orbit(campaign(**orbit)).factual  # the demonstration's are the default, not a wish
+    assert (left.header.source, STARLINK[0] in left.header.config) == ("Walker shells", False)
+
+
 def test_a_compiled_file_is_replayed_as_it_is(tmp_path: Path) -> None:
     compiled = compile_orbit(campaign(step_s=10)).factual
     path = tmp_path / "x.hsched"

@@ -50,6 +50,10 @@ CASES = {
         f"{LINE1[:53]}-1160x-4{LINE1[61:]}\n{LINE2}\n",
         ["x.tle:1", "columns 54-61", "drag", "'-1160x-4'"],
     ),
+    "SGP4-XP": (
+        f"{resum(LINE1[:62] + '4' + LINE1[63:])}\n{LINE2}\n",
+        ["x.tle:1", "columns 63-63", "ephemeris type 4", "SGP4-XP"],
+    ),
     "line 2 missing": (
         f"{LINE1}\n{LINE1}\n",
         ["x.tle:2", "columns 1-1", "line 2 is missing after line 1 (line 1)"],

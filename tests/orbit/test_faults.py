@@ -10,6 +10,7 @@ import pytest
 from ground_controller.orbit.compile import ScheduleConfig, compile_factual, compile_schedule
 from ground_controller.orbit.elements import DEMO_ELEMENTS, read_elements
 from ground_controller.orbit.faults import ScheduleFault
+from ground_controller.orbit.ground import GroundStation
 from hil_config.errors import ConfigError
 from hil_config.wire.link_schedule import LinkSchedule
 from hil_config.wire.link_state import LinkSamples
@@ -44,6 +45,12 @@ def test_an_outage_takes_a_link_down_both_ways_and_no_other() -> None:
     marked = factual.arrays.links[factual.arrays.links["fault"] == 1]
     assert set(marked["time_s"].tolist()) == {100.0}
     assert {predicted.header.pairs[p] for p in marked["pair"].tolist()} == {(A, B), (B, A)}
+
+
+def test_a_rate_that_records_round_marks_nothing() -> None:
+    _, factual = both(ScheduleFault("outage", A, B, 100.0, 200.0), rate_bit_s=123_456_789.0)
+    marked = factual.arrays.links[factual.arrays.links["fault"] == 1]
+    assert set(marked["time_s"].tolist()) == {100.0}
 
 
 def test_an_outage_of_a_satellite_takes_all_its_links_and_others_go_round() -> None:
@@ -98,11 +105,23 @@ def test_no_fault_no_difference() -> None:
         ({"kind": "late_contact", "value": 2.0}, "the other end"),
         ({"kind": "ephemeris_error", "value": 601.0}, "along the track"),
         ({"kind": "outage", "value": 1.0}, "no value"),
+        ({"kind": "outage", "other": A}, "both ends of the link are the same"),
+        ({"kind": "ephemeris_error", "value": 1.0, "end_s": 60.0}, "lasts all the time"),
+        ({"kind": "ephemeris_error", "value": 1.0, "start_s": 60.0}, "lasts all the time"),
+        ({"kind": "ephemeris_error", "value": 1.0, "other": B}, "is of the satellite"),
     ],
 )
 def test_faults_that_cannot_be(values: dict[str, object], part: str) -> None:
     with pytest.raises(ConfigError, match=part):
         ScheduleFault(**{"satellite": A, **values})  # type: ignore[arg-type]
+
+
+def test_stations_move_with_the_earth_and_have_one_place_each() -> None:
+    here = GroundStation("here", 0.0, 0.0)
+    with pytest.raises(ConfigError, match="has no ephemeris"):
+        replace(CONFIG, stations=(here,), faults=(ScheduleFault("ephemeris_error", "here", value=1.0),))
+    with pytest.raises(ConfigError, match="wanted different names"):
+        replace(CONFIG, stations=(here, replace(here, latitude_deg=10.0)))
 
 
 def test_a_fault_of_nobody_is_refused() -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import permutations
 
 import numpy as np
 import pytest
 
+from ground_controller.orbit.compile import ScheduleConfig, compile_schedule
 from ground_controller.orbit.earth import ROTATION_RAD_S, below, place_km, sidereal_angle_rad, turned
 from ground_controller.orbit.elements import parse_elements
 from ground_controller.orbit.ground import (
+    Choice,
     GroundStation,
     Look,
-    choose,
+    Rule,
     crossings,
     doppler_hz,
     in_view,
@@ -22,6 +25,7 @@ from ground_controller.orbit.visibility import slant_km
 from ground_controller.orbit.walker import WalkerShell
 from hil_config.errors import ConfigError
 from hil_config.units import SPEED_OF_LIGHT_M_S
+from hil_config.wire.schedule_file import encode_schedule
 
 # The example of skyfield's documentation, earth-satellites: the ISS over Bluffton, Ohio
 ISS = (
@@ -118,6 +122,12 @@ def test_a_mask_hides_what_is_behind_the_hill() -> None:
     assert not in_view(station, seen, 800.0).any()
 
 
+def choose(rule: Rule, visible: np.ndarray, range_km: np.ndarray) -> np.ndarray:
+    choice = Choice(rule)
+    choice.foresee(visible)
+    return choice.links(visible, range_km)
+
+
 def test_selection_rules() -> None:
     visible = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=bool)
     distance = np.array([[5.0, 9, 1], [4, 3, 1], [1, 2, 3], [1, 3, 2], [1, 1, 2], [1, 1, 1]])
@@ -128,6 +138,52 @@ def test_selection_rules() -> None:
     assert (choose("all", visible, distance) == visible).all()
 
 
+def test_each_station_has_its_own_sky_in_whatever_order_they_stand() -> None:
+    shell = WalkerShell(550.0, 53.0, 12, 12, phasing=5, name="w")
+    stations = (
+        GroundStation("Zurich", 47.4, 8.5), GroundStation("Sydney", -33.9, 151.2), GroundStation("Quito", -0.2, -78.5),
+    )  # fmt: skip
+
+    def routes(*chosen: GroundStation) -> dict[str, list[tuple[str, ...]]]:
+        config = ScheduleConfig(
+            "2024-10-21T00:00:00Z", 120.0, 60.0, ("w-P00S00", *(one.name for one in chosen)), relay="constellation",
+            shells=(shell,), stations=stations,
+        )  # fmt: skip
+        found = compile_schedule(config, (), "x")
+        return {one.name: [found.route("w-P00S00", one.name, t) for t in (0.0, 60.0, 120.0)] for one in chosen}
+
+    alone = {name: found for one in stations for name, found in routes(one).items()}
+    assert all(route for found in alone.values() for route in found)
+    for order in permutations(stations):
+        assert routes(*order) == alone
+
+
+def test_the_longest_visible_stays_whatever_pieces_time_is_cut_into() -> None:
+    rng = np.random.default_rng(4)
+    visible = np.repeat(rng.random((40, 6)) < 0.3, rng.integers(1, 9, 40), axis=0)
+    distance = np.ones(visible.shape)
+    whole = choose("longest_visible", visible, distance)
+    assert (whole.sum(axis=1) == visible.any(axis=1)).all() and (whole <= visible).all()
+    for size in (1, 7, 50):
+        pieces = [slice(first, first + size) for first in range(0, visible.shape[0], size)]
+        choice = Choice("longest_visible")
+        for piece in reversed(pieces):
+            choice.foresee(visible[piece])
+        found = [choice.links(visible[piece], distance[piece]) for piece in pieces]
+        assert (np.concatenate(found) == whole).all()
+
+
+def test_a_schedule_that_is_compiled_in_pieces_keeps_the_longest_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = WalkerShell(550.0, 53.0, 24, 22, phasing=5, name="w")
+    config = ScheduleConfig(
+        "2024-10-21T00:00:00Z", 1_800.0, 10.0, ("w-P00S00", "Zurich"), relay="constellation", isl="grid",
+        shells=(shell,), stations=(GroundStation("Zurich", 47.4, 8.5),), ground_rule="longest_visible",
+    )  # fmt: skip
+    whole = encode_schedule(compile_schedule(config, (), "x"))
+    monkeypatch.setattr("ground_controller.orbit.compile.CHUNK_BYTES", 48 * shell.count * 30)
+    assert encode_schedule(compile_schedule(config, (), "x")) == whole
+
+
 def test_longest_visible_changes_hands_less_often_than_nearest() -> None:
     t = np.arange(0.0, 3_600.0, 10.0)
     position, velocity = WalkerShell(550.0, 53.0, 24, 22, phasing=5).states(t)
@@ -135,7 +191,8 @@ def test_longest_visible_changes_hands_less_often_than_nearest() -> None:
     seen = look(station, position, velocity, sidereal_angle_rad(2_460_604.5 + t / 86_400.0))
     visible = in_view(station, seen)
     hands = {}
-    for rule in ("nearest", "longest_visible"):
+    rules: tuple[Rule, ...] = ("nearest", "longest_visible")
+    for rule in rules:
         chosen = choose(rule, visible, seen.range_km)
         assert (chosen.sum(axis=1) == visible.any(axis=1)).all() and (chosen <= visible).all()
         hands[rule] = int((chosen[1:] & ~chosen[:-1]).sum())

@@ -62,6 +62,13 @@ def test_links_and_neighbours_are_equal_to_the_bit() -> None:
             assert (ends == same).all()
 
 
+def test_nobody_alone_has_neighbours() -> None:
+    for plain in (True, False):
+        for count in (0, 1):
+            for found in neighbours(np.full((count, 3), 7_000.0), 4_000.0, 80.0, plain):
+                assert found.shape == (0,)
+
+
 @needs_numba
 def test_illumination_agrees_and_contacts_are_equal() -> None:
     position, _ = SHELL.states(np.arange(0.0, 5_800.0, 10.0))

@@ -226,6 +226,18 @@ def test_backlog_moves_later_messages_to_another_way() -> None:
     assert router.route(Message("1", "2", 0.0, 4.0)) is None
 
 
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_contact_that_stands_twice_counts_once(name: str) -> None:
+    router = make_router(name, build_plan([Contact(0, 10, "1", "2", 1, 0)] * 2, "x", lenient=True).plan)
+    arrivals = []
+    for _ in range(6):
+        found = router.route(Message("1", "2", 0.0, 4.0))
+        if found is not None and found.arrival_s <= 10.0:
+            router.book(found, 4.0)
+            arrivals.append(found.arrival_s)
+    assert arrivals == [4.0, 8.0]
+
+
 def test_a_prediction_meets_what_happens() -> None:
     predicted = build_plan([Contact(0, 10, "1", "2", 8, 1), Contact(20, 30, "2", "3", 8, 1)], "x").plan
     asked = Message("1", "3", 0.0, 8.0)
