@@ -42,13 +42,15 @@ def bench_file(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) ->
     switch.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/said\n')
     switch.chmod(0o755)
     file = tmp_path / "bench.yaml"
-    words = (
-        f'on_command: ["{switch}", "on"], off_command: ["{switch}", "off"], status_command: [cat, "{tmp_path}/said"]'
+    words, other = (
+        f'on_command: ["{switch}", on, {name}], off_command: ["{switch}", off, {name}], '
+        f'status_command: [cat, "{tmp_path}/said"]'
+        for name in ("alpha", "bravo")
     )
     file.write_text(
         f"bench: lab\nboards:\n  - name: alpha\n    profile: raspberry-pi-5\n    kind: raspberry-pi\n"
         f"    console: {{port: {board.port}}}\n    power: {{via: command, {words}}}\n"
-        f"  - {{name: bravo, profile: raspberry-pi-5, power: {{via: command, {words}}}}}\n"
+        f"  - {{name: bravo, profile: raspberry-pi-5, power: {{via: command, {other}}}}}\n"
     )
     yield file
     close_console("alpha", State(file))
