@@ -23,11 +23,14 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_the_same_steps_as_on_the_console(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     token = (desk.board.root / "etc/hil/token").read_text()
-    assert desk.hil("provision", "alpha", "--check") == 0
+    assert desk.hil("provision", "alpha", "--check") == 9
     assert "certificate:     none of ours" in capsys.readouterr().out
     assert not (desk.board.root / "etc/hil/identity/certificate.pem").exists(), "only looked"
     for _ in range(2):
         assert desk.hil("provision", "alpha", "--no-wait") == 0
+    capsys.readouterr()
+    assert desk.hil("provision", "alpha", "--check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["boards"][0]["result"]["differs"] == []
     first, second = desk.receipts()
     assert (first["changed"], second["changed"]) == (["enrolled"], [])
     assert (desk.board.root / "etc/hil/identity/certificate.pem").exists()
