@@ -82,7 +82,7 @@ def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts, w
         f"{read}cat {HOME}/certificate.pem 2>/dev/null; echo =; ls {HOME}/request.pem 2>/dev/null; echo =",
         limits.command_s,
     )
-    parts = [part.strip() for part in out.split("\n=")]
+    parts = [part.strip() for part in re.split(r"^=\s*$", out, flags=re.MULTILINE)]
     if len(parts) < 4:
         raise HardwareError(f"board {name}: its answer cannot be read: {out[-200:]!r}", f"hil console {name}")
     found = Found(
@@ -101,7 +101,7 @@ def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts, w
 
 
 def _last(text: str) -> str:
-    return text.splitlines()[-1].lstrip("=").strip() if text else ""
+    return text.splitlines()[-1].strip() if text else ""
 
 
 def _days_left(text: str, name: str, store: IdentityStore) -> float | None:

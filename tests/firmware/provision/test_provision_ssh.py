@@ -39,6 +39,17 @@ def test_the_same_steps_as_on_the_console(desk: Desk, capsys: pytest.CaptureFixt
     assert token not in said.out + said.err + json.dumps([first, second])
 
 
+def test_a_first_boot_that_failed_half_way_is_none(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk.board.root / "etc/hil/firstboot.done").unlink()
+    (desk.board.root / "etc/hil/identity/request.pem").unlink()
+    assert desk.slot(), "it came as far as its agent"
+    assert desk.hil("provision", "alpha", "--check", "--json") == 9
+    found = json.loads(capsys.readouterr().out)["boards"][0]["result"]
+    assert (found["first_boot"], found["slot"]) == ("", desk.slot())
+    assert desk.hil("provision", "alpha", "--no-wait") == 6
+    assert "board alpha: has had no first boot of ours" in capsys.readouterr().err
+
+
 def test_a_way_that_the_bench_file_does_not_name(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert desk.hil("provision", "alpha", "--via", "console", "--no-wait") == 3
     assert "wants `console`" in capsys.readouterr().err
