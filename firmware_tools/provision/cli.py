@@ -54,7 +54,7 @@ def provision(
 
     May be repeated: what is in order is left alone. With --upgrade a new agent goes into a slot of its own, tests
     itself there, and is switched to; if it does not come to the broker the one before is put back. `all` stands for
-    every board but processes of this machine.
+    every board but processes of this machine and model boards.
     """
     if check + upgrade + rollback > 1 or (no_wait and (upgrade or rollback)) or (agent_file and not upgrade):
         raise UsageError(
