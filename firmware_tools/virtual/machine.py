@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from firmware_tools.broker import cache_folder
 from firmware_tools.state import State
 from firmware_tools.virtual import qmp, recipe
 from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
@@ -93,7 +94,10 @@ def machine_of(bench: Bench, board: Board, state: State) -> Machine:
         )
     built = cached()
     if built is None:
-        raise EnvironmentFault(f"board {name}: no virtual board was built here", "hil bench virtual build")
+        raise EnvironmentFault(
+            f"board {name}: no virtual board was built by this user (there is none in {cache_folder() / 'virtual'})",
+            "hil bench virtual build, as root, and this command as root too",
+        )
     if len(bench.boards) > MOST_BOARDS:
         raise ConfigError(f"bench with board {name} has more boards than a guest can reach", f"at most {MOST_BOARDS}")
     forwards = [

@@ -10,7 +10,7 @@ import pytest
 
 from firmware_tools.state import State
 from firmware_tools.virtual import machine
-from hil_config.errors import ConfigError
+from hil_config.errors import ConfigError, EnvironmentFault
 from hil_config.schema.load import load_bench
 
 
@@ -42,3 +42,14 @@ def test_a_console_that_a_virtual_board_cannot_have(tmp_path: Path, port: str) -
     bench = load_bench(file)
     with pytest.raises(ConfigError, match="board a is virtual and has no console on loopback"):
         machine.machine_of(bench, bench.boards[0], State(file))
+
+
+def test_an_image_that_another_user_has_built_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file, console = tmp_path / "bench.yaml", "{port: 'socket://127.0.0.1:9'}"
+    board = f"{{name: a, profile: raspberry-pi-5, kind: virtual, disk: {{file: a.img}}, console: {console}}}"
+    file.write_text(f"bench: lab\nboards: [{board}]\n")
+    bench = load_bench(file)
+    with pytest.raises(EnvironmentFault, match=f"by this user .*{tmp_path}/cache") as caught:
+        machine.machine_of(bench, bench.boards[0], State(file))
+    assert "as root" in caught.value.hint
