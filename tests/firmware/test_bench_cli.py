@@ -67,3 +67,13 @@ def test_all_is_every_board_that_there_is_to_work_on(tmp_path: Path, capsys: pyt
     path.write_text(f"bench: lab\nboards:\n{model}")
     assert run(["power", "all", "status", "--bench", str(path)]) == 2
     assert "has model boards alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-nan"])
+def test_what_is_no_number_is_no_duration(tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text("bench: lab\nboards: [{name: alpha, profile: raspberry-pi-5}]\n")
+    assert run(["bench", "reserve", "alpha", f"--hours={number}", "--bench", str(path)]) == 2
+    assert "--hours" in capsys.readouterr().err
+    assert run(["provision", "alpha", f"--timeout={number}", "--bench", str(path)]) == 2
+    assert run(["bench", "characterise", "alpha", f"--load={number}", "--bench", str(path)]) == 2
