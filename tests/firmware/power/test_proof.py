@@ -160,3 +160,19 @@ def test_a_name_that_is_not_known_and_a_port_that_refuses_prove_nothing(host: st
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         assert proof.port_witness("ssh", host, port).verdict == "no way to tell"
+
+
+def test_an_address_that_never_answered_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting.connect(full.getsockname())  # nobody takes it: whoever comes now waits in vain
+        file, port = tmp_path / "bench.yaml", full.getsockname()[1]
+        assert proof.port_witness("ssh", "127.0.0.1", port).verdict == "silent", "had it lived before"
+        switch = '{via: command, on_command: ["true"], off_command: ["true"]}'
+        ssh = f"{{host: 127.0.0.1, port: {port}, key_file: k, host_key_file: h}}"
+        board = f"{{name: alpha, profile: raspberry-pi-5, kind: debian, power: {switch}, ssh: {ssh}}}"
+        file.write_text(f"bench: lab\nboards: [{board}]\n")
+        assert run(["power", "alpha", "off", "--bench", str(file)]) == 0
+    assert "alpha: off, NOT proved: ssh: 127.0.0.1:" in (said := capsys.readouterr().out)
+    assert "timed out, as before it was switched off" in said
