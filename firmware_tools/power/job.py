@@ -73,7 +73,7 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
             if action == "off":
                 return proof
             threading.Event().wait(OFF_S)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, HilError):
             if action == "cycle":  # what was to be on afterwards is not left off
                 module.switch(switch, True)
                 tell(f"{board.name}: stopped, and on again")

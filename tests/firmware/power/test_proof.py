@@ -67,6 +67,15 @@ def test_a_board_that_lives_on_is_not_off(bench_file: Path, board: Board, capsys
     assert capsys.readouterr().out == "alpha: off\n"
 
 
+def test_a_cycle_that_cuts_something_else_does_not_leave_it_off(
+    bench_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["power", "alpha", "cycle", "--bench", str(bench_file)]) == 6
+    said = capsys.readouterr().err
+    assert "its switch says off, but it lives" in said and "alpha: stopped, and on again" in said
+    assert (tmp_path / "said").read_text() == "on\n"
+
+
 def test_without_a_witness_it_says_so(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["power", "bravo", "off", "--bench", str(bench_file)]) == 0
     assert "NOT proved" in capsys.readouterr().out
