@@ -14,6 +14,7 @@ from firmware_tools.firstboot.flavour import choose, look
 from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
+from firmware_tools.firstboot.public_key import check_signed
 from firmware_tools.firstboot.rootfs import inject
 from firmware_tools.firstboot.wheels import check_wheels
 from firmware_tools.firstboot.wifi import Wifi
@@ -22,6 +23,7 @@ from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, UsageError
+from hil_config.schema.strict import LOOPBACK
 from hil_config.virtual_network import BROKER_ADDRESS, BROKER_PORT, GUEST_ADDRESS, GUEST_DATA_PORT
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`, `choose`.
     """
     _check_identity(bench)
+    _check_trust(board, bench, extra)
     boot = BootPartition(disk)
     start = _start(board, bench, extra)
     seen = look(boot)
@@ -103,6 +106,7 @@ def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state
         raise ConfigError(f"board {board.name} is of kind {board.kind}, not jetson", "leave --l4t out")
     if extra.flavour:
         raise UsageError("--flavour is for images, a Jetson's root file system is a folder", "leave it out")
+    _check_trust(board, bench, extra)
     start = _start(board, bench, extra)
     _check_login(board, start)
     files = _files(board, bench, extra, start_files(start))
@@ -113,6 +117,17 @@ def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state
 def _check_identity(bench: Bench) -> None:
     if bench.identity is None:
         raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
+
+
+def _check_trust(board: Board, bench: Bench, extra: Extra) -> None:
+    """What its agent would refuse to start with, or to serve."""
+    if not extra.trust_keys and place_of(board, bench).data_host not in LOOPBACK:
+        raise UsageError(
+            f"board {board.name}: no --trust: its agent would not start, only on loopback may a model be unsigned",
+            "--trust FILE.pub of whoever signs the models; a pair is made by: hil models keygen --out FILE",
+        )
+    if extra.shards:
+        check_signed(Path(extra.shards), extra.trust_keys)
 
 
 def _check_login(board: Board, start: Start) -> None:

@@ -45,11 +45,12 @@ def folder(tmp_path: Path, l4t: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("bench.yaml").write_text(BENCH)
     Path("pw").write_text(f"{PASSWORD}\n")
     assert run(["bench", "init", "lab"]) == 0
+    assert run(["models", "keygen", "--out", "model"]) == 0
     return l4t
 
 
 def firstboot(folder: Path, *words: str) -> int:
-    return run(["firstboot", *words, "--l4t", str(folder), "--ntp", "192.168.50.1"])
+    return run(["firstboot", *words, "--l4t", str(folder), "--ntp", "192.168.50.1", "--trust", "model.pub"])
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="not installed: openssl")
