@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,9 +172,13 @@ def _receipt(board: Board, disk: str, files: dict[str, bytes], flavour: str, sta
 
 def _start(board: Board, bench: Bench, extra: Extra) -> Start:
     network = network_of(board.name, board.address, board.mac, extra.network, extra.gateway, extra.dns)
+    user = board.console.user if board.console else "hil"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", user):
+        raise ConfigError(
+            f"board {board.name}: console.user {user!r} is no name for a user", "letters, digits, hyphens, underscores"
+        )
     return Start(
-        board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network,
-        board.console.user if board.console else "hil", extra.authorized_keys,
+        board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network, user, extra.authorized_keys,
         board.console is not None and board.console.password_file is not None, extra.ntp, board.kind == "jetson",
         extra.wifi,
     )  # fmt: skip

@@ -146,3 +146,13 @@ def test_a_flash_takes_the_first_boot_of_its_own_board_and_withdraws_it(
     assert run(words) == 0, capsys.readouterr()
     assert injected(folder / "rootfs") == ""
     assert "no first boot of ours" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("user", ["a b", "-x", "hil ALL=(ALL) ALL", "x" * 33])
+def test_a_user_who_cannot_be_is_refused_before_a_token_is_made(
+    folder: Path, user: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bench.yaml").write_text(BENCH.replace("{port:", f'{{user: "{user}", port:', 1))
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert f"board alpha: console.user {user!r} is no name for a user" in capsys.readouterr().err
+    assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
