@@ -76,7 +76,7 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`, `choose`.
     """
     _check_identity(bench)
-    _check_trust(board, bench, extra)
+    _check_agent(board, bench, extra)
     boot = BootPartition(disk)
     start = _start(board, bench, extra)
     seen = look(boot)
@@ -107,7 +107,7 @@ def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state
         raise ConfigError(f"board {board.name} is of kind {board.kind}, not jetson", "leave --l4t out")
     if extra.flavour:
         raise UsageError("--flavour is for images, a Jetson's root file system is a folder", "leave it out")
-    _check_trust(board, bench, extra)
+    _check_agent(board, bench, extra)
     start = _start(board, bench, extra)
     _check_login(board, start)
     files = _files(board, bench, extra, start_files(start))
@@ -120,9 +120,16 @@ def _check_identity(bench: Bench) -> None:
         raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
 
 
-def _check_trust(board: Board, bench: Bench, extra: Extra) -> None:
-    """What its agent would refuse to start with, or to serve."""
-    if not extra.trust_keys and place_of(board, bench).data_host not in LOOPBACK:
+def _check_agent(board: Board, bench: Bench, extra: Extra) -> None:
+    """Whether its agent would start, find the broker and be found, and serve its model."""
+    place = place_of(board, bench)
+    for key, host in (("broker.host", place.broker_host), ("address", place.data_host)):
+        if host in LOOPBACK:
+            raise ConfigError(
+                f"board {board.name}: {key} is {host}, which on the board is the board itself",
+                f"write `{key}` on the bench's network into the bench file",
+            )
+    if not extra.trust_keys:
         raise UsageError(
             f"board {board.name}: no --trust: its agent would not start, only on loopback may a model be unsigned",
             "--trust FILE.pub of whoever signs the models; a pair is made by: hil models keygen --out FILE",

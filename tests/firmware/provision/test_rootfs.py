@@ -156,3 +156,16 @@ def test_a_user_who_cannot_be_is_refused_before_a_token_is_made(
     assert firstboot(folder, "alpha") == ConfigError.exit_code
     assert f"board alpha: console.user {user!r} is no name for a user" in capsys.readouterr().err
     assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "key"), [("host: 192.168.50.1", "broker.host"), ("    address: 10.0.0.7\n    data_port: 7070\n", "address")]
+)
+def test_an_agent_that_would_look_for_the_bench_on_its_own_board(
+    folder: Path, old: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert BENCH.count(old) == 1
+    Path("bench.yaml").write_text(BENCH.replace(old, "host: localhost" if "host" in old else ""))
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert f"board alpha: {key} is " in (said := capsys.readouterr().err) and "is the board itself" in said
+    assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
