@@ -153,6 +153,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     if extra.wheels:
         check_wheels(Path(extra.wheels))
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
+    hashed = _hash(board)  # before the token: a new one ends an older one
     store = IdentityStore(Path(bench.identity or ""))
     profile = load_profile(board.profile)
     model = {
@@ -162,7 +163,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     settings = Settings(
         node=board.name, bench=bench.bench, place=place_of(board, bench), power_model=model, ca=store.ca,
         token=store.make_token(board.name), user=board.console.user if board.console else "hil",
-        password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
+        password_hash=hashed, authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=store.file(COMMAND_PUBLIC_FILE),
         crl=store.file(CRL_FILE),
         keepalive_s=EMULATED_KEEPALIVE_S if board.kind == "virtual" else 0,

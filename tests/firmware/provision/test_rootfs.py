@@ -169,3 +169,12 @@ def test_an_agent_that_would_look_for_the_bench_on_its_own_board(
     assert firstboot(folder, "alpha") == ConfigError.exit_code
     assert f"board alpha: {key} is " in (said := capsys.readouterr().err) and "is the board itself" in said
     assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
+
+
+def test_a_password_that_is_none_ends_no_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert firstboot(folder, "alpha") == 0
+    token = Path("identity/tokens/alpha.json").read_text()
+    Path("pw").write_text("\n")
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert "its first line is empty" in capsys.readouterr().err
+    assert Path("identity/tokens/alpha.json").read_text() == token
