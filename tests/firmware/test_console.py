@@ -108,6 +108,26 @@ def test_provision_names_the_line(tmp_path: Path, state: State, capsys: pytest.C
     assert "baud" not in said
 
 
+def test_a_line_that_the_bench_file_names_now(state: State) -> None:
+    """After two plugs were swapped in the file, the process that read the old one would speak for the other board."""
+    lines = [pty.openpty() for _ in range(2)]
+    try:
+        for near, far in lines:
+            tty.setraw(far)
+            with open_console("alpha", os.ttyname(far), 115_200, state) as console:
+                assert line_trouble("alpha", state) == ""
+                os.write(near, f"this is {os.ttyname(far)}\n".encode())
+                console.settimeout(20.0)
+                heard = b""
+                while not heard.endswith(b"\n"):
+                    heard += console.recv(100)
+                assert heard.decode() == f"this is {os.ttyname(far)}\n"
+    finally:
+        close_console("alpha", state)
+        for one in (one for line in lines for one in line):
+            os.close(one)
+
+
 @pytest.mark.parametrize("option", ["--log", "--stop"])
 def test_a_console_of_another_user_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory() as home:  # unlike pytest's, one that others may enter
