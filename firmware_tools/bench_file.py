@@ -27,17 +27,20 @@ BENCH_OPTION = click.option(
 
 
 def boards_of(bench_file: Path, names: tuple[str, ...]) -> tuple[Bench, tuple[Board, ...]]:
-    """The named boards; `all` stands for every board.
+    """The named boards; `all` stands for every board but model boards, which are no things to work on.
 
     Raises:
-        ConfigError: see `load_bench`. UsageError: no such board.
+        ConfigError: see `load_bench`. UsageError: no such board, or none at all.
     """
     from hil_config.schema.load import load_bench
 
     bench = load_bench(bench_file)
     known = {board.name: board for board in bench.boards}
     if names == ("all",):
-        return bench, bench.boards
+        real = tuple(board for board in bench.boards if board.kind != "model")
+        if not real:
+            raise UsageError(f"{bench_file} has model boards alone", "name one of another kind")
+        return bench, real
     for name in names:
         if name not in known:
             raise UsageError(f"{bench_file} has no board {name!r}", f"boards: {', '.join(known)}, or all")

@@ -49,6 +49,8 @@ def broker(port: int, folder: Path, identity: Path | None, bench_name: str | Non
     from firmware_tools.identity import BROKER
 
     access = None
+    if identity is None and (bench_name or host != "127.0.0.1"):
+        raise UsageError("--bench and --host without --identity", "without TLS a broker is for this machine alone")
     if identity is not None:
         if not bench_name:
             raise UsageError("--identity without --bench", "name the bench: the access list is for its topics alone")

@@ -61,6 +61,8 @@ def _tried(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except HilError as error:
         return Check(name, False, error.message, error.hint)
+    except OSError as error:  # a folder that may not be entered
+        return Check(name, False, f"{error.filename}: {error.strerror}", "check the path, whose it is, and its mode")
 
 
 def _disk(board: Board) -> Check:

@@ -21,7 +21,7 @@ NEAR = 24
 
 def check_network(bench: Bench) -> Iterator[Check]:
     """For boards with a clock and a network of their own."""
-    real = [board for board in bench.boards if board.kind not in ("local", "virtual")]
+    real = [board for board in bench.boards if board.kind not in ("local", "virtual", "model")]
     if real and bench.broker.host not in LOOPBACK:
         yield _time(bench.broker.host)
     for board in real:

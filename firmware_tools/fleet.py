@@ -34,7 +34,7 @@ def on_all(
     """Do `work(board)` for every board; one that fails with a HilError does not stop the others.
 
     Args:
-        stop: called on Ctrl-C; it makes `work` end soon, or says what is waited for.
+        stop: called on Ctrl-C; it makes `work` end soon.
     """
 
     begun: set[str] = set()
@@ -56,8 +56,8 @@ def on_all(
         except KeyboardInterrupt:
             if stop is not None:
                 stop()
-            else:
-                click.echo(f"\nstopping: what was begun on {', '.join(sorted(begun))} ends by itself", err=True)
+            how = "by itself" if stop is None else "at its next step"
+            click.echo(f"\nstopping: what was begun on {', '.join(sorted(begun))} ends {how}", err=True)
             raise
 
 

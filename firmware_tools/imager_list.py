@@ -6,7 +6,7 @@ github.com/raspberrypi/rpi-imager). Sizes and hashes come from reading the whole
 
 from __future__ import annotations
 
-import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ def entry(
     Raises:
         UsageError: a value that the Imager would refuse. ArtefactError: the image is damaged.
     """
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", release_date):
-        raise UsageError(f"release date {release_date!r}, wanted YYYY-MM-DD", "for instance 2026-11-25")
+    try:
+        if date.fromisoformat(release_date).isoformat() != release_date:
+            raise ValueError
+    except ValueError as error:
+        raise UsageError(f"release date {release_date!r}, wanted YYYY-MM-DD", "for instance 2026-11-25") from error
     for what, text in (("url", url), ("icon", icon)):
         if not text.startswith(("http://", "https://")):
             raise UsageError(f"{what} {text!r}: the Imager takes http or https", "give the address it is published at")

@@ -24,9 +24,10 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 def me() -> str:
-    """How this person is named as a holder; the same under sudo, which disks want."""
-    user = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
-    return f"{user or getpass.getuser()}@{socket.gethostname()}"
+    """How this person is named as a holder; the same under sudo, which disks want, and so does a bench of another user
+    whom several people work as."""
+    caller = os.environ.get("SUDO_USER", "")
+    return f"{caller if caller not in ('', 'root') else getpass.getuser()}@{socket.gethostname()}"
 
 
 def holder_of(board: str, state: State) -> Reservation | None:

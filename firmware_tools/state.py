@@ -33,12 +33,18 @@ class State:
         self.folder = bench_file.absolute().parent / NAME
 
     def path(self, kind: str, name: str, suffix: str = ".json") -> Path:
-        """Where one thing is kept; its folder exists afterwards, readable by its owner alone."""
+        """Where one thing is kept; its folder exists afterwards, readable by its owner alone.
+
+        Raises:
+            EnvironmentFault: it cannot be made, or is somebody else's.
+        """
         folder = self.folder / kind
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise _refused(folder, "made", error) from error
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+            raise _refused(folder, "used", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         return folder / f"{name}{suffix}"
 
     def read(self, kind: str, name: str, type_: type[_T]) -> _T | None:

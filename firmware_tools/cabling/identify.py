@@ -18,7 +18,7 @@ import msgspec
 
 from firmware_tools.cabling.channel import Windows, judge_channels
 from firmware_tools.cabling.interface import Seen, judge_ports, look
-from firmware_tools.cabling.load import busy
+from firmware_tools.cabling.load import COMMAND_S, busy
 from firmware_tools.console.attach import line_trouble, open_console
 from firmware_tools.meter.readings import Meters
 from firmware_tools.power.job import BACK_S, OFF_S, console_trouble, prepare_switch, watch_of
@@ -196,12 +196,11 @@ class _Trial:
         self._tell("reading every meter")
         before = self._meters.read(METER_S)
         self._tell("loading its processor")
-        begun_s, lasts_s = time.monotonic(), math.ceil(SETTLE_S + 2 * METER_S)
-        busy(self._shell, lasts_s)
         pause = threading.Event()
+        with busy(self._shell, math.ceil(SETTLE_S + METER_S + COMMAND_S)):
+            pause.wait(SETTLE_S)
+            during = self._meters.read(METER_S)
         pause.wait(SETTLE_S)
-        during = self._meters.read(METER_S)
-        pause.wait(max(0.0, begun_s + lasts_s + SETTLE_S - time.monotonic()))
         self._judge("loaded", Windows(before, during, self._meters.read(METER_S)))
 
     def _judge(self, what: str, windows: Windows) -> None:

@@ -71,11 +71,11 @@ def characterise(
         cool = _zones(shell)
         lasts_s = math.ceil(windows.settle_s + windows.load_s + COMMAND_S)
         tell(f"loading it for {windows.settle_s + windows.load_s:.0f} s")
-        busy(shell, lasts_s)
-        begun_s = time.monotonic()
-        pause.wait(windows.settle_s)
-        load = _read(board.name, meters, windows.load_s)
-        warm = _zones(shell)
+        with busy(shell, lasts_s):
+            begun_s = time.monotonic()
+            pause.wait(windows.settle_s)
+            load = _read(board.name, meters, windows.load_s)
+            warm = _zones(shell)
         if time.monotonic() - begun_s > lasts_s:
             raise HardwareError(f"board {board.name}: its load had ended before it was read", "run it again")
         die, no_die = _die(cool, warm)

@@ -34,13 +34,17 @@ def log_path(board: str, state: State) -> Path:
 
 
 def open_console(board: str, url: str, baud: int, state: State) -> socket.socket:
-    """A connection to the console: what it said last comes first, then what it says.
+    """A connection to the console: what it said last comes first, then what it says. An owner of another line, as the
+    bench file named it once, is ended before.
 
     Raises:
         HardwareError: the owning process does not start.
     """
     with open(state.path("consoles", board, ".lock"), "a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        owner = _owner(board, state)
+        if owner is not None and url not in owner[1]:
+            close_console(board, state)
         found = _connected(socket_path(board, state))
         return found or _started(board, url, baud, state)
 
@@ -61,10 +65,10 @@ def line_trouble(board: str, state: State) -> str:
 
 def close_console(board: str, state: State) -> None:
     """End the owning process, if there is one."""
-    note = state.path("consoles", board, ".pid")
+    note, owner = state.path("consoles", board, ".pid"), _owner(board, state)
     try:
-        number = int(note.read_text())
-        if str(socket_path(board, state)).encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+        if owner is not None:
+            number = owner[0]
             os.kill(number, signal.SIGTERM)
             deadline = time.monotonic() + START_S
             pause = threading.Event()
@@ -75,6 +79,16 @@ def close_console(board: str, state: State) -> None:
         note.unlink()
     except (OSError, ValueError):
         return
+
+
+def _owner(board: str, state: State) -> tuple[int, tuple[str, ...]] | None:
+    """Process id and command line of the owning process, if there is one."""
+    try:
+        number = int(state.path("consoles", board, ".pid").read_text())
+        words = tuple(Path(f"/proc/{number}/cmdline").read_bytes().decode(errors="replace").split("\0"))
+    except (OSError, ValueError):
+        return None
+    return (number, words) if str(socket_path(board, state)) in words else None
 
 
 def _ended(number: int) -> bool:

@@ -33,7 +33,12 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.command()
 @click.argument("boards", nargs=-1, required=True, metavar="BOARD...")
 @click.option("--shards", type=FOLDER, help="Folder of a signed model to take along.")
-@click.option("--trust", multiple=True, type=FILE, help="Public key (.pub) of whoever signs models.")
+@click.option(
+    "--trust",
+    multiple=True,
+    type=FILE,
+    help="Public key (.pub) of whoever signs models; wanted by every board that others reach.",
+)
 @click.option("--ssh-key", type=FILE, help="Public SSH key of whoever may log in.")
 @click.option(
     "--flavour", type=click.Choice(tuple(FLAVOURS)), help="What the image does on a first boot; else detected."

@@ -65,11 +65,13 @@ if [ -s "$IN/password.hash" ] && [ -n "$USER_NAME" ]; then
   mv "$ROOT/etc/shadow.new" "$ROOT/etc/shadow"
 fi
 if [ -s "$IN/authorized_keys" ] && [ -n "$USER_NAME" ]; then
-  KEYS="$ROOT/home/$USER_NAME/.ssh"
+  HOME_OF="$(sed -n "s/^$USER_NAME:\([^:]*:\)\{4\}\([^:]*\):.*/\2/p" "$ROOT/etc/passwd" | head -n 1)" # root's is /root
+  HOME_OF="$ROOT${HOME_OF:-/home/$USER_NAME}"
+  KEYS="$HOME_OF/.ssh"
   mkdir -p "$KEYS"
   chmod 0700 "$KEYS"
   whole 0600 "$KEYS/authorized_keys" <"$IN/authorized_keys"
-  [ -n "$ROOT" ] || chown -R "$USER_NAME" "$ROOT/home/$USER_NAME"
+  [ -n "$ROOT" ] || chown -R "$USER_NAME" "$HOME_OF"
 fi
 
 install_tar() { # ARCHIVE FOLDER: unpack beside, then rename

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from firmware_tools.firstboot.flavour import choose, look
 from firmware_tools.firstboot.inject import BootPartition
 from firmware_tools.firstboot.network import network_of
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
+from firmware_tools.firstboot.public_key import check_signed
 from firmware_tools.firstboot.rootfs import inject
 from firmware_tools.firstboot.wheels import check_wheels
 from firmware_tools.firstboot.wifi import Wifi
@@ -22,6 +24,7 @@ from firmware_tools.identity_store import IdentityStore
 from firmware_tools.secret_file import first_line
 from firmware_tools.state import State, utc_now
 from hil_config.errors import ConfigError, UsageError
+from hil_config.schema.strict import LOOPBACK
 from hil_config.virtual_network import BROKER_ADDRESS, BROKER_PORT, GUEST_ADDRESS, GUEST_DATA_PORT
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ def prepare(board: Board, bench: Bench, disk: str, extra: Extra, state: State) -
         ConfigError: the bench has no identity. DataFileError: no boot partition. See `BootPartition`, `choose`.
     """
     _check_identity(bench)
+    _check_agent(board, bench, extra)
     boot = BootPartition(disk)
     start = _start(board, bench, extra)
     seen = look(boot)
@@ -103,6 +107,7 @@ def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state
         raise ConfigError(f"board {board.name} is of kind {board.kind}, not jetson", "leave --l4t out")
     if extra.flavour:
         raise UsageError("--flavour is for images, a Jetson's root file system is a folder", "leave it out")
+    _check_agent(board, bench, extra)
     start = _start(board, bench, extra)
     _check_login(board, start)
     files = _files(board, bench, extra, start_files(start))
@@ -113,6 +118,24 @@ def prepare_rootfs(board: Board, bench: Bench, folder: Path, extra: Extra, state
 def _check_identity(bench: Bench) -> None:
     if bench.identity is None:
         raise ConfigError(f"bench {bench.bench} has no identity", "hil bench init, then write `identity: FOLDER`")
+
+
+def _check_agent(board: Board, bench: Bench, extra: Extra) -> None:
+    """Whether its agent would start, find the broker and be found, and serve its model."""
+    place = place_of(board, bench)
+    for key, host in (("broker.host", place.broker_host), ("address", place.data_host)):
+        if host in LOOPBACK:
+            raise ConfigError(
+                f"board {board.name}: {key} is {host}, which on the board is the board itself",
+                f"write `{key}` on the bench's network into the bench file",
+            )
+    if not extra.trust_keys:
+        raise UsageError(
+            f"board {board.name}: no --trust: its agent would not start, only on loopback may a model be unsigned",
+            "--trust FILE.pub of whoever signs the models; a pair is made by: hil models keygen --out FILE",
+        )
+    if extra.shards:
+        check_signed(Path(extra.shards), extra.trust_keys)
 
 
 def _check_login(board: Board, start: Start) -> None:
@@ -130,6 +153,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     if extra.wheels:
         check_wheels(Path(extra.wheels))
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
+    hashed = _hash(board)  # before the token: a new one ends an older one
     store = IdentityStore(Path(bench.identity or ""))
     profile = load_profile(board.profile)
     model = {
@@ -139,7 +163,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     settings = Settings(
         node=board.name, bench=bench.bench, place=place_of(board, bench), power_model=model, ca=store.ca,
         token=store.make_token(board.name), user=board.console.user if board.console else "hil",
-        password_hash=_hash(board), authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
+        password_hash=hashed, authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=store.file(COMMAND_PUBLIC_FILE),
         crl=store.file(CRL_FILE),
         keepalive_s=EMULATED_KEEPALIVE_S if board.kind == "virtual" else 0,
@@ -156,9 +180,13 @@ def _receipt(board: Board, disk: str, files: dict[str, bytes], flavour: str, sta
 
 def _start(board: Board, bench: Bench, extra: Extra) -> Start:
     network = network_of(board.name, board.address, board.mac, extra.network, extra.gateway, extra.dns)
+    user = board.console.user if board.console else "hil"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", user):
+        raise ConfigError(
+            f"board {board.name}: console.user {user!r} is no name for a user", "letters, digits, hyphens, underscores"
+        )
     return Start(
-        board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network,
-        board.console.user if board.console else "hil", extra.authorized_keys,
+        board.name, f"hil-{bench.bench}-{board.name}-{time.time_ns():x}", network, user, extra.authorized_keys,
         board.console is not None and board.console.password_file is not None, extra.ntp, board.kind == "jetson",
         extra.wifi,
     )  # fmt: skip

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hil_config.errors import ConfigError
-from hil_config.wire.minisign import parse_public_key
+from hil_config.errors import ArtefactError, ConfigError
+from hil_config.wire.manifest import MANIFEST_NAME, decode_manifest, read_manifest_bytes
+from hil_config.wire.minisign import SIGNATURE_SUFFIX, parse_public_key, verify
 
 _SSH = re.compile(r"(?:\S.*\s)?(?:ssh-|ecdsa-|sk-)\S+ AAAA[0-9A-Za-z+/]+=*(?:\s.*)?")
 
@@ -38,6 +39,21 @@ def trust_key(path: Path) -> str:
     text = _read(path)
     parse_public_key(text, str(path))
     return text.split()[-1]
+
+
+def check_signed(folder: Path, keys: tuple[str, ...]) -> None:
+    """Whether boards that trust `keys` take the model in a folder.
+
+    Raises:
+        ArtefactError: there is none, or nobody of those has signed it.
+    """
+    data, where = read_manifest_bytes(folder), folder / MANIFEST_NAME
+    decode_manifest(data, where)
+    if keys:
+        trusted, place = tuple(parse_public_key(key, "--trust") for key in keys), f"{where}{SIGNATURE_SUFFIX}"
+        if not Path(place).exists():
+            raise ArtefactError(f"{folder}: nobody has signed it", f"hil models sign {folder} --key FILE")
+        verify(trusted, data, _read(Path(place)), str(where))
 
 
 def _read(path: Path) -> str:

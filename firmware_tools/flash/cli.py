@@ -44,7 +44,7 @@ def flash(
     boards: tuple[str, ...], image: str, sha256: str, bmap: str, no_bmap: bool, dry_run: bool, yes: tuple[str, ...],
     as_json: bool, bench_file: Path,
 ) -> None:  # fmt: skip
-    """Write an image to the disks of boards, read it back and leave receipts. `all` means every board.
+    """Write an image to the disks of boards, read it back and leave receipts. `all`: every board but model boards.
 
     Run it again after a cut or a failure: it goes on where it was and repairs what is wrong.
     """

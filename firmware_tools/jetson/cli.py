@@ -200,11 +200,13 @@ def _cycler(boards: tuple[Board, ...], bench: Bench, state: State) -> Callable[[
 
     def cycle() -> None:
         switches = [prepare_switch(board, bench, state) for board in boards]
-        for switch in switches:
-            backend(switch).switch(switch, False)
-        threading.Event().wait(OFF_S)
-        for switch in switches:
-            backend(switch).switch(switch, True)
+        try:
+            for switch in switches:
+                backend(switch).switch(switch, False)
+            threading.Event().wait(OFF_S)
+        finally:  # also after Ctrl-C nobody is left off
+            for switch in switches:
+                backend(switch).switch(switch, True)
 
     return cycle
 

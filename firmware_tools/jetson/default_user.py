@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -45,6 +46,7 @@ def create_user(folder: Path, user: str, host_name: str, password: str) -> bool:
         raise EnvironmentFault(f"{shadow}: {count} entries of {user}", f"is {SCRIPT} that of Jetson Linux?")
     facts = shadow.stat()
     write_whole(shadow, new.encode(), facts.st_mode & 0o777)
+    os.chown(shadow, facts.st_uid, facts.st_gid)  # of the group shadow, whose programs check passwords
     return ran
 
 

@@ -73,6 +73,7 @@ def follow(command: tuple[str, ...], folder: Path, log: Path, tell: Tell, limits
                     return None, reader
                 data = os.read(process.stdout.fileno(), 65_536)
                 if not data:
+                    reader.feed(rest.decode(errors="replace"))  # a last line may have no end
                     return process.wait(), reader
                 file.write(data)
                 *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")

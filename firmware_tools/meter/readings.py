@@ -93,9 +93,12 @@ class Meters:
         names = [name for name in self.channels if boards is None or name in boards]
         if not names:
             return {}
-        with ThreadPoolExecutor(len(names), "meter") as pool:
-            done = pool.map(lambda name: self._one(self.channels[name], for_s), names)
-            return {name: one for name, one in zip(names, done, strict=True) if one is not None}
+        if len(names) == 1:  # without a thread that Ctrl-C would wait for, an hour perhaps
+            done = [self._one(self.channels[names[0]], for_s)]
+        else:
+            with ThreadPoolExecutor(len(names), "meter") as pool:
+                done = list(pool.map(lambda name: self._one(self.channels[name], for_s), names))
+        return {name: one for name, one in zip(names, done, strict=True) if one is not None}
 
     def _one(self, meter: Meter, for_s: float) -> Readings | None:
         if meter.via == "agent":

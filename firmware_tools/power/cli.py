@@ -20,7 +20,7 @@ from firmware_tools.state import State
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
 def power(boards: tuple[str, ...], as_json: bool, bench_file: Path) -> None:
-    """Switch boards on or off, cycle them, or ask. `all` means every board.
+    """Switch boards on or off, cycle them, or ask. `all` means every board but model boards.
 
     Off counts only with proof: the console is silent, the agent's last will has come, no port answers.
     """

@@ -62,17 +62,18 @@ def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable
         if watch is not None and action in ("off", "cycle"):
             status = watch.known(board.name)
             before = status.boot_id if status is not None and status.state != "offline" else ""
+        witnesses = _witnesses(board, watch, before, state, stack) if action in ("off", "cycle") else ()
         if action == "on":
             module.switch(switch, True)
             return Proof(board.name, "on", (), False)
         try:
             module.switch(switch, False)
             tell(f"{board.name}: switched off, proving it")
-            proof = conclude(board.name, _witnesses(board, watch, before, state, stack))
+            proof = conclude(board.name, witnesses)
             if action == "off":
                 return proof
             threading.Event().wait(OFF_S)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, HilError):
             if action == "cycle":  # what was to be on afterwards is not left off
                 module.switch(switch, True)
                 tell(f"{board.name}: stopped, and on again")
@@ -100,6 +101,7 @@ def watch_of(bench: Bench, stack: ExitStack) -> BrokerWatch | None:
 def _witnesses(
     board: Board, watch: BrokerWatch | None, before: str, state: State, stack: ExitStack
 ) -> tuple[Callable[[], Evidence], ...]:
+    """Asked for before the switch: a port that took no connections then says nothing by taking none."""
     found: list[Callable[[], Evidence]] = []
     console, ssh = board.console, board.ssh
     if console is not None:
@@ -108,7 +110,8 @@ def _witnesses(
     if watch is not None and before:
         found.append(lambda: _will(watch, board.name))
     if ssh is not None:
-        found.append(lambda: port_witness("ssh", ssh.host, ssh.port))
+        lived = port_witness("ssh", ssh.host, ssh.port).verdict == "alive"
+        found.append(lambda: port_witness("ssh", ssh.host, ssh.port, lived))
     return tuple(found)
 
 

@@ -85,14 +85,20 @@ def _drain(console: socket.socket) -> None:
         return
 
 
-def port_witness(name: str, host: str, port: int) -> Evidence:
+def port_witness(name: str, host: str, port: int, lived: bool = True) -> Evidence:
     """Whether something on the board still takes connections. A name that is not known, or a network that is not
-    there, says nothing of the board, and who refuses is there: the board, or something before it."""
+    there, says nothing of the board, and who refuses is there: the board, or something before it.
+
+    Args:
+        lived: it took connections before; without that an address that is nobody's would prove every board off.
+    """
     try:
         socket.create_connection((host, port), 1.0).close()
     except (OSError, UnicodeError) as error:
         said = f"{host}:{port}: {getattr(error, 'strerror', None) or error}"
         away = isinstance(error, TimeoutError) or getattr(error, "errno", None) in _AWAY
+        if away and not lived:
+            return Evidence(name, "no way to tell", f"{said}, as before it was switched off")
         return Evidence(name, "silent" if away else "no way to tell", said)
     return Evidence(name, "alive", f"{host}:{port} takes connections")
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
+import tempfile
 import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from firmware_tools.power.spec import Place
 from hil_config.errors import HardwareError
@@ -11,11 +18,14 @@ TIMEOUT_S = 2.0
 
 
 def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0) -> bytes:
-    """Send orders, then a question, and read its answer: `length` bytes, or a line if 0."""
+    """Send orders, then a question, and read its answer: `length` bytes, or a line if 0. Nobody speaks in between."""
     import serial
 
     try:
-        with serial.serial_for_url(spec.at, baudrate=baud, timeout=TIMEOUT_S, write_timeout=TIMEOUT_S) as line:
+        with (
+            _alone(spec.at),
+            serial.serial_for_url(spec.at, baudrate=baud, timeout=TIMEOUT_S, write_timeout=TIMEOUT_S) as line,
+        ):
             for order in orders:
                 line.write(f"{order}{end}".encode())
                 line.flush()
@@ -29,6 +39,15 @@ def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str
             f"board {spec.board}: supply at {spec.at} does not answer {question}", "check its baud rate"
         )
     return answer
+
+
+@contextmanager
+def _alone(at: str) -> Iterator[None]:
+    """Of several outputs each order is for the one that was selected last, by whichever of our threads or commands."""
+    name = hashlib.sha256(at.encode()).hexdigest()[:16]
+    with open(Path(tempfile.gettempdir()) / f"hil-{os.getuid()}-{name}.supply", "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def volts_times_amperes(place: Place, said: tuple[bytes, bytes], hint: str) -> float:

@@ -14,8 +14,9 @@ import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.fleet import on_all_rolling, worst
+from firmware_tools.number_option import Finite
 from firmware_tools.state import State
-from hil_config.errors import ConfigError, LinkError, UsageError
+from hil_config.errors import ConfigError, EnvironmentFault, LinkError, UsageError
 
 if TYPE_CHECKING:
     from firmware_tools.provision.job import Found, Provisioned, Timeouts, Wanted
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 @click.argument("boards", nargs=-1, required=True, metavar="BOARD...")
 @click.option("--via", type=click.Choice(["auto", "console", "ssh"]), default="auto", show_default=True,
               help="auto: SSH if the bench file names it, else the console.")  # fmt: skip
-@click.option("--check", is_flag=True, help="Only look and report.")
+@click.option("--check", is_flag=True, help="Only look and report; exit code 9 if something differs.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the agent at the broker.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(10, 3600), default=180.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=Finite(10, 3600), default=180.0, show_default=True,
               help="Seconds until the board has to give a shell.")  # fmt: skip
-@click.option("--join-timeout", "join_s", type=click.FloatRange(1, 3600), default=120.0, show_default=True,
+@click.option("--join-timeout", "join_s", type=Finite(1, 3600), default=120.0, show_default=True,
               help="Seconds until its agent has to be at the broker.")  # fmt: skip
 @click.option("--upgrade", is_flag=True, help="Bring this machine's version of the agent onto the boards.")
 @click.option("--agent", "agent_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -44,16 +45,17 @@ if TYPE_CHECKING:
               "'' leaves their time alone.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @BENCH_OPTION
+@click.pass_context
 def provision(
-    boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float, join_s: float, upgrade: bool,
-    agent_file: Path | None, rollback: bool, batch: int, keep_going: bool, ntp: str | None, as_json: bool,
-    bench_file: Path,
+    context: click.Context, boards: tuple[str, ...], via: str, check: bool, no_wait: bool, timeout_s: float,
+    join_s: float, upgrade: bool, agent_file: Path | None, rollback: bool, batch: int, keep_going: bool,
+    ntp: str | None, as_json: bool, bench_file: Path,
 ) -> None:  # fmt: skip
     """Log in over SSH or on the serial console, set the clock, enrol the board and see its agent at the broker.
 
     May be repeated: what is in order is left alone. With --upgrade a new agent goes into a slot of its own, tests
     itself there, and is switched to; if it does not come to the broker the one before is put back. `all` stands for
-    every board but processes of this machine.
+    every board but processes of this machine and model boards.
     """
     if check + upgrade + rollback > 1 or (no_wait and (upgrade or rollback)) or (agent_file and not upgrade):
         raise UsageError(
@@ -87,6 +89,8 @@ def provision(
         click.echo(f"back to the agent before, on the boards that were switched: {back}", err=True)
     if error is not None:
         raise error
+    if check and any(getattr(one.result, "differs", ()) for one in outcomes):
+        context.exit(EnvironmentFault.exit_code)
 
 
 def _way_back(results: Sequence[Found | Provisioned | Upgraded | None], via: str, bench_file: Path) -> str:
@@ -203,6 +207,7 @@ def _sentence(result: Found | Provisioned | Upgraded) -> str:
             "agent": f"{result.slot or 'none'}, this machine has {slot_name(agent_tar())}",
             "certificate": days, "revocation list": result.revocations, "clock": result.clock,
             "time": result.time, "service": result.service,
+            "differs": f"{', '.join(result.differs)}: hil provision {result.name}" if result.differs else "nothing",
         }  # fmt: skip
         return "\n".join([f"{result.name}:", *(f"  {name + ':':<17}{value}" for name, value in lines.items())])
     done = ", ".join(result.changed) or "everything was in order"

@@ -26,7 +26,10 @@ _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----[A-Za-z0-9+/=\s]+-----END \1-----")
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What the board has. `days_left` of its certificate, None without one that fits."""
+    """What the board has. `days_left` of its certificate, None without one that fits.
+
+    `differs`: what `provision` would do something about; empty if the board is as it should be.
+    """
 
     name: str
     first_boot: str
@@ -37,6 +40,7 @@ class Found(msgspec.Struct, frozen=True):
     revocations: BoardRevocations
     service: BoardService
     time: BoardTime
+    differs: tuple[str, ...] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -78,19 +82,26 @@ def look(shell: BoardShell, name: str, store: IdentityStore, limits: Timeouts, w
         f"{read}cat {HOME}/certificate.pem 2>/dev/null; echo =; ls {HOME}/request.pem 2>/dev/null; echo =",
         limits.command_s,
     )
-    parts = [part.strip() for part in out.split("\n=")]
+    parts = [part.strip() for part in re.split(r"^=\s*$", out, flags=re.MULTILINE)]
     if len(parts) < 4:
         raise HardwareError(f"board {name}: its answer cannot be read: {out[-200:]!r}", f"hil console {name}")
-    return Found(
+    found = Found(
         name, _last(parts[0]), _last(parts[1]).rpartition("/")[2], read_clock(shell, limits.command_s),
         _days_left(parts[2], name, store), "request.pem" in parts[3],
         read_revocations(shell, store, limits.command_s), read_service(shell, wanted.jetson, limits.command_s),
         read_time(shell, wanted.ntp, limits.command_s),
     )  # fmt: skip
+    differs = {
+        "first boot": not found.first_boot, "clock": found.clock.wrong,
+        "certificate": found.days_left is None or found.days_left < WARN_DAYS,
+        "revocation list": not found.revocations.in_order, "time": found.time.set_up == "no",
+        "service": found.service.to_start,
+    }  # fmt: skip
+    return msgspec.structs.replace(found, differs=tuple(word for word, other in differs.items() if other))
 
 
 def _last(text: str) -> str:
-    return text.splitlines()[-1].lstrip("=").strip() if text else ""
+    return text.splitlines()[-1].strip() if text else ""
 
 
 def _days_left(text: str, name: str, store: IdentityStore) -> float | None:

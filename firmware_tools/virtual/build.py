@@ -66,7 +66,8 @@ def build(tell: Tell = lambda _: None) -> Built:
         )
     if os.geteuid() != 0:
         raise EnvironmentFault(
-            "virtual board: building keeps the owners of files, which takes root", "sudo hil bench virtual build"
+            "virtual board: building keeps the owners of files, which takes root",
+            "run this and what works on the board as root: it is kept in root's cache",
         )
     folder = cache_folder() / "virtual" / recipe.recipe_hash()
     folder.parent.mkdir(parents=True, exist_ok=True)

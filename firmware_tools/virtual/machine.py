@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from firmware_tools.broker import cache_folder
 from firmware_tools.state import State
 from firmware_tools.virtual import qmp, recipe
 from hil_config.errors import ConfigError, EnvironmentFault, HardwareError
@@ -83,14 +86,18 @@ def machine_of(bench: Bench, board: Board, state: State) -> Machine:
     name, console, disk = board.name, board.console, board.disk
     if disk is None or disk.file is None:
         raise ConfigError(f"board {name} is virtual and has no disk.file", "add `disk: {file: NAME.img, size_gb: 0.8}`")
-    if console is None or not console.port.startswith("socket://127.0.0.1:"):
+    line = re.fullmatch(r"socket://127\.0\.0\.1:(\d{1,5})", console.port) if console is not None else None
+    if line is None or not 0 < int(line[1]) < 65_536:
         raise ConfigError(
             f"board {name} is virtual and has no console on loopback",
             "add `console: {port: socket://127.0.0.1:PORT}` with a free port",
         )
     built = cached()
     if built is None:
-        raise EnvironmentFault(f"board {name}: no virtual board was built here", "hil bench virtual build")
+        raise EnvironmentFault(
+            f"board {name}: no virtual board was built by this user (there is none in {cache_folder() / 'virtual'})",
+            "hil bench virtual build, as root, and this command as root too",
+        )
     if len(bench.boards) > MOST_BOARDS:
         raise ConfigError(f"bench with board {name} has more boards than a guest can reach", f"at most {MOST_BOARDS}")
     forwards = [
@@ -102,7 +109,7 @@ def machine_of(bench: Bench, board: Board, state: State) -> Machine:
             address, port = peer_address(index)
             forwards.append(Forward(f"{address}:{port}", other.data_port))
     return Machine(
-        name, disk.file, built.kernel, built.initrd, int(console.port.rpartition(":")[2]), board.data_port,
+        name, disk.file, built.kernel, built.initrd, int(line[1]), board.data_port,
         tuple(one for one in forwards if one.port), str(state.path("virtual", name).parent),
         board.mac or "",
     )  # fmt: skip
@@ -113,7 +120,7 @@ def command(machine: Machine) -> list[str]:
     emulator = shutil.which("qemu-system-aarch64")
     if emulator is None:
         raise EnvironmentFault("qemu-system-aarch64 is not installed", "apt install qemu-system-arm")
-    relay = f"{sys.executable} -m firmware_tools.virtual.relay 127.0.0.1"
+    relay = _word(f"{shlex.quote(sys.executable)} -m firmware_tools.virtual.relay 127.0.0.1")
     net = ["user,id=n0,restrict=on", *(f"guestfwd=tcp:{one.guest}-cmd:{relay} {one.port}" for one in machine.forwards)]
     if machine.data_port:
         net.append(f"hostfwd=tcp:127.0.0.1:{machine.data_port}-{GUEST_ADDRESS}:{GUEST_DATA_PORT}")
@@ -123,14 +130,19 @@ def command(machine: Machine) -> list[str]:
         emulator, "-name", machine.name, "-M", "virt", "-cpu", "cortex-a76", "-smp", "1", "-m", str(recipe.MEMORY_MIB),
         "-nographic", "-nodefaults", "-no-user-config",
         "-kernel", machine.kernel, "-initrd", machine.initrd, "-append", "console=ttyAMA0 quiet panic=-1",
-        "-drive", f"file={machine.disk},format=raw,if=none,id=d0,cache=writeback",
+        "-drive", f"file={_word(machine.disk)},format=raw,if=none,id=d0,cache=writeback",
         "-device", f"nvme,drive=d0,serial=HIL{serial}",
         "-netdev", ",".join(net), "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=",
         "-chardev", f"socket,id=con,host=127.0.0.1,port={machine.console_port},server=on,wait=off,"
-                    f"logfile={machine.console_log},logappend=on",
+                    f"logfile={_word(str(machine.console_log))},logappend=on",
         "-serial", "chardev:con", "-qmp", f"unix:{machine.qmp_socket},server=on,wait=off",
         "-pidfile", str(machine.pid_file),
     ]  # fmt: skip
+
+
+def _word(text: str) -> str:
+    """A value within an option of QEMU, which takes a comma for its end."""
+    return text.replace(",", ",,")
 
 
 def process_of(machine: Machine) -> int | None:

@@ -56,6 +56,21 @@ class Board(Strict):
     )
 
 
+def _place(host: str, port: int) -> tuple[str, int]:
+    """Where something listens; this machine's loopback has more than one name."""
+    return (LOOPBACK[0] if host in LOOPBACK else host.lower()), port
+
+
+_TAKEN = {
+    "console": ("found what board {} has already", "console"),
+    "ssh": ("found what board {} has already", "ssh"),
+    "mac": ("found the address of board {}'s port already", "network port"),
+    "power": ("found the channel that switches board {} already", "channel"),
+    "meter": ("found the channel that measures board {} already", "channel"),
+}
+"""What is said of a second board with one of these, and what every board should have."""
+
+
 class Bench(Strict):
     """A bench file."""
 
@@ -92,11 +107,12 @@ class Bench(Strict):
     @model_validator(mode="after")
     def _check_unique(self) -> Bench:
         names: dict[str, int] = {}
-        ports: dict[int, str] = {self.broker.port: "the broker"} if self.broker.port else {}
+        host = self.broker.host
+        ports = {_place(host, self.broker.port): "the broker"} if self.broker.port else {}
         if self.ground_port:
-            if self.ground_port in ports:
+            if _place(host, self.ground_port) in ports:
                 raise refuse(("ground_port",), f"found {self.ground_port}, which the broker has already", "another one")
-            ports[self.ground_port] = "the controller"
+            ports[_place(host, self.ground_port)] = "the controller"
         for index, board in enumerate(self.boards):
             if board.name == GROUND_PEER:
                 raise refuse(
@@ -111,52 +127,41 @@ class Bench(Strict):
                     "give every board its own name",
                 )
             names[board.name] = index
-            if board.data_port in ports and board.address in LOOPBACK:
+            place = _place(board.address, board.data_port)
+            if place in ports:
                 raise refuse(
                     ("boards", index, "data_port"),
-                    f"found {board.data_port}, which {ports[board.data_port]} has already",
-                    "give every board its own port, or 0 for any free one",
+                    f"found {board.data_port}, which {ports[place]} has already",
+                    "give every board its own address or port, or port 0 for any free one",
                 )
-            if board.data_port and board.address in LOOPBACK:
-                ports[board.data_port] = f"board {board.name}"
+            if board.data_port:
+                ports[place] = f"board {board.name}"
         return self
 
     @model_validator(mode="after")
-    def _check_meters(self) -> Bench:
-        owners: dict[object, str] = {}
+    def _check_one_each(self) -> Bench:
+        """Of two boards with one console, shell, network port, switch or meter channel, one would be taken for the
+        other, or cut with it."""
+        owners: dict[tuple[str, object], str] = {}
         for index, board in enumerate(self.boards):
-            meter = board.meter
-            if meter is None:
-                continue
-            place = (meter.via, meter.at or (board.name if meter.via == "agent" else ""), meter.channel,
-                     meter.watts_command)  # fmt: skip
-            if place in owners:
-                raise refuse(
-                    ("boards", index, "meter"),
-                    f"found the channel that measures board {owners[place]} already",
-                    "give every board its own channel",
-                )
-            owners[place] = board.name
-        return self
-
-    @model_validator(mode="after")
-    def _check_ways_in(self) -> Bench:
-        """Of two boards with one console or shell, one would be taken for the other."""
-        owners: dict[object, str] = {}
-        for index, board in enumerate(self.boards):
-            ways: list[tuple[str, object]] = []
-            if board.console is not None:
-                ways.append(("console", board.console.port))
-            if board.ssh is not None:
-                ways.append(("ssh", (board.ssh.host, board.ssh.port)))
-            for section, place in ways:
-                if place in owners:
+            places = {
+                "console": board.console and board.console.port,
+                "ssh": board.ssh and (board.ssh.host, board.ssh.port),
+                "mac": board.mac,
+                "power": board.power and board.power.place,
+                "meter": board.meter and board.meter.place(board.name),
+            }
+            for section, place in places.items():
+                if place is None:
+                    continue
+                if (section, place) in owners:
+                    found, wanted = _TAKEN[section]
                     raise refuse(
                         ("boards", index, section),
-                        f"found what board {owners[place]} has already",
-                        f"give every board its own {section}",
+                        found.format(owners[section, place]),
+                        f"give every board its own {wanted}",
                     )
-                owners[place] = board.name
+                owners[section, place] = board.name
         return self
 
     @model_validator(mode="after")

@@ -69,6 +69,16 @@ class ConsoleLine(Strict):
     password_file: str | None = Field(default=None, description="File whose first line is the password.")
 
 
+_FIRST = {"shelly": 0, "tasmota": 1, "scpi": 1}
+"""The channel that is meant where none is written; SCPI: of an instrument as it starts."""
+
+
+def _channel(via: str, at: str, channel: int | None) -> tuple[object, ...]:
+    """One output however it is written. A Korad's supply has one alone."""
+    number = None if via == "korad" else _FIRST.get(via) if channel is None else channel
+    return via, at.rstrip("/"), max(number or 0, 1) if via == "tasmota" else number
+
+
 class PowerSwitch(Strict):
     """What cuts the board's supply."""
 
@@ -96,6 +106,15 @@ class PowerSwitch(Strict):
             raise refuse((), f"via {self.via} wants `channel`", "write the number of the port or line")
         return self
 
+    @property
+    def place(self) -> tuple[object, ...] | None:
+        """What no other board may have; None where only the board itself, or code of the user's, tells it."""
+        if self.via == "virtual" or is_own(self.via):
+            return None
+        if self.via == "command":
+            return self.on_command, self.off_command
+        return _channel(self.via, self.at, self.channel)
+
 
 class PowerMeter(Strict):
     """What measures the power of the whole board, in its supply line: one channel of an instrument."""
@@ -116,6 +135,12 @@ class PowerMeter(Strict):
         if self.via not in ("agent", "command") and not self.at:
             raise refuse((), f"via {self.via} wants `at`", "write the URL or port of the instrument")
         return self
+
+    def place(self, board: str) -> tuple[object, ...]:
+        """What no other board may have."""
+        if self.via == "command":
+            return self.watts_command
+        return ("agent", self.at or board) if self.via == "agent" else _channel(self.via, self.at, self.channel)
 
 
 class Ssh(Strict):

@@ -240,6 +240,47 @@ def test_a_way_in_leads_to_one_board(write: Write, way: str, other: str, refused
         load_bench(path)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [
+        ("power: {via: shelly, at: 'http://p'}", "power: {via: shelly, at: 'http://p/', channel: 0}", True),
+        ("power: {via: shelly, at: 'http://p', channel: 0}", "power: {via: shelly, at: 'http://p', channel: 1}", False),
+        ("power: {via: tasmota, at: 'http://p'}", "power: {via: tasmota, at: 'http://p', channel: 1}", True),
+        ("power: {via: korad, at: /dev/k, channel: 1}", "power: {via: korad, at: /dev/k, channel: 2}", True),
+        ("power: {via: scpi, at: /dev/k}", "power: {via: scpi, at: /dev/k, channel: 1}", True),
+        ("power: {via: uhubctl, at: 1-1, channel: 2}", "power: {via: uhubctl, at: 1-1, channel: 3}", False),
+        ("power: {via: command, on_command: [n], off_command: [f]}",
+         "power: {via: command, on_command: [n], off_command: [f], status_command: [s]}", True),
+        ("power: {via: virtual}", "power: {via: virtual}", False),
+        ("power: {via: 'mine:Switch', at: x}", "power: {via: 'mine:Switch', at: x}", False),
+        ("meter: {via: shelly, at: 'http://p'}", "meter: {via: shelly, at: 'http://p', channel: 0}", True),
+        ("meter: {via: scpi, at: /dev/k, channel: 1}", "meter: {via: scpi, at: /dev/k, channel: 2}", False),
+        ("meter: {via: agent}", "meter: {via: agent, at: a}", True),
+        ("meter: {via: agent}", "meter: {via: agent}", False),
+        ("mac: '2c:cf:67:00:00:0a'", "mac: '2c:cf:67:00:00:0a'", True),
+    ],
+)  # fmt: skip
+def test_a_channel_and_a_network_port_are_one_boards(write: Write, one: str, other: str, refused: bool) -> None:
+    rows = [f"  - {{name: {name}, profile: local-process, {what}}}\n" for name, what in (("a", one), ("b", other))]
+    path = write("bench: lab\nboards:\n" + "".join(rows))
+    section = one.partition(":")[0]
+    if refused:
+        message = refusal(path).message
+        assert message.startswith(f"{path}:4:{rows[1].index(other) + len(section) + 3}: boards[1].{section}: found the")
+        assert "board a" in message
+    else:
+        load_bench(path)
+
+
+def test_two_real_boards_may_not_share_address_and_port(write: Write) -> None:
+    text = "bench: lab\nidentity: i\nboards:\n" + "".join(
+        f"  - {{name: {name}, profile: local-process, kind: debian, address: {address}, data_port: 7001}}\n"
+        for name, address in (("a", "Pi.bench"), ("b", "192.168.1.8"), ("c", "pi.bench"))
+    )
+    assert "boards[2].data_port: found 7001, which board a has already" in refusal(write(text)).message
+    load_bench(write(text.replace("pi.bench, data_port: 7001", "pi.bench, data_port: 7002")))
+
+
 @pytest.mark.parametrize("host", ["alpha..bench", ".bench", "a" * 64 + ".bench"])
 def test_a_host_that_no_resolver_takes(write: Write, host: str) -> None:
     row = f"{{name: a, profile: local-process, ssh: {{host: {host}, key_file: k, host_key_file: h}}}}"

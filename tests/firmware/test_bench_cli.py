@@ -55,3 +55,25 @@ def test_list_of_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     path.write_text("bench: a\nboards: [{name: x, profile: pi}]\n")
     assert run(["bench", "list", str(path)]) == 3
     assert f"error: {path}:2:29: boards[0].profile: found 'pi'" in capsys.readouterr().err
+
+
+def test_all_is_every_board_that_there_is_to_work_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, model = tmp_path / "bench.yaml", "  - {name: m, profile: raspberry-pi-5, kind: model}\n"
+    switch = "{via: command, on_command: [a], off_command: [b], status_command: [echo, on]}"
+    alpha = f"  - {{name: alpha, profile: raspberry-pi-5, kind: debian, power: {switch}}}\n"
+    path.write_text(f"bench: lab\nboards:\n{alpha}{model}")
+    assert run(["power", "all", "status", "--bench", str(path)]) == 0
+    assert capsys.readouterr().out == "alpha: on\n"
+    path.write_text(f"bench: lab\nboards:\n{model}")
+    assert run(["power", "all", "status", "--bench", str(path)]) == 2
+    assert "has model boards alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-nan"])
+def test_what_is_no_number_is_no_duration(tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bench.yaml"
+    path.write_text("bench: lab\nboards: [{name: alpha, profile: raspberry-pi-5}]\n")
+    assert run(["bench", "reserve", "alpha", f"--hours={number}", "--bench", str(path)]) == 2
+    assert "--hours" in capsys.readouterr().err
+    assert run(["provision", "alpha", f"--timeout={number}", "--bench", str(path)]) == 2
+    assert run(["bench", "characterise", "alpha", f"--load={number}", "--bench", str(path)]) == 2

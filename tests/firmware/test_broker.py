@@ -167,6 +167,9 @@ def test_recipe_as_json(broker: tuple[str, int], tmp_path: Path, capsys: pytest.
     folder = tmp_path / "run"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+    for without in (["--host", "0.0.0.0"], ["--bench", "lab"]):
+        assert run(["bench", "broker", "--port", str(port), "--folder", str(folder), *without]) == 2
+        assert "without --identity" in capsys.readouterr().err and not folder.exists()
     assert run(["bench", "broker", "--port", str(port), "--folder", str(folder), "--json"]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)

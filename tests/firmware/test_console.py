@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import socket
+import tempfile
 import threading
 import time
 import tty
@@ -105,6 +106,46 @@ def test_provision_names_the_line(tmp_path: Path, state: State, capsys: pytest.C
     said = capsys.readouterr().err
     assert "not open yet" in said and "error: board alpha: console /dev/no-such-line: " in said
     assert "baud" not in said
+
+
+def test_a_line_that_the_bench_file_names_now(state: State) -> None:
+    """After two plugs were swapped in the file, the process that read the old one would speak for the other board."""
+    lines = [pty.openpty() for _ in range(2)]
+    try:
+        for near, far in lines:
+            tty.setraw(far)
+            with open_console("alpha", os.ttyname(far), 115_200, state) as console:
+                assert line_trouble("alpha", state) == ""
+                os.write(near, f"this is {os.ttyname(far)}\n".encode())
+                console.settimeout(20.0)
+                heard = b""
+                while not heard.endswith(b"\n"):
+                    heard += console.recv(100)
+                assert heard.decode() == f"this is {os.ttyname(far)}\n"
+    finally:
+        close_console("alpha", state)
+        for one in (one for line in lines for one in line):
+            os.close(one)
+
+
+@pytest.mark.parametrize("option", ["--log", "--stop"])
+def test_a_console_of_another_user_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as home:  # unlike pytest's, one that others may enter
+        os.chmod(home, 0o755)
+        file, kept = Path(home) / "bench.yaml", Path(home) / ".hil/consoles"
+        file.write_text("bench: lab\nboards: [{name: alpha, profile: raspberry-pi-5, console: {port: /dev/x}}]\n")
+        assert run(["console", "alpha", option, "--bench", str(file)]) == 0
+        kept.chmod(0o000)
+        user = os.geteuid()
+        try:
+            if user == 0:  # who may read everything
+                os.seteuid(65_534)
+            assert run(["console", "alpha", option, "--bench", str(file)]) == 9
+        finally:
+            os.seteuid(user)
+            kept.chmod(0o700)
+        said = capsys.readouterr().err
+        assert f"error: {kept}: cannot be used: Permission denied" in said and "of another user" in said
 
 
 def test_an_owner_that_ends_is_named_at_every_step() -> None:

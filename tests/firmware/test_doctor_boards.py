@@ -55,3 +55,13 @@ def test_each_cause_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "for 4.0 h more" in found["alpha.held"]["found"]
     os.close(near)
     os.close(far)
+
+
+def test_a_path_that_may_not_be_looked_at_is_one_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x" * 300  # which the system refuses for everybody, as it does a folder of somebody else
+    console = f"console: {{port: /dev/no-such-port, password_file: {name}}}"
+    board = f"{{name: alpha, profile: raspberry-pi-5, kind: debian, disk: {{file: {name}}}, {console}}}"
+    (tmp_path / "bench.yaml").write_text(f"bench: lab\nboards: [{board}]\n")
+    found = looked_at(tmp_path, capsys)
+    assert not found["alpha.disk"]["ok"] and not found["alpha.console"]["ok"]
+    assert found["alpha.disk"]["do"] and found["cores"]

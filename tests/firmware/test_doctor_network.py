@@ -50,3 +50,10 @@ def test_boards_of_this_machine_are_not_asked() -> None:
     assert not list(
         check_network(Bench.model_validate({"bench": "lab", "boards": ({"name": "a", "profile": "local-process"},)}))
     )
+
+
+def test_nor_for_boards_that_are_calculated() -> None:
+    model = {"name": "m", "profile": "raspberry-pi-5", "kind": "model"}
+    broker = {"host": "127.0.0.3", "port": 8883}
+    lab = Bench.model_validate({"bench": "lab", "identity": "identity", "broker": broker, "boards": (model,)})
+    assert not list(check_network(lab))

@@ -31,6 +31,7 @@ def test_an_imager_list(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     assert one["image_download_sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
     assert (one["init_format"], one["devices"]) == ("none", ["pi5-64bit"])
     assert run(["bench", "imager-list", str(image), *WORDS[:-1], "yesterday"]) == 2
+    assert run(["bench", "imager-list", str(image), *WORDS[:-1], "2026-02-30"]) == 2
     image.write_bytes(image.read_bytes()[:-8])
     assert run(["bench", "imager-list", str(image), *WORDS]) == 5
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.firstboot.crypt_hash import sha512_crypt
+from firmware_tools.jetson.cli import _cycler
 from firmware_tools.jetson.command import UNTESTED, Order, carrier_of, command_of, release_of
 from firmware_tools.jetson.default_user import create_user
 from firmware_tools.jetson.flash_log import Reader
 from firmware_tools.jetson.preflight import preflight
+from firmware_tools.state import State
 from hil_config.door import run
 from hil_config.errors import ConfigError, DataFileError, EnvironmentFault, HardwareError, UsageError
+from hil_config.schema.load import load_bench
 from tests.firmware.linux_for_tegra import GOOD, PASSWORD, PING, USB, executable, machine, module
 
 LOGS = {
@@ -116,12 +119,15 @@ def test_preflight_without_module_folder_and_programs(tmp_path: Path, l4t: Path)
 
 
 def test_the_user_is_made_without_a_password_among_the_arguments(l4t: Path) -> None:
+    owner = (0, 42) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(l4t / "rootfs/etc/shadow", *owner)
     assert create_user(l4t, "hil", "alpha", PASSWORD)
     assert not create_user(l4t, "hil", "bravo", PASSWORD), "the second time there is nothing to make"
     shadow = l4t / "rootfs/etc/shadow"
     line = next(line for line in shadow.read_text().splitlines() if line.startswith("hil:"))
     hashed = line.split(":")[1]
     assert sha512_crypt(PASSWORD, hashed.split("$")[2]) == hashed and shadow.stat().st_mode & 0o777 == 0o640
+    assert (shadow.stat().st_uid, shadow.stat().st_gid) == owner
     assert (l4t / "args").read_text() == "-u hil -n alpha -a --accept-license\n"
     assert (l4t / "rootfs/etc/hostname").read_text() == "bravo\n"
     for name in ("Hil", "a b", "-p", ""):
@@ -130,6 +136,19 @@ def test_the_user_is_made_without_a_password_among_the_arguments(l4t: Path) -> N
     executable(l4t / "tools/l4t_create_default_user.sh", "exit 1\n")
     with pytest.raises(EnvironmentFault, match="ended with 1"):
         create_user(l4t, "other", "alpha", PASSWORD)
+
+
+def test_a_power_cycle_that_is_stopped_leaves_no_board_off(tmp_path: Path) -> None:
+    path, said = tmp_path / "bench.yaml", tmp_path / "said"
+    on, off = f"echo on >{said}", f"echo off >{said}; kill -INT $PPID"
+    power = f'{{via: command, on_command: [sh, -c, "{on}"], off_command: [sh, -c, "{off}"]}}'
+    path.write_text(f"bench: lab\nboards: [{{name: a, profile: jetson-orin-nano, kind: jetson, power: {power}}}]\n")
+    bench = load_bench(path)
+    cycle = _cycler(bench.boards, bench, State(path))
+    assert cycle is not None
+    with pytest.raises(KeyboardInterrupt):
+        cycle()
+    assert said.read_text() == "on\n"
 
 
 BENCH = """\

@@ -68,6 +68,14 @@ def test_what_fails_for_good(bench: Bench) -> None:
     assert bench.cycles == 2, "a power cycle mends no missing program"
 
 
+def test_a_last_line_without_an_end_is_read(bench: Bench) -> None:
+    bench.tool("echo 'Step 1: Generate'; printf 'Flash is successful'\n")
+    assert bench.flash() == 1
+    bench.tool("printf 'tar: system.img: No space left on device'; exit 2\n")
+    with pytest.raises(HardwareError, match="this machine's disk is full"):
+        bench.flash()
+
+
 def test_success_must_be_said_and_zero(bench: Bench) -> None:
     bench.tool("echo 'Step 1: Generate'; exit 0\n")
     with pytest.raises(HardwareError, match="never said that the flash succeeded"):

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +31,17 @@ QUICK = ("--idle", "1", "--load", "1", "--settle", "0.5")
 
 
 @pytest.fixture
-def bench_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(shell, "NUDGE_S", 0.5)
-    monkeypatch.setattr("firmware_tools.characterise.job.COMMAND_S", 5.0)
+def board(tmp_path: Path) -> Iterator[Board]:
     (tmp_path / "outlet").write_text("on\n")
+    one = Board(tmp_path / "outlet", "02:00:00:00:00:0a")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def bench_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, board: Board) -> Iterator[Path]:
+    monkeypatch.setattr(shell, "NUDGE_S", 0.5)
     (tmp_path / "password").write_text("right\n")
-    board = Board(tmp_path / "outlet", "02:00:00:00:00:0a")
     meter = Instrument((board,))
     file = tmp_path / "bench.yaml"
     file.write_text(
@@ -48,7 +58,6 @@ boards:
     yield file
     close_console("alpha", State(file))
     meter.close()
-    board.close()
 
 
 @BOARD
@@ -73,6 +82,26 @@ def test_a_record_says_what_was_measured_by_what(bench_file: Path, capsys: pytes
     assert found == {
         "board": "alpha", "file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "record": record,
     }  # fmt: skip
+
+
+@BOARD
+def test_ctrl_c_does_not_wait_for_the_meter(bench_file: Path, board: Board) -> None:
+    code = "import signal, sys; from hil_config.door import run; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(run(sys.argv[1:]))"
+    words = ("bench", "characterise", "alpha", "--bench", str(bench_file), "--ambient-c", "22", "--ambient-by", "TFA")
+    command = [sys.executable, "-c", code, *words, "--idle", "1", "--load", "600", "--settle", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("loading it" in line for line in process.stderr)
+        pause, deadline = threading.Event(), time.monotonic() + 20
+        while board.watts == 2.5 and time.monotonic() < deadline:
+            pause.wait(0.02)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert "interrupted" in process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 130
 
 
 def _bench(folder: Path, **board: Any) -> Path:

@@ -16,6 +16,7 @@ import sys
 import threading
 import tty
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,7 @@ class Supply:
 
     def __init__(self, language: str) -> None:
         self.on, self.silent, self.heard = False, False, b""
+        self.others, self.chosen = {2: False}, 1
         self._near, self._far = pty.openpty()
         tty.setraw(self._far)
         self.port = os.ttyname(self._far)
@@ -248,7 +250,13 @@ class Supply:
     def scpi(self) -> None:
         *lines, self.heard = self.heard.split(b"\n")
         for line in lines:
-            if line in (b"OUTP ON", b"OUTP OFF"):
+            if line.startswith(b"INST:NSEL "):
+                self.chosen = int(line.split()[1])
+            elif self.chosen != 1 and line in (b"OUTP ON", b"OUTP OFF"):
+                self.others[self.chosen] = line == b"OUTP ON"
+            elif self.chosen != 1 and line == b"OUTP?":
+                os.write(self._near, b"1\n" if self.others[self.chosen] else b"0\n")
+            elif line in (b"OUTP ON", b"OUTP OFF"):
                 self.on = line == b"OUTP ON"
             elif line in (b"MEAS:VOLT?", b"MEAS:CURR?"):
                 os.write(self._near, b"5.1000E+00\n" if line.endswith(b"VOLT?") else b"5.0000E-01\n")
@@ -277,6 +285,18 @@ def test_supplies(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = Switch("alpha", language, "/dev/no-such-port")
     with pytest.raises(HardwareError, match="no-such-port"):
         backend(gone).status(gone)
+
+
+def test_boards_on_two_outputs_of_one_supply_are_switched_at_once() -> None:
+    supply = Supply("scpi")
+    specs = [Switch(name, "scpi", supply.port, channel) for name, channel in (("alpha", 1), ("bravo", 2))]
+    try:
+        for on in (True, False) * 4:
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda spec, to: backend(spec).switch(spec, to), specs, (on, not on)))
+            assert (supply.on, supply.others[2]) == (on, not on)
+    finally:
+        supply.close()
 
 
 def program(folder: Path, name: str, text: str) -> Path:

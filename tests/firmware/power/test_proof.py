@@ -42,13 +42,15 @@ def bench_file(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) ->
     switch.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/said\n')
     switch.chmod(0o755)
     file = tmp_path / "bench.yaml"
-    words = (
-        f'on_command: ["{switch}", "on"], off_command: ["{switch}", "off"], status_command: [cat, "{tmp_path}/said"]'
+    words, other = (
+        f'on_command: ["{switch}", on, {name}], off_command: ["{switch}", off, {name}], '
+        f'status_command: [cat, "{tmp_path}/said"]'
+        for name in ("alpha", "bravo")
     )
     file.write_text(
         f"bench: lab\nboards:\n  - name: alpha\n    profile: raspberry-pi-5\n    kind: raspberry-pi\n"
         f"    console: {{port: {board.port}}}\n    power: {{via: command, {words}}}\n"
-        f"  - {{name: bravo, profile: raspberry-pi-5, power: {{via: command, {words}}}}}\n"
+        f"  - {{name: bravo, profile: raspberry-pi-5, power: {{via: command, {other}}}}}\n"
     )
     yield file
     close_console("alpha", State(file))
@@ -63,6 +65,15 @@ def test_a_board_that_lives_on_is_not_off(bench_file: Path, board: Board, capsys
     assert found["proved"] is True and found["evidence"][0]["verdict"] == "silent"
     assert run(["power", "alpha", "status", "--bench", str(bench_file)]) == 0
     assert capsys.readouterr().out == "alpha: off\n"
+
+
+def test_a_cycle_that_cuts_something_else_does_not_leave_it_off(
+    bench_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["power", "alpha", "cycle", "--bench", str(bench_file)]) == 6
+    said = capsys.readouterr().err
+    assert "its switch says off, but it lives" in said and "alpha: stopped, and on again" in said
+    assert (tmp_path / "said").read_text() == "on\n"
 
 
 def test_without_a_witness_it_says_so(bench_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,3 +169,19 @@ def test_a_name_that_is_not_known_and_a_port_that_refuses_prove_nothing(host: st
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         assert proof.port_witness("ssh", host, port).verdict == "no way to tell"
+
+
+def test_an_address_that_never_answered_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting.connect(full.getsockname())  # nobody takes it: whoever comes now waits in vain
+        file, port = tmp_path / "bench.yaml", full.getsockname()[1]
+        assert proof.port_witness("ssh", "127.0.0.1", port).verdict == "silent", "had it lived before"
+        switch = '{via: command, on_command: ["true"], off_command: ["true"]}'
+        ssh = f"{{host: 127.0.0.1, port: {port}, key_file: k, host_key_file: h}}"
+        board = f"{{name: alpha, profile: raspberry-pi-5, kind: debian, power: {switch}, ssh: {ssh}}}"
+        file.write_text(f"bench: lab\nboards: [{board}]\n")
+        assert run(["power", "alpha", "off", "--bench", str(file)]) == 0
+    assert "alpha: off, NOT proved: ssh: 127.0.0.1:" in (said := capsys.readouterr().out)
+    assert "timed out, as before it was switched off" in said

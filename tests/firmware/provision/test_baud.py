@@ -100,10 +100,10 @@ def bench(tmp_path: Path) -> Iterator[Start]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the shell behind the line is this user's, and provisioning wants root")
 def test_the_rate_that_answers_is_found_and_named(bench: Start, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["provision", "alpha", "--check", "--timeout", "30", "--bench"]
-    assert run([*words, str(bench(9_600))]) == 0
+    assert run([*words, str(bench(9_600))]) == 9
     said = capsys.readouterr()
     assert "answers at 9600 baud, not at 115200: write `baud: 9600`" in said.err
-    assert said.out.startswith("alpha:\n  first boot:")
+    assert said.out.startswith("alpha:\n  first boot:") and "differs:         first boot, certificate" in said.out
 
 
 def test_no_rate_answers(bench: Start, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,18 @@ def test_the_board_takes_everything_over_and_secrets_leave(tmp_path: Path) -> No
     assert root.read("etc/hil/identity/key.pem") == key
 
 
+@pytest.mark.parametrize(("user", "home"), [("root", "root"), ("pi", "srv/pi"), ("hil", "home/hil")])
+def test_a_key_goes_to_where_its_users_home_is(tmp_path: Path, user: str, home: str) -> None:
+    root = Root(tmp_path, payload(settings(user=user), agent_tar()))
+    with (root.home / "etc/passwd").open("a") as file:
+        file.write("pi:x:1001:1001:,,,:/srv/pi:/bin/bash\n")
+    done = root.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.relative_to(root.home) for path in root.home.rglob("authorized_keys")] == [
+        Path(home, ".ssh/authorized_keys")
+    ]
+
+
 MODES = {
     "etc/hostname": 0o644, "etc/hosts": 0o644, "etc/passwd": 0o644,
     "etc/hil": 0o700, "etc/hil/identity": 0o700, "etc/hil/agent.json": 0o600, "etc/hil/token": 0o600,

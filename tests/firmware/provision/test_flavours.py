@@ -138,6 +138,10 @@ def test_the_command_writes_each_form_and_no_secret_where_it_would_stay(
     Path("password").write_text(f"{PASSWORD}\n")
     path = card(tmp_path, *IMAGES[flavour], table=flavour != "nocloud")
     words = ["--network", "10.0.0.0/24", "--gateway", "10.0.0.1", "--json"]
+    assert run(["firstboot", "alpha", *words]) == UsageError.exit_code
+    assert "no --trust: its agent would not start" in capsys.readouterr().err
+    assert run(["models", "keygen", "--out", "model"]) == 0
+    words += ["--trust", "model.pub"]
     capsys.readouterr()
     assert run(["firstboot", "alpha", *words]) == 0, capsys.readouterr()
     receipt = json.loads(capsys.readouterr().out)["boards"][0]["result"]
@@ -159,7 +163,7 @@ def test_the_command_writes_each_form_and_no_secret_where_it_would_stay(
         assert user["hostname"] == "alpha" and ("LABEL" in str(user) or "CIDATA" in str(user)) == (flavour == "nocloud")
         assert json.loads(boot.read("network-config"))["ethernets"]["bench"]["addresses"] == ["10.0.0.7/24"]
     wrong = "rpi-firstrun" if flavour != "rpi-firstrun" else "ubuntu"
-    assert run(["firstboot", "alpha", "--flavour", wrong]) == ConfigError.exit_code
+    assert run(["firstboot", "alpha", "--flavour", wrong, "--trust", "model.pub"]) == ConfigError.exit_code
     assert f"flavour {wrong} does not fit" in capsys.readouterr().err
 
 

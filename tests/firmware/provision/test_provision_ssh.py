@@ -23,17 +23,31 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 def test_the_same_steps_as_on_the_console(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     token = (desk.board.root / "etc/hil/token").read_text()
-    assert desk.hil("provision", "alpha", "--check") == 0
+    assert desk.hil("provision", "alpha", "--check") == 9
     assert "certificate:     none of ours" in capsys.readouterr().out
     assert not (desk.board.root / "etc/hil/identity/certificate.pem").exists(), "only looked"
     for _ in range(2):
         assert desk.hil("provision", "alpha", "--no-wait") == 0
+    capsys.readouterr()
+    assert desk.hil("provision", "alpha", "--check", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["boards"][0]["result"]["differs"] == []
     first, second = desk.receipts()
     assert (first["changed"], second["changed"]) == (["enrolled"], [])
     assert (desk.board.root / "etc/hil/identity/certificate.pem").exists()
     assert not (desk.board.root / "etc/hil/token").exists()
     said = capsys.readouterr()
     assert token not in said.out + said.err + json.dumps([first, second])
+
+
+def test_a_first_boot_that_failed_half_way_is_none(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    (desk.board.root / "etc/hil/firstboot.done").unlink()
+    (desk.board.root / "etc/hil/identity/request.pem").unlink()
+    assert desk.slot(), "it came as far as its agent"
+    assert desk.hil("provision", "alpha", "--check", "--json") == 9
+    found = json.loads(capsys.readouterr().out)["boards"][0]["result"]
+    assert (found["first_boot"], found["slot"]) == ("", desk.slot())
+    assert desk.hil("provision", "alpha", "--no-wait") == 6
+    assert "board alpha: has had no first boot of ours" in capsys.readouterr().err
 
 
 def test_a_way_that_the_bench_file_does_not_name(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from firmware_tools.firstboot.public_key import public_keys, trust_key
+from firmware_tools.firstboot.public_key import check_signed, public_keys, trust_key
 from hil_config.door import run
-from hil_config.errors import ConfigError, HilError
+from hil_config.errors import ArtefactError, ConfigError, HilError
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPt1dG9yaWFsIGtleSBvZiBub2JvZHkgYXQgYWxsISE= ada@lab"
 
@@ -58,6 +58,24 @@ def test_what_models_are_signed_with(tmp_path: Path, bench: list[str], capsys: p
             trust_key(wrong)
         assert run([*bench, "--trust", str(wrong)]) == 5
     assert private.read_text().split()[-1] not in capsys.readouterr().err
+
+
+def test_a_model_that_boards_would_refuse(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    for name in ("mine", "other"):
+        assert run(["models", "keygen", "--out", str(tmp_path / name)]) == 0
+    mine, other = (trust_key(tmp_path / f"{name}.pub") for name in ("mine", "other"))
+    shards.mkdir()
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        check_signed(shards, (mine,))
+    assert run(["models", "build", "--out", str(shards)]) == 0
+    check_signed(shards, ())
+    with pytest.raises(ArtefactError, match="nobody has signed it"):
+        check_signed(shards, (mine,))
+    assert run(["models", "sign", str(shards), "--key", str(tmp_path / "mine.key")]) == 0
+    check_signed(shards, (other, mine))
+    with pytest.raises(ArtefactError, match="signed by key"):
+        check_signed(shards, (other,))
 
 
 @pytest.mark.parametrize("option", ["--shards", "--wheels", "--l4t"])

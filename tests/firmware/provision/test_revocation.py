@@ -64,7 +64,7 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     assert "revocation list: current" in capsys.readouterr().out
 
     desk.store.revoke("bravo")
-    assert desk.hil("provision", "alpha", "--check") == 0
+    assert desk.hil("provision", "alpha", "--check") == 9
     assert "revocation list: not the bench's" in capsys.readouterr().out
     assert first.refusal() == "", "only looked"
     assert desk.hil("provision", "alpha") == 0
@@ -83,7 +83,7 @@ def test_a_revoked_peer_is_refused_by_a_board_that_was_in_service(
     del fields["tls"]["crl"]
     config.write_text(json.dumps(fields))
     desk.store.revoke("charlie")
-    assert desk.hil("provision", "alpha", "--check") == 0
+    assert desk.hil("provision", "alpha", "--check") == 9
     assert "the agent does not read it" in capsys.readouterr().out
     assert desk.hil("provision", "alpha") == 0
     last = desk.receipts()[-1]

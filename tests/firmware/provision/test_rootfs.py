@@ -45,11 +45,12 @@ def folder(tmp_path: Path, l4t: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("bench.yaml").write_text(BENCH)
     Path("pw").write_text(f"{PASSWORD}\n")
     assert run(["bench", "init", "lab"]) == 0
+    assert run(["models", "keygen", "--out", "model"]) == 0
     return l4t
 
 
 def firstboot(folder: Path, *words: str) -> int:
-    return run(["firstboot", *words, "--l4t", str(folder), "--ntp", "192.168.50.1"])
+    return run(["firstboot", *words, "--l4t", str(folder), "--ntp", "192.168.50.1", "--trust", "model.pub"])
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="not installed: openssl")
@@ -145,3 +146,35 @@ def test_a_flash_takes_the_first_boot_of_its_own_board_and_withdraws_it(
     assert run(words) == 0, capsys.readouterr()
     assert injected(folder / "rootfs") == ""
     assert "no first boot of ours" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("user", ["a b", "-x", "hil ALL=(ALL) ALL", "x" * 33])
+def test_a_user_who_cannot_be_is_refused_before_a_token_is_made(
+    folder: Path, user: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bench.yaml").write_text(BENCH.replace("{port:", f'{{user: "{user}", port:', 1))
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert f"board alpha: console.user {user!r} is no name for a user" in capsys.readouterr().err
+    assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "key"), [("host: 192.168.50.1", "broker.host"), ("    address: 10.0.0.7\n    data_port: 7070\n", "address")]
+)
+def test_an_agent_that_would_look_for_the_bench_on_its_own_board(
+    folder: Path, old: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert BENCH.count(old) == 1
+    Path("bench.yaml").write_text(BENCH.replace(old, "host: localhost" if "host" in old else ""))
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert f"board alpha: {key} is " in (said := capsys.readouterr().err) and "is the board itself" in said
+    assert not list(Path("identity").rglob("alpha.json")) and injected(folder / "rootfs") == ""
+
+
+def test_a_password_that_is_none_ends_no_token(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert firstboot(folder, "alpha") == 0
+    token = Path("identity/tokens/alpha.json").read_text()
+    Path("pw").write_text("\n")
+    assert firstboot(folder, "alpha") == ConfigError.exit_code
+    assert "its first line is empty" in capsys.readouterr().err
+    assert Path("identity/tokens/alpha.json").read_text() == token

@@ -70,11 +70,12 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_units_and_time_server_are_written_once_and_mended(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     systemd, units = Systemd(desk), desk.board.root / "etc/systemd/system"
     words = ("provision", "alpha", "--no-wait", "--ntp", "192.168.50.1")
-    assert desk.hil("provision", "alpha", "--check", "--ntp", "192.168.50.1") == 0
+    assert desk.hil("provision", "alpha", "--check", "--ntp", "192.168.50.1") == 9
     said = capsys.readouterr().out
     assert (
         "time:            chrony does not ask the bench" in said
         and "differs in hil-agent.service, firstboot.conf, hil-agent.path" in said
+        and "differs:         certificate, time, service: hil provision alpha\n" in said
     )
     assert not units.joinpath("hil-agent.service").exists() and systemd.said() == [], "only looked"
 
@@ -99,6 +100,7 @@ def test_units_and_time_server_are_written_once_and_mended(desk: Desk, capsys: p
     assert desk.hil("provision", "alpha", "--check", "--ntp", "192.168.50.1") == 0
     said = capsys.readouterr().out
     assert "chrony asks the bench\n" in said and "service:         as it should be, active\n" in said
+    assert said.endswith("differs:         nothing\n")
 
     (units / "hil-agent.service").write_text("[Unit]\nDescription=somebody else's\n")
     (units / "multi-user.target.wants/hil-agent.path").unlink()
@@ -127,7 +129,7 @@ def test_an_agent_whose_check_ends_well_whatever_it_finds_is_understood(
     slot = desk.board.root / "opt/hil/current/node_agent/install.py"
     with slot.open("a") as file:
         file.write(f"\n\n{_EARLIER}\n")
-    assert desk.hil("provision", "alpha", "--check") == 0
+    assert desk.hil("provision", "alpha", "--check") == 9
     assert "service:         differs in b.service, inactive" in capsys.readouterr().out
 
 

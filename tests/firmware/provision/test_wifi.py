@@ -115,7 +115,8 @@ def test_the_command_writes_the_key_where_it_will_be_removed_and_nowhere_else(
     Path("password").write_text("plain-words\n")
     Path("wifi").write_text(f"{PASSPHRASE}\n")
     path = card(tmp_path, *IMAGES[flavour], table=flavour != "nocloud")
-    words = ["firstboot", "alpha", "--wifi", LAB.ssid, "--wifi-country", "DE"]
+    assert run(["models", "keygen", "--out", "model"]) == 0
+    words = ["firstboot", "alpha", "--wifi", LAB.ssid, "--wifi-country", "DE", "--trust", "model.pub"]
     assert run([*words, "--wifi-passphrase-file", "wifi", "--json"]) == 0, capsys.readouterr()
     boot, said = BootPartition(str(path)), capsys.readouterr()
     for name in FILES:
