@@ -199,9 +199,9 @@ def _requests(run: Path) -> dict[int, _Request]:
         for entry in journal.entries("client_token"):
             one = msgspec.json.decode(entry.body, type=TokenArrived)
             tokens[one.request].append(one)
-        kept: dict[int, list[float]] = defaultdict(list)
+        kept: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for _, body in token_evidence(journal):
-            kept[body.request].append(body.kept_mass)
+            kept[body.request].append((body.kept_mass, body.rows * len(body.layers)))
     finally:
         journal.close()
     return {
@@ -211,13 +211,14 @@ def _requests(run: Path) -> dict[int, _Request]:
     }
 
 
-def _values(came: list[TokenArrived], kept: list[float]) -> tuple[float | None, ...]:
+def _values(came: list[TokenArrived], kept: list[tuple[float, int]]) -> tuple[float | None, ...]:
+    """Args: `kept` mass of each step, and its rows once a layer."""
     first = [one.since_us / 1e3 for one in came if one.first]
     later = [one.since_us / 1e3 for one in came if not one.first]
     return (
         first[0] if first else None,
         sum(later) / len(later) if later else None,
-        sum(kept) / len(kept) if kept else None,
+        sum(mass * rows for mass, rows in kept) / whole if (whole := sum(rows for _, rows in kept)) else None,
         sum(bool(one.degraded) for one in came) / len(came),
     )
 
