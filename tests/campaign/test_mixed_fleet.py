@@ -16,8 +16,10 @@ from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.page import report_run
+from ground_controller.simulation.fidelity import compare
+from ground_controller.simulation.run import simulate
 from ground_controller.telemetry.export import export_run
-from hil_config.errors import ConfigError, EnvironmentFault
+from hil_config.errors import ConfigError, EnvironmentFault, InvalidRunError
 from hil_config.schema.bench import Bench, Board
 from hil_config.schema.campaign import Campaign, Start
 from hil_config.schema.load import default_path, load_campaign
@@ -78,6 +80,14 @@ def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def metrics(run: Path) -> Metrics:
     return report_run(run).metrics
+
+
+def test_its_boards_are_not_put_beside_a_simulation(run: Path, tmp_path: Path) -> None:
+    """Simulated, all of them serve one workload: neither figures nor nodes are those of the real boards."""
+    few = _bench(2)
+    simulate(prepare(few, _campaign(few)), tmp_path / "simulated")
+    with pytest.raises(InvalidRunError, match="on the real boards alone"):
+        compare(run, tmp_path / "simulated")
 
 
 def test_one_policy_over_both(run: Path) -> None:

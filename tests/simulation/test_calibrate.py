@@ -98,10 +98,22 @@ def test_boards_with_clocks_of_their_own_calibrate_alike(tmp_path: Path) -> None
     assert found[0].boards == found[1].boards
 
 
+def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
+    bench = load_bench(default_path("bench"))
+    slower = tuple(board.model_copy(update={"profile": "raspberry-pi-4b"}) for board in bench.boards)
+    simulate(prepare(bench, intent), tmp_path / "modelled")
+    _as_on_boards(tmp_path / "modelled", tmp_path / "real", dict.fromkeys((b.name for b in bench.boards), 0))
+    simulate(prepare(bench.model_copy(update={"boards": slower}), intent), tmp_path / "slower")
+    with pytest.raises(InvalidRunError, match="boards are not those of"):
+        compare(tmp_path / "real", tmp_path / "slower")
+
+
 def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
     """The record of a simulated run as if boards with clocks so far ahead of the ground's had made it."""
     source, target = Journal.read(modelled), Journal.create(folder)
-    for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc"):
+    for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc", "schedule_sha256"):
         target.set_meta(key, source.meta(key))
     offsets = {node: (ahead, 0) for node, ahead in ahead_ns.items()}
     target.set_meta("clock_offsets_ns", json.dumps(offsets))
