@@ -7,7 +7,7 @@ takes requests between ticks, journals what they come to, and only then acts: so
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -84,16 +84,18 @@ class Steering:
         self._announce = announce
         self._inject = inject
 
-    def take(self) -> list[tuple[Path, Steered]]:
-        """Requests in the order of their names, checked; a refused one is answered here."""
-        found = []
+    def take(self) -> Iterator[tuple[Path, Steered]]:
+        """Requests in the order of their names, checked; a refused one is answered here. Each begins where the one
+        before left the clock, so whoever takes one acts on it before the next."""
         for path in sorted(self._folder.glob("*.request.json")):
             try:
-                request = msgspec.json.decode(path.read_bytes(), type=Request)
-                found.append((path, self._plan(request)))
+                planned = self._plan(msgspec.json.decode(path.read_bytes(), type=Request))
+            except FileNotFoundError:  # whoever left it does not wait any more
+                continue
             except (HilError, ValueError) as error:
                 self._answer(path, str(error))
-        return found
+                continue
+            yield path, planned
 
     def _plan(self, request: Request) -> Steered:
         now_ns, at_s, paused = time.monotonic_ns(), float(self._clock.now()), self._clock.paused
@@ -141,7 +143,7 @@ class Steering:
         part = path.with_suffix(".part")
         part.write_bytes(msgspec.json.encode(answer))
         part.replace(answer_path(path))
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def answer_path(request: Path) -> Path:
