@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from ground_controller.run_end import refuse_unsteerable
+from ground_controller.run_end import refuse_unsteerable, tick_s
 from hil_config.clock import PacedClock
 from hil_config.errors import HilError, UsageError
 from hil_config.wire.link_fault import LinkFault
@@ -21,6 +21,8 @@ from hil_config.wire.link_fault import LinkFault
 FOLDER = "control"
 LEAD_S = 0.2
 """A clock that goes on does so this far ahead, so that every node has heard of it."""
+ANSWER_S = 10.0
+"""Longest wait for an answer beyond the tick that is under way."""
 LOOK_S = 0.25
 """How often somebody who waits for an answer looks whether the run has ended meanwhile."""
 
@@ -177,8 +179,16 @@ def _await(answered: Path, folder: Path, deadline: float) -> None:
         time.sleep(0.02)
 
 
-def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
+def patience_s(folder: Path) -> float:
+    """How long an answer may take: a run takes requests between its ticks."""
+    return ANSWER_S + tick_s(folder)
+
+
+def ask(folder: Path, request: Request, timeout_s: float | None = None) -> Answer:
     """A person's end: leave a request and wait for the answer, as long as there is somebody to give it.
+
+    Args:
+        timeout_s: how long; None: `patience_s`.
 
     Raises:
         UsageError: no run goes on in `folder` or it ends meanwhile, it has not begun yet, or it refused.
@@ -186,6 +196,7 @@ def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
     refuse_unsteerable(folder)
     if not (folder / FOLDER).is_dir():
         raise UsageError(f"{folder}: this run has not begun its orbit yet", "wait for its first tick: hil top RUN")
+    timeout_s = patience_s(folder) if timeout_s is None else timeout_s
     path = leave_request(folder, request)
     deadline, answered = time.monotonic() + timeout_s, answer_path(path)
     try:
