@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import verdict
@@ -33,6 +35,18 @@ def test_line_through_medians() -> None:
     assert line.residual == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(InvalidRunError, match="at least"):
         fit_line([1.0], [1.0])
+
+
+@pytest.mark.parametrize("bend", [0.8, 1.0, 1.2, 1.4])
+def test_no_line_of_times_above_0_is_nearer(bend: float) -> None:
+    """Work that grows faster than its rows asks for less than nothing at none."""
+    counts = {1: 40, 2: 30, 8: 20, 32: 10}
+    rows = [float(n) for n, count in counts.items() for _ in range(count)]
+    line = fit_line(rows, [10.0 * n**bend for n in rows])
+    x, weight = np.array(list(counts), np.float64), np.sqrt(np.array(list(counts.values()), np.float64))
+    (base, slope), _ = nnls(np.c_[weight, weight * x], weight * 10.0 * x**bend)
+    assert line.base_us == pytest.approx(base, abs=1e-6)
+    assert line.row_us == pytest.approx(slope, rel=1e-9)
 
 
 def test_file_round_trip_and_refusals(tmp_path: Path) -> None:
