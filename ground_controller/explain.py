@@ -14,6 +14,7 @@ from ground_controller.decision import Decision
 from ground_controller.explain_hops import Hop, ScheduledDelays, Step, call_hops, hand_overs
 from ground_controller.journal import Journal
 from ground_controller.replay import prepare_again
+from ground_controller.run_folder import open_run
 from ground_controller.telemetry.sources import timed
 from hil_config.errors import HilError, InvalidRunError, UsageError
 from hil_config.wire.manifest import ModelCard, Routing
@@ -121,7 +122,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
         UsageError: the run has no such token.
         InvalidRunError: the record does not hold what its gateways did (a node died with it).
     """
-    journal = Journal.read(folder)
+    journal = open_run(folder)  # of a fleet with model boards the real ones, whose client numbers tokens
     try:
         arrived = _arrived(journal, folder, number)
         steps = _steps(journal, arrived)
@@ -155,7 +156,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
 
 def token_number(folder: Path, request: int, position: int) -> int:
     """The number of the token that stands at a position of a request; UsageError if none does."""
-    journal = Journal.read(folder)
+    journal = open_run(folder)  # of a fleet with model boards the real ones, whose client numbers tokens
     try:
         for number, entry in enumerate(journal.entries("client_token"), 1):
             one = msgspec.json.decode(entry.body, type=TokenArrived)

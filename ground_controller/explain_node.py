@@ -181,7 +181,7 @@ def _acts(journal: Journal, node: str, at_s: float) -> list[Act]:
             continue
         body = decode(entry.body, Record).body
         assert isinstance(body, NodeEvent)
-        if body.name in OWN_ACTS and (then_s := when.of(node, body.mono_ns)) <= at_s:
+        if body.name in OWN_ACTS and (then_s := when.of(node, body.mono_ns, entry.boot_id)) <= at_s:
             found.append(Act(round(then_s, 3), body.name, body.details))
     return found
 

@@ -1,7 +1,8 @@
 """Experts on their way between nodes while a run goes on: asked for, carried, loaded, confirmed, dropped.
 
     carried  -> loading -> here  -> (leaving -> gone)          at the time that the modelled transfer takes
-             -> failed                                        stranded, an end of it died, or the node refused
+             -> failed            failed                      stranded, an end of it died, or the node refused; a target
+                                                              that died before its source was told to drop
 
 A node is named in plans only once its word that it serves the expert is in the record, and no longer before it is told
 to drop one. Nothing here sends: orders are values that the loop carries out.
@@ -146,6 +147,9 @@ class Migrations:
                 one.stage, one.since_s = "failed", now_s
             elif one.stage == "carried" and now_s >= one.carried.arrived_s:
                 one.stage, one.since_s = "loading", now_s
+            elif _kept_in_vain(one, alive):
+                self._hold(move.layer, move.expert, move.source)
+                one.stage, one.since_s = "failed", now_s
             elif one.stage == "here" and not move.copy:
                 self._hold(move.layer, move.expert, move.source, drop=True)
                 one.stage, one.since_s, one.ordered_s = "leaving", now_s, -math.inf
@@ -191,3 +195,9 @@ class Migrations:
             )
             for one in self._all
         )  # fmt: skip
+
+
+def _kept_in_vain(one: _Moving, alive: Sequence[bool]) -> bool:
+    """Whether the target of a move died while its source, which is to drop the expert, was not told so yet."""
+    waits = one.stage == "here" or (one.stage == "leaving" and math.isinf(one.ordered_s))
+    return waits and not one.move.copy and not alive[one.move.target]

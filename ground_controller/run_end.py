@@ -1,4 +1,4 @@
-"""Whether a run can be steered still: when and how it ended, as its record and its lock tell."""
+"""Whether a run can be steered still, and how soon: as its record and its lock tell."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from ground_controller.journal import NAME as JOURNAL
 from ground_controller.journal import Journal
 from ground_controller.run_lock import is_held
 from hil_config.errors import UsageError
+
+
+def tick_s(folder: Path) -> float:
+    """Host seconds from one look of the run's controller at what it is asked to the next."""
+    journal = Journal.read(folder, watch=True)
+    try:
+        return float(json.loads(journal.meta("campaign"))["control"]["tick_s"])
+    finally:
+        journal.close()
 
 
 def refuse_unsteerable(folder: Path) -> None:

@@ -7,13 +7,13 @@ takes requests between ticks, journals what they come to, and only then acts: so
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from ground_controller.run_end import refuse_unsteerable
+from ground_controller.run_end import refuse_unsteerable, tick_s
 from hil_config.clock import PacedClock
 from hil_config.errors import HilError, UsageError
 from hil_config.wire.link_fault import LinkFault
@@ -21,6 +21,8 @@ from hil_config.wire.link_fault import LinkFault
 FOLDER = "control"
 LEAD_S = 0.2
 """A clock that goes on does so this far ahead, so that every node has heard of it."""
+ANSWER_S = 10.0
+"""Longest wait for an answer beyond the tick that is under way."""
 LOOK_S = 0.25
 """How often somebody who waits for an answer looks whether the run has ended meanwhile."""
 
@@ -84,16 +86,18 @@ class Steering:
         self._announce = announce
         self._inject = inject
 
-    def take(self) -> list[tuple[Path, Steered]]:
-        """Requests in the order of their names, checked; a refused one is answered here."""
-        found = []
+    def take(self) -> Iterator[tuple[Path, Steered]]:
+        """Requests in the order of their names, checked; a refused one is answered here. Each begins where the one
+        before left the clock, so whoever takes one acts on it before the next."""
         for path in sorted(self._folder.glob("*.request.json")):
             try:
-                request = msgspec.json.decode(path.read_bytes(), type=Request)
-                found.append((path, self._plan(request)))
+                planned = self._plan(msgspec.json.decode(path.read_bytes(), type=Request))
+            except FileNotFoundError:  # whoever left it does not wait any more
+                continue
             except (HilError, ValueError) as error:
                 self._answer(path, str(error))
-        return found
+                continue
+            yield path, planned
 
     def _plan(self, request: Request) -> Steered:
         now_ns, at_s, paused = time.monotonic_ns(), float(self._clock.now()), self._clock.paused
@@ -141,7 +145,7 @@ class Steering:
         part = path.with_suffix(".part")
         part.write_bytes(msgspec.json.encode(answer))
         part.replace(answer_path(path))
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def answer_path(request: Path) -> Path:
@@ -175,8 +179,16 @@ def _await(answered: Path, folder: Path, deadline: float) -> None:
         time.sleep(0.02)
 
 
-def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
+def patience_s(folder: Path) -> float:
+    """How long an answer may take: a run takes requests between its ticks."""
+    return ANSWER_S + tick_s(folder)
+
+
+def ask(folder: Path, request: Request, timeout_s: float | None = None) -> Answer:
     """A person's end: leave a request and wait for the answer, as long as there is somebody to give it.
+
+    Args:
+        timeout_s: how long; None: `patience_s`.
 
     Raises:
         UsageError: no run goes on in `folder` or it ends meanwhile, it has not begun yet, or it refused.
@@ -184,6 +196,7 @@ def ask(folder: Path, request: Request, timeout_s: float = 10.0) -> Answer:
     refuse_unsteerable(folder)
     if not (folder / FOLDER).is_dir():
         raise UsageError(f"{folder}: this run has not begun its orbit yet", "wait for its first tick: hil top RUN")
+    timeout_s = patience_s(folder) if timeout_s is None else timeout_s
     path = leave_request(folder, request)
     deadline, answered = time.monotonic() + timeout_s, answer_path(path)
     try:

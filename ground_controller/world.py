@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import msgspec
@@ -32,6 +34,9 @@ Float = NDArray[np.float64]
 
 CALL_MEMORY = 0.8
 """Weight of the past in the running mean of calls per second, per tick."""
+
+BATCH_S = 1.0
+"""Of a node's samples: a longer tick is charged with the mean of those that it brought, and of no older ones."""
 
 MOST_WAITING = 65_536
 """Layers whose hosts wait to be counted; a clock that stands still would collect them without end."""
@@ -128,6 +133,7 @@ class World:
         self._boot_id = [""] * n
         self._idle_w = _constant(np.array(s.idle_power_w, float))
         self._power_w = self._idle_w.copy()
+        self._batches: dict[int, deque[tuple[float, int]]] = {}
         self._calls, self._calls_per_s = np.zeros(n), np.zeros(n)
         self._picks = self._rows = 0
         self._paused = False
@@ -159,6 +165,8 @@ class World:
                 return  # the will of an earlier boot
             if self._modes is not None and boot_id not in {"", status.boot_id}:
                 self._modes.restarted(index)
+            if boot_id != status.boot_id:
+                self._batches.pop(index, None)
             self._alive[index], self._boot_id[index] = status.state != "offline", status.boot_id
         elif entry.kind == "links":  # bytes to the ground's own peer cross no link of the orbit
             report = m.decode(entry.body, m.Record).body
@@ -181,7 +189,9 @@ class World:
         found = measured if self._measured[index] else columns.power_cpu_power_model_w
         watts = () if isinstance(found, msgspec.UnsetType) else [value for value in found if value is not None]
         if watts:
-            self._power_w[index] = np.add.reduce(np.array(watts)) / len(watts)
+            batches = self._batches.setdefault(index, deque(maxlen=max(1, math.ceil(self.setting.tick_s / BATCH_S))))
+            batches.append((float(np.add.reduce(np.array(watts))), len(watts)))
+            self._power_w[index] = sum(total for total, _ in batches) / sum(count for _, count in batches)
 
     def _take_step(self, step: _Step) -> None:
         self._rows += step.rows * len(step.layers)
@@ -229,6 +239,7 @@ class World:
             self.over_limit_s = self.over_limit_s + np.where(over, duration, 0.0)
         elif self._paused:
             self.transmit.release_w(s.tick_s)  # sent while the twin stood still: no load of a later tick
+        self._batches.clear()
         host_s = s.tick_s if self._paused else duration / s.rate
         if host_s > 0.0:
             self._take_calls(host_s)

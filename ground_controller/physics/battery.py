@@ -36,6 +36,7 @@ J_PER_WH = 3_600.0
 PACK_AH = 8.14
 PACK_WH = 118.8
 _ROUNDS = 12
+_HALVINGS = 48
 
 
 @dataclass(frozen=True)
@@ -156,24 +157,49 @@ def _out_j(battery: Battery, state: BatteryState, current_a: Float, duration_s: 
     return np.asarray(out), np.asarray(open_v * duration_s - 2.0 * current_a * r0 * duration_s - rc_slope)
 
 
+def _after(battery: Battery, state: BatteryState, current_a: Float, duration_s: float) -> BatteryState:
+    """The state after a constant current."""
+    r1, fade = battery.rc_ohm / battery.strings, np.exp(-duration_s / battery.rc_s)
+    charge = np.clip(state.charge - current_a * duration_s / battery.charge_c, 0.0, 1.0)
+    return BatteryState(charge, current_a * r1 + (state.rc_v - current_a * r1) * fade)
+
+
 def _current_a(battery: Battery, state: BatteryState, energy_j: Float, duration_s: float) -> Float:
     """The constant current that delivers `energy_j` (< 0 charges), within charge and voltage limits."""
-    r0, r1 = battery.series_ohm / battery.strings, battery.rc_ohm / battery.strings
-    rest_v = terminal_v(battery, state)
-    # At the end of the part: the charge moved and the RC element's own drop count too.
-    slope = open_circuit_v(1.0, 0.0) - open_circuit_v(0.0, 0.0)
-    stiff = r0 + r1 * -np.expm1(-duration_s / battery.rc_s) + slope * duration_s / battery.charge_c
     full = battery.charge_c / duration_s
-    most = np.clip((rest_v - battery.cutoff_v) / stiff, 0.0, state.charge * full)
-    least = np.clip((rest_v - battery.limit_v) / stiff, -(1.0 - state.charge) * full, 0.0)
-    current = np.clip(energy_j / duration_s / rest_v, least, most)
+    most, least = state.charge * full, -(1.0 - state.charge) * full
+    current = np.clip(energy_j / duration_s / terminal_v(battery, state), least, most)
     for _ in range(_ROUNDS):
         found, gradient = _out_j(battery, state, current, duration_s)
         better = np.minimum(np.maximum(current + (energy_j - found) / np.maximum(gradient, 1e-9), least), most)
         moved, current = np.abs(better - current), better
         if (moved <= 1e-13 * full).all():
             break
-    return np.where(energy_j == 0.0, 0.0, current)
+    return _within_volts(battery, state, np.where(energy_j == 0.0, 0.0, current), duration_s)
+
+
+def _within_volts(battery: Battery, state: BatteryState, current_a: Float, duration_s: float) -> Float:
+    """The current, or the largest of its sign with which both ends of the part are within the voltage limits."""
+    beyond = np.atleast_1d(_beyond(battery, state, current_a, duration_s))
+    if not beyond.any():
+        return current_a
+    cut = np.atleast_1d(np.array(current_a))
+    charge, rc_v = (np.broadcast_to(column, cut.shape)[beyond] for column in state)
+    kept, refused = np.zeros(int(beyond.sum())), cut[beyond]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (kept + refused)
+        over = _beyond(battery, BatteryState(charge, rc_v), middle, duration_s)
+        kept, refused = np.where(over, kept, middle), np.where(over, middle, refused)
+    cut[beyond] = kept
+    return cut.reshape(np.shape(current_a))
+
+
+def _beyond(battery: Battery, state: BatteryState, current_a: Float, duration_s: float) -> NDArray[np.bool_]:
+    """Whether a current takes the terminals under the cut-off voltage (> 0) or over the limit (< 0)."""
+    begin = terminal_v(battery, state, current_a)
+    end = terminal_v(battery, _after(battery, state, current_a, duration_s), current_a)
+    low = (current_a > 0.0) & (np.minimum(begin, end) < battery.cutoff_v)
+    return np.asarray(low | (current_a < 0.0) & (np.maximum(begin, end) > battery.limit_v))
 
 
 def _part(
@@ -182,13 +208,7 @@ def _part(
     """State after a part, the energy delivered at the terminals and the current."""
     current = _current_a(battery, state, energy_j, duration_s)
     out, _ = _out_j(battery, state, current, duration_s)
-    r1 = battery.rc_ohm / battery.strings
-    fade = np.exp(-duration_s / battery.rc_s)
-    after = BatteryState(
-        np.clip(state.charge - current * duration_s / battery.charge_c, 0.0, 1.0),
-        current * r1 + (state.rc_v - current * r1) * fade,
-    )
-    return after, out, current
+    return _after(battery, state, current, duration_s), out, current
 
 
 def _left(wanted_j: Float, done_j: Float) -> Float:

@@ -17,6 +17,7 @@ from hil_config.errors import DataFileError
 Float = NDArray[np.float64]
 
 COLUMNS = ("t_s", "power_w", "temp_c")
+_RANGES = {"power_w": (0.0, 1e4, "watts, 0 to 10000"), "temp_c": (-100.0, 150.0, "degrees C, -100 to 150")}
 LEAST_ROWS = 30
 LEAST_SPREAD_W, LEAST_SPREAD_K = 0.2, 2.0
 """Range of power and of temperature without which resistances and the sink cannot be told from each other."""
@@ -24,6 +25,8 @@ COLDEST_SINK_C, WARMEST_SINK_C = -60.0, 60.0
 """Sinks outside these were fitted to something else than heat through two resistances."""
 _STARTS = ((14.0, 12.0, 2.0, 200.0), (5.0, 20.0, 2.0, 300.0), (8.0, 12.0, 8.0, 60.0))
 """R1, C1, R2, C2 to start from: an orbit-like, a bench-like and a two-equal-parts board."""
+USUAL_K_W = 8.0
+"""Die to sink, about, of such boards."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def _number(row: dict[str, str | None], name: str, where: str, hint: str) -> flo
         value = math.nan
     if not math.isfinite(value):
         raise DataFileError(f"{where}: {name}: found {text!r}, wanted a number", hint)
+    low, high, wanted = _RANGES.get(name, (-math.inf, math.inf, ""))
+    if not low <= value <= high:
+        raise DataFileError(f"{where}: {name}: found {value:g}, wanted {wanted}", hint)
     return value
 
 
@@ -123,16 +129,20 @@ def fit_board(trace: Trace) -> BoardFit:
     """
     _refuse_flat(trace)
     best: BoardFit | None = None
-    sink = float(trace.temperature_c[0]) - 8.0 * float(trace.power_w[0])
-    for start in _STARTS:
+    # Starts are of boards of a few watts; one of tens has less resistance and, as its case is as slow, more capacity.
+    about_k_w = min(USUAL_K_W, float(np.ptp(trace.temperature_c)) / float(np.ptp(trace.power_w)))
+    less = about_k_w / USUAL_K_W
+    sink = float(trace.temperature_c[0]) - about_k_w * float(trace.power_w[0])
+    for r1, c1, r2, c2 in _STARTS:
 
         def error(x: Float) -> Float:
             fit = _as_fit(x, np.zeros(1))
             return simulate(fit.network, fit.case_start_c, trace) - trace.temperature_c
 
-        x0 = np.r_[np.log(start), sink, trace.temperature_c[0]]
         lower = np.r_[np.log([0.05, 0.5, 0.01, 0.5]), -150.0, -150.0]
         upper = np.r_[np.log([200.0, 1e4, 200.0, 1e6]), 120.0, 150.0]
+        start = np.log([r1 * less, c1 / less, r2 * less, c2 / less])
+        x0 = np.clip(np.r_[start, sink, trace.temperature_c[0]], lower, upper)
         found = least_squares(error, x0, bounds=(lower, upper), x_scale="jac", max_nfev=40)
         fit = _as_fit(found.x, found.fun)
         if best is None or fit.rmse_k < best.rmse_k:

@@ -19,6 +19,7 @@ from ground_controller.report.accounting import accounting_of_runs, measure_toge
 from ground_controller.report.answers import joules_a_token
 from ground_controller.report.intervals import Statistic, paired_interval
 from ground_controller.report.metrics import Metrics
+from ground_controller.run_folder import open_run
 from ground_controller.telemetry.tables import token_evidence
 from hil_config.errors import HilError, InvalidRunError, UsageError
 
@@ -189,7 +190,7 @@ class _Request(NamedTuple):
 
 def _requests(run: Path) -> dict[int, _Request]:
     """Of each request with at least two tokens: the values of `_REQUEST`."""
-    journal = Journal.read(run)
+    journal = open_run(run)
     try:
         prompts = {}
         for entry in journal.entries("request_begin"):
@@ -199,9 +200,9 @@ def _requests(run: Path) -> dict[int, _Request]:
         for entry in journal.entries("client_token"):
             one = msgspec.json.decode(entry.body, type=TokenArrived)
             tokens[one.request].append(one)
-        kept: dict[int, list[float]] = defaultdict(list)
+        kept: dict[int, list[tuple[float, int]]] = defaultdict(list)
         for _, body in token_evidence(journal):
-            kept[body.request].append(body.kept_mass)
+            kept[body.request].append((body.kept_mass, body.rows * len(body.layers)))
     finally:
         journal.close()
     return {
@@ -211,13 +212,14 @@ def _requests(run: Path) -> dict[int, _Request]:
     }
 
 
-def _values(came: list[TokenArrived], kept: list[float]) -> tuple[float | None, ...]:
+def _values(came: list[TokenArrived], kept: list[tuple[float, int]]) -> tuple[float | None, ...]:
+    """Args: `kept` mass of each step, and its rows once a layer."""
     first = [one.since_us / 1e3 for one in came if one.first]
     later = [one.since_us / 1e3 for one in came if not one.first]
     return (
         first[0] if first else None,
         sum(later) / len(later) if later else None,
-        sum(kept) / len(kept) if kept else None,
+        sum(mass * rows for mass, rows in kept) / whole if (whole := sum(rows for _, rows in kept)) else None,
         sum(bool(one.degraded) for one in came) / len(came),
     )
 
@@ -237,7 +239,7 @@ def _blocks(a: Path, b: Path) -> tuple[list[float | None], list[float | None]]:
     """Joules a token in the same tenths of the same orbit; nothing where the orbits or their rates differ."""
     found = []
     for run in (a, b):
-        journal = Journal.read(run)
+        journal = open_run(run)
         try:
             orbit = msgspec.json.decode(journal.meta("campaign"))["orbit"]
             found.append((joules_a_token(journal, BLOCKS), orbit["duration_s"], orbit["rate"]))

@@ -79,23 +79,25 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
     profiles = {board["name"]: board["profile"] for board in bench["boards"]}
     windows, resumed = idle_windows(journal), resumptions(journal)
     offsets = msgspec.json.decode(journal.meta("clock_offsets_ns"), type=dict[str, tuple[int, int]])
-    series: dict[str, tuple[list[int], list[float | None]]] = {}
+    series: dict[str, dict[str, tuple[list[int], list[float | None]]]] = {}
     for entry in journal.entries("samples"):
         body = decode(entry.body, Record).body
         assert isinstance(body, SampleBatch)
         if "power_w" in body.columns:
-            times, watts = series.setdefault(entry.node, ([], []))
+            times, watts = series.setdefault(entry.node, {}).setdefault(entry.boot_id, ([], []))
             times.extend(body.mono_ns)
             watts.extend(body.columns["power_w"])
     found = {}
-    for node, (times, watts) in series.items():
+    for node, boots in series.items():
         if node not in power:
             continue
-        offset_ns, drawn = offsets[node][0], np.array(watts, np.float64)
+        offset_ns = offsets[node][0]
+        drawn = np.concatenate([np.array(watts, np.float64) for _, watts in boots.values()])
+        host_ns = [when.all_host_ns(node, np.array(times, np.int64), boot) for boot, (times, _) in boots.items()]
         there = np.isfinite(drawn)  # an absent reading is a gap
         if not there.any():
             continue
-        clock_ns = when.all_host_ns(node, np.array(times, np.int64)[there]) + offset_ns
+        clock_ns = np.concatenate(host_ns)[there] + offset_ns
         order = np.argsort(clock_ns, kind="stable")
         clock_ns, drawn = clock_ns[order], drawn[there][order]
         idle = measured_idle(windows, offset_ns, clock_ns, drawn, power[node].hz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ class _Measurement:
             degraded_causes={cause: times * n for cause, n in sorted(causes.items())}, restarts=self.restarts(),
             agreement=cost.agreement, given_up_nats=cost.given_up_nats, accuracy_note=cost.note,
             evaluation=evaluated,
-            kept_mass=_mean(self.steps["kept_mass"]), experts_per_token=self.experts_per_token(),
+            kept_mass=self.kept_mass(), experts_per_token=self.experts_per_token(),
             rerouted_rows=times * sum(self.steps["rerouted"]), lost_rows=times * sum(self.steps["lost"]),
             **further_figures(journal, self.links), energy_gross_j=gross, energy_net_j=net,
             energy_gross_uncertainty_j=_uncertainty(self.energy) if gross is not None else None, energy_method=METHOD,
@@ -245,11 +246,19 @@ class _Measurement:
     def _since(self, first: bool) -> list[float]:
         return [us for us, f in zip(self.tokens["since_us"], self.tokens["first"], strict=True) if f == first]
 
+    def kept_mass(self) -> float:
+        """Mean over rows and layers, prefill included: a step has as many rows as it takes tokens in."""
+        rows = self._rows()
+        return sum(map(mul, self.steps["kept_mass"], rows)) / sum(rows) if rows else 0.0
+
     def experts_per_token(self) -> float:
         """Experts used per row and layer, prefill included."""
-        s = self.steps
-        rows = sum(count * layers for count, layers in zip(s["rows"], s["layers"], strict=True))
-        return round(sum(s["expert_rows"]) / rows, 4) if rows else 0.0
+        rows = self._rows()
+        return round(sum(self.steps["expert_rows"]) / sum(rows), 4) if rows else 0.0
+
+    def _rows(self) -> list[int]:
+        """Rows of each step, once a layer."""
+        return list(map(mul, self.steps["rows"], self.steps["layers"]))
 
     def restarts(self) -> dict[str, int]:
         """Why generations began again."""
@@ -269,10 +278,6 @@ class _Measurement:
 
 def _by_boot(counts: dict[tuple[str, str], int]) -> dict[str, int]:
     return {f"{node} (boot {boot})": count for (node, boot), count in counts.items()}
-
-
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
 
 
 def _worst(values: list[float]) -> float:

@@ -80,7 +80,7 @@ def node_results(
                 temperature_mean_c=round(float(np.average(warm, weights=weight)), 3),
                 temperature_margin_soft_k=round(limits["temperature_soft_c"] - peak_c, 3),
                 temperature_margin_hard_k=round(limits["temperature_hard_c"] - peak_c, 3),
-                over_soft_limit_s=round(float(seen["over_limit_s"][-1, i]), 3),
+                over_soft_limit_s=round(float(lived_s @ (np.diff(seen["over_limit_s"][:, i], prepend=0.0) > 0.0)), 3),
                 out_of_service_s=round(float(lived_s[1:] @ ~seen["in_service"][:-1, i]), 3),
                 charge_start=round(float(charge[0]), 5), charge_end=round(float(charge[-1]), 5),
                 charge_least=round(least, 5), charge_margin_soft=round(least - limits["charge_soft"], 5),

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ground_controller.journal import Journal
+from ground_controller.mixed import META as MIXED
 from ground_controller.report.accounting import measure_together
 from ground_controller.report.metrics import Metrics
 from ground_controller.simulation.mode_model import ModeUse
 from ground_controller.simulation.mode_times import mode_shares
 from ground_controller.telemetry.sources import by_provenance, combined, quantities, simulated_modes
 from hil_config.errors import InvalidRunError
+from hil_config.schema.bench import Bench
 from hil_config.schema.campaign import Campaign
 from hil_config.wire.messages import LinkReport, Record, decode
 
@@ -67,11 +69,23 @@ def _gateway_steps(folder: Path) -> Counter[str]:
         journal.close()
 
 
-def _inputs(folder: Path) -> tuple[str, str, bool]:
+class _Inputs(NamedTuple):
+    campaign: str
+    schedule: str
+    boards: tuple[tuple[str, str], ...]
+    simulated: bool
+    mixed: bool
+
+
+def _inputs(folder: Path) -> _Inputs:
     journal = Journal.read(folder)
     try:
-        campaign = Campaign.model_validate_json(journal.meta("campaign")).model_dump_json()
-        return campaign, journal.meta("schedule_sha256"), bool(journal.meta("simulated", ""))
+        boards = Bench.model_validate_json(journal.meta("bench")).boards
+        return _Inputs(
+            Campaign.model_validate_json(journal.meta("campaign")).model_dump_json(), journal.meta("schedule_sha256"),
+            tuple((board.name, board.profile) for board in boards), bool(journal.meta("simulated", "")),
+            bool(journal.meta(MIXED, "")),
+        )  # fmt: skip
     finally:
         journal.close()
 
@@ -99,14 +113,20 @@ def _mode_shares(folder: Path) -> dict[str, float]:
 def compare(real: Path, simulated: Path) -> list[Pair]:
     """Figures of a run on boards beside those of its simulation; InvalidRunError where they are not of one campaign."""
     ours, theirs = _inputs(real), _inputs(simulated)
-    if ours[2] or not theirs[2]:
-        wrong = f"{real} was simulated" if ours[2] else f"{simulated} was on boards"
+    if ours.simulated or not theirs.simulated:
+        wrong = f"{real} was simulated" if ours.simulated else f"{simulated} was on boards"
         raise InvalidRunError(
             f"{wrong}: wanted a run on boards and a simulated one, in this order", "hil fidelity REAL SIMULATED"
         )
-    if ours[:2] != theirs[:2]:
+    if ours.mixed:
         raise InvalidRunError(
-            f"{simulated}: its campaign or schedule is not that of {real}", "simulate the same files: hil simulate"
+            f"{real}: it had model boards beside real ones, each kind with requests of its own; simulated they are one"
+            " fleet, so there is nothing to put beside it", "run and simulate the campaign on the real boards alone"
+        )  # fmt: skip
+    if ours[:3] != theirs[:3]:
+        raise InvalidRunError(
+            f"{simulated}: its campaign, schedule or boards are not those of {real}",
+            "simulate the same files: hil simulate",
         )
     a, b = measure_together((real, simulated))
     for folder, metrics in ((real, a), (simulated, b)):

@@ -63,7 +63,9 @@ def fit_line(rows: list[float], us: list[float]) -> Line:
     slope = 0.0
     if len(x) > 1:
         slope = max(0.0, float(np.polyfit(x, y, 1, w=weight)[0]))
-    base = max(0.0, float(np.average(y - slope * x, weights=weight**2)))
+    base = float(np.average(y - slope * x, weights=weight**2))
+    if base < 0.0:  # the best line among those through 0, and not the other one moved up
+        base, slope = 0.0, float((weight**2 * x * y).sum() / (weight**2 * x * x).sum())
     fitted = np.maximum(base + slope * x, 1e-9)
     residual = float(np.sqrt(np.average((y / fitted - 1.0) ** 2, weights=weight**2)))
     return Line(base, slope, residual, len(us))

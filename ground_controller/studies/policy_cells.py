@@ -84,16 +84,21 @@ class Sampled(msgspec.Struct, frozen=True):
 
 def named(text: str) -> tuple[str, dict[str, object]]:
     """Name and options of a policy written as `NAME`, or `NAME key=number key=number`; UsageError if it is neither."""
-    name, *parts = text.split()
+    hint = "write 'NAME key=number', like 'top_p p=0.9'"
+    name, *parts = text.split() or [""]
+    if not name:
+        raise UsageError(f"policy {text!r}: it has no name", hint)
     options: dict[str, object] = {}
     for part in parts:
         key, equals, value = part.partition("=")
+        if key in options:
+            raise UsageError(f"policy {text!r}: {key} is there twice", hint)
         try:
             options[key] = int(value) if value.lstrip("-").isdigit() else float(value)
         except ValueError:
             equals = ""
         if not equals:
-            raise UsageError(f"policy {text!r}: {part!r} is no option", "write 'NAME key=number', like 'top_p p=0.9'")
+            raise UsageError(f"policy {text!r}: {part!r} is no option", hint)
     return name, options
 
 

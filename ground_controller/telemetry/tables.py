@@ -69,7 +69,7 @@ def samples(journal: Journal) -> Table:
             assert isinstance(body, m.SampleBatch)
             for i, mono_ns in enumerate(body.mono_ns):
                 values = (body.columns[name][i] if name in body.columns else None for name in known)
-                yield (entry.node, entry.boot_id, mono_ns, when.of(entry.node, mono_ns), *values)
+                yield (entry.node, entry.boot_id, mono_ns, when.of(entry.node, mono_ns, entry.boot_id), *values)
 
     return Table("samples", columns, rows)
 
@@ -160,11 +160,11 @@ def steps(journal: Journal) -> Table:
     when = ScenarioTime(journal)
 
     def rows() -> Iterator[Row]:
-        for node, t in token_evidence(journal):
+        for node, boot_id, t in _steps_by_boot(journal):
             times = (sum(getattr(layer, name) for layer in t.layers) for name in _TIMES)
             used = sum(int((np.frombuffer(layer.picks, "<i2") >= 0).sum()) for layer in t.layers)
             yield (
-                when.of(node, t.mono_ns), node, t.request, t.attempt, t.start, t.rows, t.plan_version, t.token,
+                when.of(node, t.mono_ns, boot_id), node, t.request, t.attempt, t.start, t.rows, t.plan_version, t.token,
                 t.plan_expired, t.total_us, t.head_us, *times, len(t.layers), t.kept_mass, used,
                 sum(layer.rerouted for layer in t.layers), sum(layer.lost for layer in t.layers),
                 ";".join(t.degraded),
@@ -175,10 +175,15 @@ def steps(journal: Journal) -> Table:
 
 def token_evidence(journal: Journal) -> Iterator[tuple[str, m.TokenEvidence]]:
     """(gateway, evidence) of every step."""
+    for node, _, body in _steps_by_boot(journal):
+        yield node, body
+
+
+def _steps_by_boot(journal: Journal) -> Iterator[tuple[str, str, m.TokenEvidence]]:
     for entry in journal.entries("token"):
         body = m.decode(entry.body, m.Record).body
         assert isinstance(body, m.TokenEvidence)
-        yield entry.node, body
+        yield entry.node, entry.boot_id, body
 
 
 def links(journal: Journal) -> Table:
@@ -200,7 +205,7 @@ def links(journal: Journal) -> Table:
         for entry in journal.entries("links"):
             r = m.decode(entry.body, m.Record).body
             assert isinstance(r, m.LinkReport)
-            time_s = when.of(entry.node, r.mono_ns)
+            time_s = when.of(entry.node, r.mono_ns, entry.boot_id)
             yield (
                 time_s, entry.node, r.peer, r.frames, r.bytes, r.refused, r.scheduled_us, *r.error_us, r.lost, r.cut,
                 msgspec.json.encode(r.histogram).decode(),

@@ -58,8 +58,10 @@ def gaps(journal: Journal) -> Check:
     problems, widest = [], (0.0, "")
     lost = lost_nodes(journal)
     for node, quantity in power.items():
-        mine = np.array([at for (name, _), all_of in read.items() if name == node for at in all_of], np.int64)
-        times = sorted(when.all_host_ns(node, mine).tolist())
+        mine = [
+            when.all_host_ns(node, np.array(at, np.int64), boot) for (name, boot), at in read.items() if name == node
+        ]
+        times = np.sort(np.concatenate(mine)).tolist() if mine else []
         edges = [begin_ns, *(at for at in times if begin_ns < at < end_ns), *([] if node in lost else [end_ns])]
         period_ns = 1e9 / quantity.hz
         for before, after in itertools.pairwise(edges):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -10,14 +12,21 @@ import pytest
 
 from ground_controller.campaign import run_campaign
 from ground_controller.decision import Decision
+from ground_controller.explain import explain_token
 from ground_controller.journal import Journal
 from ground_controller.mixed import parts
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
+from ground_controller.report.answers import joules_a_token
+from ground_controller.report.compare import BLOCKS
+from ground_controller.report.compare import compare as compare_runs
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.page import report_run
+from ground_controller.simulation.fidelity import compare
+from ground_controller.simulation.run import simulate
 from ground_controller.telemetry.export import export_run
-from hil_config.errors import ConfigError, EnvironmentFault
+from ground_controller.verification.verify import verify_run
+from hil_config.errors import ConfigError, EnvironmentFault, InvalidRunError
 from hil_config.schema.bench import Bench, Board
 from hil_config.schema.campaign import Campaign, Start
 from hil_config.schema.load import default_path, load_campaign
@@ -78,6 +87,35 @@ def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def metrics(run: Path) -> Metrics:
     return report_run(run).metrics
+
+
+def test_its_boards_are_not_put_beside_a_simulation(run: Path, tmp_path: Path) -> None:
+    """Simulated, all of them serve one workload: neither figures nor nodes are those of the real boards."""
+    few = _bench(2)
+    simulate(prepare(few, _campaign(few)), tmp_path / "simulated")
+    with pytest.raises(InvalidRunError, match="on the real boards alone"):
+        compare(run, tmp_path / "simulated")
+
+
+def test_what_model_boards_did_is_no_part_of_what_boards_did(run: Path, tmp_path: Path) -> None:
+    """Requests of both kinds have the same numbers. Every step of a token is at a real board, and each layer once."""
+    for number in (1, 2, 5):
+        why = explain_token(run, number)
+        assert [layer.layer for layer in why.layers] == [0, 1, 2, 3]
+        assert {layer.gateway for layer in why.layers} <= set(REAL)
+    outcomes = {check.name: check.outcome for check in verify_run(run)}
+    assert outcomes["tokens"] == outcomes["model on boards"] == "pass"
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with sqlite3.connect(copy / "journal.sqlite") as db:
+        db.execute("UPDATE meta SET value = 'again' WHERE key = 'run'")
+    db.close()
+    (beside,) = compare_runs(run, (copy,))
+    (joules,) = [line for line in beside.lines if line.metric == "energy gross a token"]
+    own = parts(Journal.read(run))[0]
+    wanted = [each for each in joules_a_token(own, BLOCKS) if each is not None]
+    own.close()
+    assert joules.base == pytest.approx(sum(wanted) / max(1, len(wanted)))
 
 
 def test_one_policy_over_both(run: Path) -> None:

@@ -66,6 +66,22 @@ def test_a_move_without_a_copy_goes_through_all_its_stages() -> None:
     assert found.numbers()[0].bytes == 1_000_000 and found.numbers()[0].joules == pytest.approx(8.0)
 
 
+@pytest.mark.parametrize("dies_s", [13.0, 15.0, 16.5])
+def test_a_target_that_dies_before_the_drop_leaves_the_expert_to_its_source(dies_s: float) -> None:
+    """It served from 12 s on, plans let go of the source at the next tick, which is told to drop five seconds later."""
+    found = moves()
+    found.begin(Move(0, 1, 0, 2, copy=False), 0.0, 8e6, ALIVE)
+    found.step(0.0, 12.0, ALIVE)
+    found.changed("c", "load", HELD, True)
+    if dies_s > 13.0:
+        found.step(12.0, 13.0, ALIVE)
+        assert held_by(found) == [2]
+    for now_s in (dies_s, 30.0, 60.0):
+        assert not found.step(now_s - 1.0, now_s, (True, True, False))[0], "nobody else holds it"
+        assert 0 in held_by(found) and stage(found) == "failed"
+    assert not found.step(60.0, 90.0, ALIVE)[0]
+
+
 def test_what_strands_is_refused_or_loses_an_end_fails_and_is_never_named() -> None:
     stranded = moves(arrives=False)
     stranded.begin(Move(0, 1, 0, 2), 0.0, 8e6, ALIVE)

@@ -11,7 +11,7 @@ import pytest
 from ground_controller.journal import Entry, Journal
 from ground_controller.loop import TickBegan
 from ground_controller.run_lock import RunLock, is_held
-from ground_controller.steering import FOLDER, Request, ask
+from ground_controller.steering import ANSWER_S, FOLDER, Request, ask, patience_s
 from hil_config.errors import UsageError
 from hil_config.schema.load import default_path, load_campaign
 
@@ -85,3 +85,11 @@ def test_one_that_answers_nobody_one_that_has_not_begun_and_one_that_is_simulate
         ask(tmp_path, Request("pause"), NEVER_S)
     lock.release()
     journal.close()
+
+
+def test_who_asks_waits_for_the_tick_that_is_under_way(journal: Journal, tmp_path: Path) -> None:
+    intent = load_campaign(default_path("campaign"))
+    slow = intent.model_copy(update={"control": intent.control.model_copy(update={"tick_s": 45.0})})
+    journal.set_meta("campaign", slow.model_dump_json())
+    journal.close()
+    assert patience_s(tmp_path) == ANSWER_S + 45.0

@@ -14,6 +14,7 @@ from ground_controller.interruption import KIND, RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.steering import Action, Steered
 from ground_controller.telemetry.scenario_time import ScenarioTime
+from hil_config.wire.messages import Status, encode
 
 SECOND = 1_000_000_000
 
@@ -76,6 +77,69 @@ def test_through_an_interruption_with_new_offsets(tmp_path: Path) -> None:
         assert when.of("a", mono_s * SECOND) == pytest.approx(scenario_s, abs=1e-9)
     together = when.all_of("a", np.array(list(clock_s)) * SECOND)
     assert together == pytest.approx(list(clock_s.values()), abs=1e-9)
+
+
+def _online(node: str, boot_id: str, host_s: int, tick: int = 0) -> Entry:
+    status = Status(node=node, boot_id=boot_id, state="online")
+    return Entry(tick, 0.0, host_s * SECOND, "status", node, boot_id, 0, encode(status))
+
+
+def _begun(folder: Path) -> Journal:
+    """Rate 10 from host second 100; board a is up since long, its clock 50,000 s ahead."""
+    journal = Journal.create(folder)
+    for key, value in (
+        ("clock_offsets_ns", json.dumps({"a": [50_000 * SECOND, 0]})),
+        ("anchor_host_ns", str(100 * SECOND)),
+        ("campaign", json.dumps({"orbit": {"rate": 10.0}})),
+    ):
+        journal.set_meta(key, value)
+    return journal
+
+
+def _agree(when: ScenarioTime, boot_id: str, offset_s: int, wanted: dict[int, float]) -> None:
+    """Orbit seconds at seconds of the ground's clock, one by one and all at once."""
+    mono_ns = np.array([host_s + offset_s for host_s in wanted]) * SECOND
+    assert [when.of("a", one, boot_id) for one in mono_ns.tolist()] == pytest.approx(list(wanted.values()), abs=1e-9)
+    assert when.all_of("a", mono_ns, boot_id) == pytest.approx(list(wanted.values()), abs=1e-9)
+
+
+def test_a_board_that_was_started_again_while_the_run_was_interrupted(tmp_path: Path) -> None:
+    """Stopped at host second 110, gone on at 150 with a clock that begins anew at 130. What was taken before is read by
+    the clock before, and what it took up to 150 belongs to the interruption."""
+    journal = _begun(tmp_path)
+    offsets, boots = {"a": (-130 * SECOND, 0)}, {"a": "second"}
+    resumed = RunResumed(2, 100.0, 110 * SECOND, 150 * SECOND, 10.0, offsets, boots, (), (), "")
+    journal.commit([
+        _online("a", "first", 90),
+        Entry(0, 100.0, 150 * SECOND, KIND, "", "", 0, msgspec.json.encode(resumed)),
+        _online("a", "second", 140),
+    ])  # fmt: skip
+    when = ScenarioTime(journal)
+    journal.close()
+    _agree(when, "first", 50_000, {100: 0.0, 105: 50.0, 112: 100.0})
+    _agree(when, "second", -130, {140: 100.0, 150: 100.0, 160: 200.0})
+
+
+def test_a_board_that_was_started_again_in_a_run(tmp_path: Path) -> None:
+    """From host second 120 on with another clock, which is measured at 130; its agent is started again at 140, and the
+    clock of both is found to have drifted."""
+    journal = _begun(tmp_path)
+    checks = [
+        Entry(0, 0.0, at_s * SECOND, "clock_check", "a", "", 0,
+              msgspec.json.encode(ClockChecked(offset_ns, 0, drift_ns, True)))
+        for at_s, offset_ns, drift_ns in (
+            (130, -115 * SECOND, -50_115 * SECOND), (150, -115 * SECOND + 400_000, 400_000),
+        )
+    ]  # fmt: skip
+    journal.commit(
+        [_online("a", "first", 90), _online("a", "second", 120), checks[0], _online("a", "third", 140), checks[1]]
+    )
+    when = ScenarioTime(journal)
+    journal.close()
+    _agree(when, "first", 50_000, {100: 0.0, 119: 190.0})
+    _agree(when, "second", -115, {121: 210.0, 129: 290.0})
+    assert when.of("a", 35 * SECOND + 400_000, "third") == pytest.approx(500.0, abs=1e-9)
+    assert when.of("a", 50_119 * SECOND) == pytest.approx(190.0, abs=1e-9)
 
 
 DAY_S = 86_400

@@ -145,6 +145,21 @@ def test_more_watts_heat_more_and_a_dead_board_cools(prepared: Prepared) -> None
     assert ends[0] > ends[1] > ends[2]
 
 
+def test_a_long_tick_is_charged_with_all_of_its_samples(prepared: Prepared) -> None:
+    """Ten batches of a second in a tick of ten: one of them at 10 W. A tick of half a second takes the last."""
+    for tick_s, wanted_w in ((10.0, 3.7), (0.5, 3.0)):
+        s = replace(prepared.setting, tick_s=tick_s)
+        world = World(s)
+        for seq in range(1, 11):
+            world.apply(samples("alpha", 10.0 if seq == 4 else 3.0, seq))
+        world.step(tick_s * s.rate)
+        assert world.view(1.0).nodes[0].power_w == pytest.approx(wanted_w)
+        drawn_w = world.twin.load_j[0] / (tick_s * s.rate) - s.twin.platform.base_load_w
+        assert drawn_w == pytest.approx(wanted_w)
+        world.apply(samples("alpha", 5.0, 11))
+        assert world.view(1.0).nodes[0].power_w == pytest.approx(5.0), "the next tick is another"
+
+
 def test_same_entries_same_decisions(prepared: Prepared) -> None:
     entries = [status("bravo", "online"), samples("bravo", 5.0, 1), samples("charlie", 6.5, 1)]
 

@@ -118,7 +118,29 @@ def test_an_empty_battery_browns_out() -> None:
 def test_too_much_power_is_cut_at_the_cut_off_voltage() -> None:
     step = step_energy(PACK, at(0.1), 0.0, 9_000.0, 5.0)
     assert step.deficit_j[0] > 0.0
-    assert step.voltage_v[0] >= PACK.cutoff_v - 0.05
+    assert step.voltage_v[0] == pytest.approx(PACK.cutoff_v, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0.5, 240.0),
+    st.floats(0.0, 1.0),
+    st.floats(-0.1, 0.1),
+    st.floats(0.0, 9.0),
+    st.floats(0.0, 9.0),
+    st.floats(0.1, 60.0),
+)
+def test_the_terminals_stay_between_cut_off_and_limit(
+    size_wh: float, start: float, rc_v: float, solar_c: float, load_c: float, span_s: float
+) -> None:
+    """Packs of any size, up to nine times their energy in an hour: begin and end of a part of ten seconds."""
+    pack, state = Battery(size_wh), at(start, rc_v)
+    drawn_w = np.array([(load_c - solar_c) * size_wh])
+    for _ in range(5):
+        step = step_energy(pack, state, np.maximum(-drawn_w, 0.0), np.maximum(drawn_w, 0.0), span_s / 6.0)
+        if step.state.charge[0] != state.charge[0]:
+            assert pack.cutoff_v - 1e-9 <= step.voltage_v[0] <= pack.limit_v + 1e-9
+        state = step.state
 
 
 def test_satellites_side_by_side() -> None:

@@ -48,6 +48,18 @@ def test_a_simulated_board_is_found_again() -> None:
     assert fit.case_capacity_j_k == pytest.approx(300.0, rel=1e-2)
 
 
+@pytest.mark.parametrize("first_w", [60.0, 15.0])
+def test_a_board_of_sixty_watts_is_found_again(first_w: float) -> None:
+    board = BoardFit(0.3, 60.0, 0.4, 1500.0, 20.0, 25.0, 0.0, 0.0)
+    time_s = np.arange(540.0) * 10.0
+    power_w = np.where((time_s // 900.0) % 2.0 == 0.0, first_w, 75.0 - first_w)
+    begun = Trace("strong", time_s, power_w, np.full(540, 30.0))
+    fit = fit_board(begun.__class__("strong", time_s, power_w, simulate(board.network, 25.0, begun)))
+    assert fit.rmse_k < 0.05
+    assert fit.sink_c == pytest.approx(20.0, abs=0.5)
+    assert fit.thermal_resistance_k_w + fit.case_resistance_k_w == pytest.approx(0.7, rel=0.02)
+
+
 def test_the_command_prints_numbers_for_a_campaign() -> None:
     bench = [str(DATA / f"bench_pi4b_{n}core.csv") for n in (1, 4)]
     done = CliRunner().invoke(twin, ["fit", bench[0], "--predict", bench[1], "--json"])
@@ -64,6 +76,8 @@ def test_the_command_prints_numbers_for_a_campaign() -> None:
         ("t_s,power_w,temp_c\n0,1,20\nx,1,20\n", ":3: t_s: found 'x', wanted a number"),
         ("t_s,power_w,temp_c\n0,1,20\n0,1,20\n", ":3: t_s: found 0 after 0"),
         ("t_s,power_w,temp_c\n0,1,nan\n", ":2: temp_c: found 'nan'"),
+        ("t_s,power_w,temp_c\n0,1,20\n9,-1,20\n", ":3: power_w: found -1, wanted watts"),
+        ("t_s,power_w,temp_c\n0,1,313.15\n", ":2: temp_c: found 313.15, wanted degrees C"),
         ("t_s,power_w,temp_c\n0,1,20\n", "1 rows, wanted at least 30"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -13,17 +14,20 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ground_controller.cli.compare import compare_command
 from ground_controller.client_events import TokenArrived
 from ground_controller.preparation import prepare
 from ground_controller.report.compare import compare
 from ground_controller.report.compare_page import write_comparison
+from ground_controller.report.metrics import measure
 from ground_controller.report.pareto import front
 from ground_controller.simulation.run import simulate
 from hil_config.errors import InvalidRunError, UsageError
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_bench, load_campaign
+from hil_config.wire.messages import Record, TokenEvidence, decode, encode
 
 
 def campaign(seed: int, selection: str = "lyapunov", accounting: str = "duty") -> Campaign:
@@ -69,6 +73,29 @@ def test_the_same_policy_is_not_distinguishable(run: Path) -> None:
     assert min(one.pairs for one in found.lines if "energy" not in one.metric) >= 20
     (joules,) = [one for one in found.lines if one.metric == "energy gross a token"]
     assert joules.pairs == 10 and joules.estimate == 1.0
+
+
+def test_the_mass_served_is_a_mean_over_rows(run: Path) -> None:
+    """Half of the mass of every prompt's rows is taken away; a prompt is one step, as a token is."""
+    copy = run.with_name("half-prompts")
+    shutil.copytree(run, copy)
+    rows: Counter[float] = Counter()
+    db = sqlite3.connect(copy / "journal.sqlite")
+    with db:
+        for number, body in db.execute("SELECT id, body FROM entry WHERE kind = 'token'").fetchall():
+            record = decode(body, Record)
+            assert isinstance(record.body, TokenEvidence)
+            mass = 1.0 if record.body.rows == 1 else 0.5
+            rows[mass] += record.body.rows * len(record.body.layers)
+            changed = replace(record, body=replace(record.body, kept_mass=mass))
+            db.execute("UPDATE entry SET body = ? WHERE id = ?", (encode(changed), number))
+    db.close()
+    wanted = (rows[1.0] + 0.5 * rows[0.5]) / rows.total()
+    assert 0.5 < wanted < 0.9, "prompts have a good part of the rows"
+    assert measure(copy).kept_mass == pytest.approx(wanted, abs=1e-12)
+    (found,) = compare(run, (copy,))
+    (line,) = [one for one in found.lines if one.metric == "mixing mass served"]
+    assert line.other == pytest.approx(wanted, abs=0.05), "of most requests the same"
 
 
 def test_a_planted_five_percent_is_found(run: Path) -> None:

@@ -113,6 +113,23 @@ def test_of_the_tick_in_which_the_orbit_ends_what_was_left_counts(folder: Path, 
     assert found.lived_s[-1] == STEP_S - 2.0
 
 
+def test_nobody_is_over_a_limit_for_longer_than_the_orbit(tmp_path: Path) -> None:
+    """Ticks of 150 orbit seconds in an orbit of 200: the second one ends beyond it. All dies are over 20 C."""
+    campaign = load_campaign(default_path("campaign"))
+    limits = campaign.twin.limits.model_copy(update={"temperature_soft_c": 20.0})
+    wanted = campaign.model_copy(
+        update={
+            "orbit": campaign.orbit.model_copy(update={"duration_s": DURATION_S}),
+            "twin": campaign.twin.model_copy(update={"limits": limits}),
+            "control": campaign.control.model_copy(update={"tick_s": 15.0, "plan_ttl_s": 45.0}),
+        }
+    )
+    simulate(prepare(load_bench(default_path("bench")), wanted), tmp_path / "run")
+    found = measure(tmp_path / "run")
+    assert found.scenario_s == DURATION_S
+    assert {node.over_soft_limit_s for node in found.nodes} == {DURATION_S}
+
+
 def test_a_seek_is_not_lived_through(folder: Path) -> None:
     """From 10 s to 400 s, and back to 20 s; then a pause and a step of 50 s, which is."""
     journal = Journal.read(folder)

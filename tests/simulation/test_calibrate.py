@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import verdict
@@ -33,6 +35,18 @@ def test_line_through_medians() -> None:
     assert line.residual == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(InvalidRunError, match="at least"):
         fit_line([1.0], [1.0])
+
+
+@pytest.mark.parametrize("bend", [0.8, 1.0, 1.2, 1.4])
+def test_no_line_of_times_above_0_is_nearer(bend: float) -> None:
+    """Work that grows faster than its rows asks for less than nothing at none."""
+    counts = {1: 40, 2: 30, 8: 20, 32: 10}
+    rows = [float(n) for n, count in counts.items() for _ in range(count)]
+    line = fit_line(rows, [10.0 * n**bend for n in rows])
+    x, weight = np.array(list(counts), np.float64), np.sqrt(np.array(list(counts.values()), np.float64))
+    (base, slope), _ = nnls(np.c_[weight, weight * x], weight * 10.0 * x**bend)
+    assert line.base_us == pytest.approx(base, abs=1e-6)
+    assert line.row_us == pytest.approx(slope, rel=1e-9)
 
 
 def test_file_round_trip_and_refusals(tmp_path: Path) -> None:
@@ -98,10 +112,22 @@ def test_boards_with_clocks_of_their_own_calibrate_alike(tmp_path: Path) -> None
     assert found[0].boards == found[1].boards
 
 
+def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
+    bench = load_bench(default_path("bench"))
+    slower = tuple(board.model_copy(update={"profile": "raspberry-pi-4b"}) for board in bench.boards)
+    simulate(prepare(bench, intent), tmp_path / "modelled")
+    _as_on_boards(tmp_path / "modelled", tmp_path / "real", dict.fromkeys((b.name for b in bench.boards), 0))
+    simulate(prepare(bench.model_copy(update={"boards": slower}), intent), tmp_path / "slower")
+    with pytest.raises(InvalidRunError, match="boards are not those of"):
+        compare(tmp_path / "real", tmp_path / "slower")
+
+
 def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
     """The record of a simulated run as if boards with clocks so far ahead of the ground's had made it."""
     source, target = Journal.read(modelled), Journal.create(folder)
-    for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc"):
+    for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc", "schedule_sha256"):
         target.set_meta(key, source.meta(key))
     offsets = {node: (ahead, 0) for node, ahead in ahead_ns.items()}
     target.set_meta("clock_offsets_ns", json.dumps(offsets))

@@ -179,3 +179,6 @@ def test_a_policy_with_options_is_written_in_one_text() -> None:
     for wrong in ("topk p", "topk p=x"):
         with pytest.raises(UsageError, match="is no option"):
             named(wrong)
+    for wrong, why in (("  ", "has no name"), ("top_p p=0.5 p=0.6", "p is there twice")):
+        with pytest.raises(UsageError, match=why):
+            named(wrong)
