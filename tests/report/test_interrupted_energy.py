@@ -68,7 +68,7 @@ def test_an_interruption_at_an_end_is_no_silence() -> None:
 def test_a_node_that_was_dead_before_the_interruption_has_no_figure(
     before_s: tuple[float, float], after_s: tuple[float, float], note: str
 ) -> None:
-    """It came back with the controller: what it drew in the seconds between its death and the controller's is unknown."""
+    """It came back with the controller: what it drew in between is not known."""
     seconds = 1_000_000_000
     one = _power(((int(before_s[1] * seconds) + 1, int(after_s[0] * seconds) - 1),))
     found = energy_of(
