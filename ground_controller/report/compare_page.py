@@ -82,7 +82,8 @@ def _answer(one: Comparison) -> str:
 
 def means(line: Line) -> tuple[str, str]:
     """Of both sides, as text."""
-    return (f"{line.base:.4g}", f"{line.other:.4g}") if line.pairs else ("not known", "not known")
+    base, other = ("not known" if value is None else f"{value:.4g}" for value in (line.base, line.other))
+    return base, other
 
 
 def _interval(line: Line) -> str:
