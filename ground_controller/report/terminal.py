@@ -125,7 +125,7 @@ def evaluation_summary(m: Metrics) -> list[tuple[str, str]]:
     return [("against fp32 top-k", ", ".join(parts))]
 
 
-# Ten columns in eighty characters: seconds over the soft limit and out of service, expert rows.
+# Ten columns in eighty characters: seconds over the soft limit and out of new work, expert rows.
 NODE_HEADINGS = (
     "node", "satellite", "peak C", "soft s", "out s", "charge %", "wear", "sunlit", "rows", "net J",
 )  # fmt: skip
@@ -151,8 +151,8 @@ def model_line(m: Metrics) -> str:
     out = sum(n.out_of_service_s > 0.0 for n in m.nodes)
     return (
         f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {m.tpot_ms.get('p50', 0.0):.1f} ms; energy gross"
-        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} out of"
-        f" service for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
+        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} without"
+        f" new work for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
     )
 
 

@@ -18,6 +18,7 @@ from ground_controller.report.links import link_results
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.nodes import NodeResult
 from ground_controller.report.passed import Span, lived_s, passed
+from ground_controller.report.sections import limits
 from ground_controller.simulation.run import ANCHOR_NS, simulate
 from ground_controller.steering import Action, Steered
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -81,6 +82,11 @@ def test_the_orbit_and_its_host_time_end_where_the_campaign_says(plain: Metrics)
 
 def test_a_board_that_never_served_was_out_for_the_whole_orbit(plain: Metrics) -> None:
     assert [node.out_of_service_s for node in plain.nodes] == [0.0, 0.0, 0.0, DURATION_S]
+
+
+def test_a_board_beyond_a_soft_limit_is_called_what_the_dashboard_calls_it(plain: Metrics) -> None:
+    """It got no new work; `out of service` is a board beyond a hard limit."""
+    assert "no new work s" in limits(plain) and "out of service" not in limits(plain)
 
 
 def test_a_pause_adds_host_time_and_nothing_to_the_satellites(folder: Path, plain: Metrics, tmp_path: Path) -> None:
