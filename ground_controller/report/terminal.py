@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from ground_controller.report.evaluation import HEADINGS, evaluation_rows
@@ -169,7 +169,8 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
     console.print()
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in NODE_HEADINGS:
-        table.add_column(heading, justify="left" if heading in {"node", "satellite", "charge %"} else "right")
+        side: JustifyMethod = "left" if heading in {"node", "satellite", "charge %"} else "right"
+        table.add_column(heading, justify=side, overflow="fold" if heading == "satellite" else "ellipsis")
     for row in node_rows(metrics):
         table.add_row(*row)
     console.print(table)
