@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.browser import Browser, find_browser
+from ground_controller.report.page import report_run
 from tests.live.test_access import dashboard
 
 WIDTHS = (1400, 1280, 1240, 1120, 1100, 800, 720, 480, 360)
@@ -76,3 +78,27 @@ def test_a_token_that_is_asked_for_is_read_whole(browser: Browser, width: int) -
     browser.press("Escape")
     assert browser.run("document.getElementById('why').hidden")
     browser.run("document.getElementById('why-body').textContent = ''")
+
+
+REPORT = """(() => {
+  const room = document.documentElement.clientWidth;
+  const titles = [...document.querySelectorAll(".gtitle")];
+  const cut = titles.filter(e => e.getBoundingClientRect().right > room).map(e => e.textContent);
+  const thin = [...document.querySelectorAll("td")].filter(e => e.textContent.length > 40 && e.offsetWidth < 200);
+  return [titles.length, cut, thin.map(e => e.textContent), document.documentElement.scrollWidth];
+})()"""
+
+
+def test_a_report_is_whole_in_a_narrow_window(simulated: Path, tmp_path: Path) -> None:
+    """Titles say what was measured; a sentence in a table that scrolls is no column of single words."""
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    shutil.copytree(simulated, tmp_path / "run")
+    page = report_run(tmp_path / "run").page
+    with Browser(program, tmp_path / "profile", 360, 900) as one:
+        one.open(page.as_uri())
+        one.until("document.readyState === 'complete' && document.querySelectorAll('.gtitle').length > 3")
+        titles, cut, thin, width = one.run(REPORT)
+        assert titles > 3 and (cut, thin, width) == ([], [], 360)
+        assert one.problems == []
