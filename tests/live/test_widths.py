@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.browser import Browser, find_browser
 from ground_controller.report.page import report_run
+from ground_controller.report.schedule_page import schedule_page
+from hil_config.wire.schedule_file import read_schedule
 from tests.live.test_access import dashboard
 
 WIDTHS = (1400, 1280, 1240, 1120, 1100, 800, 720, 480, 360)
@@ -102,3 +104,16 @@ def test_a_report_is_whole_in_a_narrow_window(simulated: Path, tmp_path: Path) -
         titles, cut, thin, width = one.run(REPORT)
         assert titles > 3 and (cut, thin, width) == ([], [], 360)
         assert one.problems == []
+
+
+def test_a_schedule_is_whole_in_a_narrow_window(simulated: Path, tmp_path: Path) -> None:
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    page = tmp_path / "schedule.html"
+    page.write_text(schedule_page(read_schedule(simulated / "schedule.hsched")[0], "demo", "0123456789abcdef" * 4))
+    with Browser(program, tmp_path / "profile", 360, 900) as one:
+        one.open(page.as_uri())
+        one.until("document.readyState === 'complete' && document.querySelectorAll('.gtitle').length > 3")
+        assert one.run("document.documentElement.scrollWidth") == 360
+        assert one.run("document.querySelectorAll('.modebar-btn').length") == 0, "tools lie over the titles"
