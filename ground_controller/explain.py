@@ -155,15 +155,22 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
 
 def token_number(folder: Path, request: int, position: int) -> int:
     """The number of the token that stands at a position of a request; UsageError if none does."""
-    journal = Journal.read(folder)
+    journal, there, last = Journal.read(folder), list[int](), 0
     try:
         for number, entry in enumerate(journal.entries("client_token"), 1):
             one = msgspec.json.decode(entry.body, type=TokenArrived)
-            if (one.request, one.position) == (request, position):
-                return number
+            last = max(last, one.request)
+            if one.request == request:
+                there.append(one.position)
+                if one.position == position:
+                    return number
     finally:
         journal.close()
-    raise UsageError(f"{folder}: request {request} has no token at position {position}", f"hil report {folder}")
+    if there:
+        hint = f"its tokens stand at positions {min(there)} to {max(there)}; those before are the prompt's"
+    else:
+        hint = f"tokens came of requests up to {last}: hil export {folder} lists them in tokens.csv"
+    raise UsageError(f"{folder}: request {request} has no token at position {position}", hint)
 
 
 def _arrived(journal: Journal, folder: Path, number: int) -> TokenArrived:

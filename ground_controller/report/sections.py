@@ -29,7 +29,7 @@ def answer(m: Metrics) -> str:
         "An interval speaks of this run: its machine, its minutes, its heat. What other runs of the same settings would"
         " give needs runs with other seeds (hil compare)."
     )
-    shown = paragraph("INTERRUPTED: the run did not come to its end; figures cover what was recorded.", "bad")
+    shown = paragraph("NOT ENDED: the run goes on or was interrupted; figures cover what was recorded.", "bad")
     first = "" if m.complete else shown
     return first + table(rows, head, "answer") + paragraph(note) + table(summary_rows(m))
 

@@ -55,7 +55,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     ]  # fmt: skip
     rows += [("requirement met" if one.met else "REQUIREMENT NOT MET", one.text) for one in m.requirements]
     if not m.complete:
-        rows.insert(0, ("INTERRUPTED", "the run did not come to its end; figures cover what was recorded"))
+        rows.insert(0, ("NOT ENDED", "the run goes on or was interrupted; figures cover what was recorded"))
     rows += [
         (
             "interrupted, gone on with",

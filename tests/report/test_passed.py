@@ -21,7 +21,7 @@ from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.nodes import NodeResult
 from ground_controller.report.passed import Span, lived_s, passed
 from ground_controller.report.sections import limits
-from ground_controller.report.terminal import print_metrics
+from ground_controller.report.terminal import print_metrics, summary_rows
 from ground_controller.simulation.run import ANCHOR_NS, simulate
 from ground_controller.steering import Action, Steered
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -183,3 +183,8 @@ def test_the_terminal_names_every_satellite_in_eighty_columns(plain: Metrics) ->
     for node in nodes:
         (at,) = [at for at, line in enumerate(printed) if line[:1] == [node.node]]
         assert node.satellite in {printed[at][1], printed[at][1] + printed[at + 1][-1]}
+
+
+def test_a_run_without_an_end_may_still_go_on(plain: Metrics) -> None:
+    (first, what), *_ = summary_rows(msgspec.structs.replace(plain, complete=False))
+    assert first == "NOT ENDED" and "goes on or was interrupted" in what
