@@ -94,9 +94,12 @@ class NodeThen(msgspec.Struct, frozen=True):
 
 
 class TokenWhy(msgspec.Struct, frozen=True):
-    """The `number`-th token that came to the client (from 1), and what led to it. `attempts`: why the request began
-    again before it, if it did. `hand_overs`: from gateway to gateway. `times`: measured, modelled or fake, all but the
-    scheduled ones, which are modelled."""
+    """The `number`-th token that came to the client (from 1), and what led to it.
+
+    `since_us`: since the token before it, or since its request began (`first`). `attempts`: why the request began again
+    before it, if it did. `hand_overs`: from gateway to gateway. `times`: measured, modelled or fake, all but the
+    scheduled ones, which are modelled.
+    """
 
     number: int
     request: int
@@ -104,6 +107,7 @@ class TokenWhy(msgspec.Struct, frozen=True):
     position: int
     token: int
     text: str
+    first: bool
     since_us: float
     degraded: tuple[str, ...]
     attempts: tuple[str, ...]
@@ -142,7 +146,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
         ]
         return TokenWhy(
             number, arrived.request, arrived.attempt, arrived.position, arrived.token, _text(journal, arrived.token),
-            arrived.since_us, arrived.degraded, _attempts(journal, arrived),
+            arrived.first, arrived.since_us, arrived.degraded, _attempts(journal, arrived),
             tuple(_plan_why(plans[body.plan_version], body.plan_expired) for body in _one_a_plan(steps)),
             _nodes_then(decisions[steps[-1][1].plan_version]),
             tuple(sorted(layers, key=lambda one: one.layer)),

@@ -73,6 +73,8 @@ def test_by_place_and_by_number(folder: Path, command: Callable[..., subprocess.
     table = command("explain", str(folder), "--token", "20").stdout
     assert f"token 20: {why.token}" in table
     assert "layer 3 at" in table
+    for number, after in ((1, "its request began"), (20, "its request began" if why.first else "the one before")):
+        assert f" ms after {after}" in command("explain", str(folder), "--token", str(number)).stdout
 
 
 def test_no_such_token(folder: Path) -> None:

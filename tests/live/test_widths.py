@@ -82,6 +82,19 @@ def test_a_token_that_is_asked_for_is_read_whole(browser: Browser, width: int) -
     browser.run("document.getElementById('why-body').textContent = ''")
 
 
+def test_why_a_token_came_out_is_whole_in_a_narrow_window(browser: Browser) -> None:
+    browser.size(360, 900)
+    browser.until("innerWidth === 360")
+    browser.click(".token")
+    browser.until("document.querySelectorAll('#why-body .picks td').length > 7")
+    assert browser.run(CUT) == []
+    assert browser.run(
+        "[...document.querySelectorAll('#why-body .picks td:last-child')].every(e => e.offsetWidth > 200)"
+    ), "the reason is no column of single words"
+    assert "after its request began" in browser.run("document.querySelector('#why-body').textContent")
+    browser.press("Escape")
+
+
 REPORT = """(() => {
   const room = document.documentElement.clientWidth;
   const titles = [...document.querySelectorAll(".gtitle")];
