@@ -19,6 +19,7 @@ from ground_controller.report.accounting import accounting_of_runs, measure_toge
 from ground_controller.report.answers import joules_a_token
 from ground_controller.report.intervals import Statistic, paired_interval
 from ground_controller.report.metrics import Metrics
+from ground_controller.run_folder import open_run
 from ground_controller.telemetry.tables import token_evidence
 from hil_config.errors import HilError, InvalidRunError, UsageError
 
@@ -192,8 +193,8 @@ class _Request(NamedTuple):
 
 
 def _requests(run: Path) -> dict[int, _Request]:
-    """Of each request with at least two tokens: the values of `_REQUEST`."""
-    journal = Journal.read(run)
+    """Of each request with at least two tokens: the values of `_REQUEST`. Of a mixed fleet, those of real boards."""
+    journal = open_run(run)
     try:
         prompts = {}
         for entry in journal.entries("request_begin"):
@@ -241,7 +242,7 @@ def _blocks(a: Path, b: Path) -> tuple[list[_Pair], str]:
     """Joules a token in the same tenths of the same orbit; side by side, and why, where they cannot be paired."""
     found = []
     for run in (a, b):
-        journal = Journal.read(run)
+        journal = open_run(run)
         try:
             orbit = msgspec.json.decode(journal.meta("campaign"))["orbit"]
             found.append((joules_a_token(journal, BLOCKS), orbit["duration_s"], orbit["rate"]))

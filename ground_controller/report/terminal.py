@@ -149,8 +149,9 @@ def model_line(m: Metrics) -> str:
     """The model nodes of a fleet in one line; nothing of it is measured."""
     warmest = max(n.temperature_peak_c for n in m.nodes)
     out = sum(n.out_of_service_s > 0.0 for n in m.nodes)
+    pace = _figure(m.tpot_ms.get("p50"), "{:.1f} ms")
     return (
-        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {m.tpot_ms.get('p50', 0.0):.1f} ms; energy gross"
+        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {pace}; energy gross"
         f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} without"
         f" new work for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
     )

@@ -76,7 +76,8 @@ def boards(journal: Journal) -> tuple[Check, Check]:
             served.setdefault(status.node, set()).add(status.manifest_sha256)
         if status.agent_version:
             versions.setdefault(status.agent_version, set()).add(status.node)
-    names = [board.name for board in Bench.model_validate_json(journal.meta("bench")).boards]
+    bench = Bench.model_validate_json(journal.meta("bench"))
+    names = [board.name for board in bench.boards if board.kind != "model"]
     wrong = [f"{n}: " + (", ".join(s[:12] for s in served.get(n, ())) or "never served") for n in names
              if served.get(n) != {wanted}]  # fmt: skip
     told = [f"{version} on {', '.join(sorted(nodes))}" for version, nodes in sorted(versions.items())]

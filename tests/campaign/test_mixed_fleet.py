@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from ground_controller.journal import Journal
 from ground_controller.mixed import parts
 from ground_controller.preparation import Prepared, prepare
 from ground_controller.replay import replay_run
+from ground_controller.report.compare import compare
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.page import report_run
 from ground_controller.telemetry.export import export_run
+from ground_controller.verification.verify import verify_run
 from hil_config.errors import ConfigError, EnvironmentFault
 from hil_config.schema.bench import Bench, Board
 from hil_config.schema.campaign import Campaign, Start
@@ -154,3 +157,21 @@ def test_a_bench_of_models_alone_is_for_simulation(tmp_path: Path) -> None:
     campaign = _campaign(bench)
     with pytest.raises(ConfigError, match="model boards only"):
         run_campaign(prepare(bench, campaign), tmp_path / "run", lambda _progress: None)
+
+
+def test_a_comparison_is_of_the_real_boards(run: Path, metrics: Metrics, tmp_path: Path) -> None:
+    """Joules of model boards over tokens of real ones would be nobody's figure."""
+    shutil.copytree(run, tmp_path / "copy")
+    (found,) = compare(run, (tmp_path / "copy",))
+    (joules,) = [line for line in found.lines if line.metric == "energy gross a token"]
+    if metrics.gross_j_per_token is None:  # a busy machine left a gap
+        assert joules.base is None
+    else:
+        assert joules.base == pytest.approx(metrics.gross_j_per_token, rel=0.3)
+    (mass,) = [line for line in found.lines if line.metric == "mixing mass served"]
+    assert mass.base == pytest.approx(metrics.kept_mass, abs=0.05)
+
+
+def test_verification_asks_real_boards_alone_what_they_served(run: Path) -> None:
+    (served,) = [check for check in verify_run(run) if check.name == "model on boards"]
+    assert (served.outcome, served.figure.partition(" served")[0]) == ("pass", "2 of 2")
