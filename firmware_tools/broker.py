@@ -139,7 +139,7 @@ def prepare_broker(
         config.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(
-            f"{config}: cannot be written: {error.strerror or error}", "choose another --folder"
+            f"{config}: cannot be written: {error.strerror or error}", "choose another folder"
         ) from error
     return Recipe(str(mosquitto.program), ("-c", str(config)), mosquitto.environment, str(config))
 

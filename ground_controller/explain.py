@@ -95,9 +95,12 @@ class NodeThen(msgspec.Struct, frozen=True):
 
 
 class TokenWhy(msgspec.Struct, frozen=True):
-    """The `number`-th token that came to the client (from 1), and what led to it. `attempts`: why the request began
-    again before it, if it did. `hand_overs`: from gateway to gateway. `times`: measured, modelled or fake, all but the
-    scheduled ones, which are modelled."""
+    """The `number`-th token that came to the client (from 1), and what led to it.
+
+    `since_us`: since the token before it, or since its request began (`first`). `attempts`: why the request began again
+    before it, if it did. `hand_overs`: from gateway to gateway. `times`: measured, modelled or fake, all but the
+    scheduled ones, which are modelled.
+    """
 
     number: int
     request: int
@@ -105,6 +108,7 @@ class TokenWhy(msgspec.Struct, frozen=True):
     position: int
     token: int
     text: str
+    first: bool
     since_us: float
     degraded: tuple[str, ...]
     attempts: tuple[str, ...]
@@ -143,7 +147,7 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
         ]
         return TokenWhy(
             number, arrived.request, arrived.attempt, arrived.position, arrived.token, _text(journal, arrived.token),
-            arrived.since_us, arrived.degraded, _attempts(journal, arrived),
+            arrived.first, arrived.since_us, arrived.degraded, _attempts(journal, arrived),
             tuple(_plan_why(plans[body.plan_version], body.plan_expired) for body in _one_a_plan(steps)),
             _nodes_then(decisions[steps[-1][1].plan_version]),
             tuple(sorted(layers, key=lambda one: one.layer)),
@@ -156,15 +160,23 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
 
 def token_number(folder: Path, request: int, position: int) -> int:
     """The number of the token that stands at a position of a request; UsageError if none does."""
-    journal = open_run(folder)  # of a fleet with model boards the real ones, whose client numbers tokens
+    # Of a fleet with model boards the real ones, whose client numbers tokens.
+    journal, there, last = open_run(folder), list[int](), 0
     try:
         for number, entry in enumerate(journal.entries("client_token"), 1):
             one = msgspec.json.decode(entry.body, type=TokenArrived)
-            if (one.request, one.position) == (request, position):
-                return number
+            last = max(last, one.request)
+            if one.request == request:
+                there.append(one.position)
+                if one.position == position:
+                    return number
     finally:
         journal.close()
-    raise UsageError(f"{folder}: request {request} has no token at position {position}", f"hil report {folder}")
+    if there:
+        hint = f"its tokens stand at positions {min(there)} to {max(there)}; those before are the prompt's"
+    else:
+        hint = f"tokens came of requests up to {last}: hil export {folder} lists them in tokens.csv"
+    raise UsageError(f"{folder}: request {request} has no token at position {position}", hint)
 
 
 def _arrived(journal: Journal, folder: Path, number: int) -> TokenArrived:

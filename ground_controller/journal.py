@@ -7,6 +7,7 @@ written. A tick's entries and the new watermarks are one transaction.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ _INSERT = (
     "INSERT OR IGNORE INTO entry (tick, scenario_s, host_ns, kind, node, boot_id, seq, body)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+
+_NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 
 class Entry(NamedTuple):
@@ -95,6 +99,25 @@ def _watching(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _reading(path: Path, watch: bool) -> sqlite3.Connection:
+    """A connection that has read the file. SQLite wants to write beside a journal even to read it: where it cannot (an
+    archive, a colleague's folder, a full disk), a journal whose log is empty is read as what will not change."""
+    db = _watching(path) if watch else sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("SELECT 1 FROM meta").fetchone()
+        return db
+    except sqlite3.Error as error:
+        db.close()
+        if error.sqlite_errorcode & 0xFF not in _NOT_WRITABLE:
+            raise
+        log = path.with_name(f"{NAME}-wal")
+        if not os.access(path, os.R_OK) or (log.exists() and log.stat().st_size):
+            hint = f"check free space and permissions: {log.name} beside it can be read only where you may write"
+            raise EnvironmentFault(f"{path}: {error}", hint) from error
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=not watch)
+
+
 class Journal:
     """Open for writing by one process (`create`) or for reading (`read`)."""
 
@@ -131,6 +154,7 @@ class Journal:
         journal = cls.read(folder)
         try:
             journal._db.execute("PRAGMA synchronous=FULL")
+            journal._db.execute("DELETE FROM meta WHERE 0")  # fails where nothing can be written
         except sqlite3.Error as error:
             raise EnvironmentFault(f"{journal.path}: {error}", "check free space and permissions") from error
         return journal
@@ -145,7 +169,7 @@ class Journal:
         if not path.exists():
             raise InvalidRunError(f"{folder}: not a run folder, it has no {NAME}", "give a folder under runs/")
         try:
-            journal = cls(_watching(path) if watch else sqlite3.connect(path, isolation_level=None), path)
+            journal = cls(_reading(path, watch), path)
             version = journal.meta("schema_version")
         except sqlite3.Error as error:
             hint = "the file is damaged or not a journal: take the run folder from a copy, or run the campaign again"

@@ -81,7 +81,9 @@ def _from_elements(orbit: Orbit, seed: int) -> Schedules:
     if not config.faults:
         return Schedules(predicted, predicted, warnings)
     digest = schedule_hash(encode_schedule(predicted))
-    return Schedules(predicted, compile_factual(config, elements, source, predicted, digest), warnings)
+    idle: list[str] = []
+    factual = compile_factual(config, elements, source, predicted, digest, tell=idle.append)
+    return Schedules(predicted, factual, (*warnings, *idle))
 
 
 def orbit_sources(orbit: Orbit, seed: int = 0) -> tuple[ScheduleConfig, tuple[Elements, ...], tuple[str, ...]]:
@@ -126,7 +128,9 @@ def _from_ephemerides(config: ScheduleConfig, names: Sequence[str], path: Path) 
     if not config.faults:
         return Schedules(predicted, predicted, warnings)
     digest = schedule_hash(encode_schedule(predicted))
-    return Schedules(predicted, compile_factual(config, (), path.name, predicted, digest, tracks), warnings)
+    idle: list[str] = []
+    factual = compile_factual(config, (), path.name, predicted, digest, tracks, idle.append)
+    return Schedules(predicted, factual, (*warnings, *idle))
 
 
 def _warnings(config: ScheduleConfig, elements: Sequence[Elements], path: Path) -> tuple[str, ...]:

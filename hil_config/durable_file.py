@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from hil_config.errors import EnvironmentFault
+
 
 def write_durably(path: Path, data: bytes, mode: int | None = None) -> None:
     """Temporary name beside it, fsync, rename, fsync of the folder; an attempt that fails leaves nothing.
@@ -33,3 +35,17 @@ def write_durably(path: Path, data: bytes, mode: int | None = None) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_result(path: Path, data: bytes) -> None:
+    """What a person asked a command for, whole or not at all; its folder is made where it is missing.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, data)
+    except OSError as error:
+        hint = "check free space and permissions"
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}", hint) from error

@@ -56,7 +56,7 @@ def show(why: TokenWhy, console: Console) -> None:
     name = f" {why.text!r}" if why.text else ""
     console.print(
         f"token {why.number}: {why.token}{escape(name)}, request {why.request} position {why.position}, "
-        f"{why.since_us / 1e3:.1f} ms after the one before"
+        f"{why.since_us / 1e3:.1f} ms after {'its request began' if why.first else 'the one before'}"
     )
     console.print(f"times: {escape(why.times)}; scheduled delays: modelled", highlight=False)
     for reason in why.attempts:

@@ -99,7 +99,9 @@ def show_outcome(folder: Path, outcome: Outcome, console: Console) -> None:
         keys = [key for key, found in summary.sources.items() if origin in found]
         console.print(f"{', '.join(keys)}: {origin}", markup=False)
     console.print(_table(summary))
-    console.print(f"mean over seeds +- half of its 95 % interval; {len(summary.rows)} runs", markup=False)
+    warm_up = sum(row.cell.block == 0 for row in summary.rows)
+    count = f"{len(summary.rows) - warm_up} runs" + (f" and {warm_up} to warm up" if warm_up else "")
+    console.print(f"mean over seeds +- half of its 95 % interval; {count}", markup=False)
     if not outcome.enough:
         console.print("the stop rule was not reached: its cap came first", style="bold")
     console.print(f"\nfolder   {folder}\nrows     {folder / 'summary.csv'}", markup=False, soft_wrap=True)

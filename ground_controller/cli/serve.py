@@ -37,4 +37,5 @@ def serve_command(folder: Path, host: str, port: int, token_file: Path | None, a
         click.echo(f"try it   curl {address}/completions -H 'content-type: application/json' -d "
                    f"'{{\"model\": \"{said.model}\", \"prompt\": \"The\"}}'")  # fmt: skip
 
-    asyncio.run(serve(folder, host, port, token, told))
+    if asyncio.run(serve(folder, host, port, token, told)):
+        click.echo(f"the run takes no more requests, so the endpoint ends: hil top {folder} says why", err=True)

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from ground_controller.journal import NAME
 from ground_controller.matrix.plan import is_matrix, read_plan
 from ground_controller.verification.check import Check
 from ground_controller.verification.verify import refuse_failed, verify_run
@@ -39,15 +40,24 @@ def verify_command(folder: Path, as_json: bool) -> None:
 
 
 def _verify_matrix(folder: Path, as_json: bool) -> None:
-    """A line a run, and what failed in it."""
-    found = {cell.name: verify_run(folder / cell.name) for cell in read_plan(folder).cells if cell.block > 0}
+    """A line a run, and what failed in it; those that are still to come are named."""
+    counted = [cell.name for cell in read_plan(folder).cells if cell.block > 0]
+    missing = [name for name in counted if not (folder / name / NAME).exists()]
+    found = {name: verify_run(folder / name) for name in counted if name not in missing}
     failed = {name: [one for one in checks if one.outcome == "fail"] for name, checks in found.items()}
     if as_json:
-        passed = not any(failed.values())
-        click.echo(msgspec.json.encode({"folder": str(folder), "passed": passed, "runs": found}).decode())
+        told = {"folder": str(folder), "passed": not (missing or any(failed.values())), "runs": found}
+        click.echo(msgspec.json.encode({**told, "missing": missing}).decode())
     for name, bad in failed.items() if not as_json else ():
         click.echo(
             f"{'fail' if bad else 'pass':<6}{name}" + "".join(f"\n      {one.name}: {one.figure}" for one in bad)
+        )
+    for name in missing if not as_json else ():
+        click.echo(f"none  {name}")
+    if missing:
+        raise InvalidRunError(
+            f"{folder}: {len(missing)} of {len(counted)} runs are missing: {', '.join(missing[:5])}",
+            f"hil campaign resume {folder}",
         )
     if wrong := [name for name, bad in failed.items() if bad]:
         raise InvalidRunError(

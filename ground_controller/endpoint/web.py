@@ -50,8 +50,12 @@ def check_reach(host: str, token: str) -> None:
         )
 
 
-async def serve(folder: Path, host: str, port: int, token: str, told: Callable[[str, RunLink], None]) -> None:
-    """Serve the run in `folder` until it ends. `told` hears the address once it takes requests."""
+async def serve(folder: Path, host: str, port: int, token: str, told: Callable[[str, RunLink], None]) -> bool:
+    """Serve the run in `folder` until it ends. `told` hears the address once it takes requests.
+
+    Returns:
+        Whether the run left, and nobody ended the endpoint.
+    """
     check_reach(host, token)
     link = await RunLink.open(folder)
     try:
@@ -65,6 +69,7 @@ async def serve(folder: Path, host: str, port: int, token: str, told: Callable[[
         told(f"http://{shown}:{listening.getsockname()[1]}/v1", link)
         await server.serve(sockets=[listening])
         end.cancel()
+        return link.over.is_set()
     finally:
         await link.close()
 

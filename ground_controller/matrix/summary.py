@@ -16,7 +16,7 @@ from ground_controller.report.accounting import accounting_of_metrics
 from ground_controller.report.intervals import student_quantile
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.requirements import figure, source
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 
 FIGURES: tuple[tuple[str, str], ...] = (
     ("tokens", "value"), ("tokens_per_s", "value"), ("ttft_ms", "p50"), ("tpot_ms", "p50"), ("tpot_ms", "p95"),
@@ -112,7 +112,7 @@ def _mean(values: list[tuple[int, float | None]]) -> Mean | None:
 
 def write_summary(folder: Path, plan: Plan, summary: Summary) -> None:
     """`summary.json` and `summary.csv`, each whole or not at all."""
-    write_durably(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
+    write_result(folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n")
     text = io.StringIO()
     axes = list(dict.fromkeys(axis for labels in plan.labels.values() for axis in labels))
     keys = list(summary.sources)
@@ -124,4 +124,4 @@ def write_summary(folder: Path, plan: Plan, summary: Summary) -> None:
             cell.name, summary.kind, cell.block, *(labels[axis] for axis in axes), cell.seed, cell.repeat,
             *(row.figures[key] for key in keys), row.met, row.required,
         ])  # fmt: skip
-    write_durably(folder / "summary.csv", text.getvalue().encode())
+    write_result(folder / "summary.csv", text.getvalue().encode())

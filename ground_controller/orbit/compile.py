@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import permutations
@@ -100,11 +100,15 @@ def compile_schedule(
 
 def compile_factual(
     config: ScheduleConfig, elements: Sequence[Elements], source: str, predicted: LinkSchedule, predicted_sha256: str,
-    tracks: Sequence[Track] = (),
+    tracks: Sequence[Track] = (), tell: Callable[[str], None] = lambda _: None,
 ) -> LinkSchedule:  # fmt: skip
-    """What really happens: the schedule with the faults of `config`, each change that departs marked."""
+    """What really happens: the schedule with the faults of `config`, each change that departs marked.
+
+    Args:
+        tell: gets a sentence on each fault that changes nothing.
+    """
     scene = _scene(config, elements, tracks)
-    samples, reduction = _samples(scene, config.faults)
+    samples, reduction = _samples(scene, config.faults, tell)
     then = predicted.sample(samples.time_s)
     up = np.asarray(samples.up) > 0
     apart = np.abs(np.where(up, samples.delay_s, 0.0) - then.delay_s) > 4.0 * config.delay_tolerance_s + 1e-9
@@ -194,7 +198,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and math.isinf(value) else value
 
 
-def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, Reduction]:
+def _samples(
+    scene: _Scene, faults: Sequence[ScheduleFault], tell: Callable[[str], None] = lambda _: None
+) -> tuple[Samples, Reduction]:
     config = scene.config
     ahead = {fault.satellite: fault.value for fault in faults if fault.kind == "ephemeris_error"}
     scene = replace(scene, constellation=replace(scene.constellation, ahead_s=ahead))
@@ -212,6 +218,8 @@ def _samples(scene: _Scene, faults: Sequence[ScheduleFault]) -> tuple[Samples, R
         lit, watts = _sunlight(scene, offset, states)
         light.append(lit)
         power.append(watts)
+    for sentence in faulted.unmet:
+        tell(sentence)
     found = reduction.finish()
     knots = np.append(np.arange(0.0, config.duration_s - 1e-6, KNOT_S), config.duration_s)
     tracks = _mapped_states(scene, knots, scene.constellation.exact(knots))

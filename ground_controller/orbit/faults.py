@@ -71,6 +71,7 @@ class FaultedEdges:
             for name in (fault.satellite, fault.other):
                 if name and name not in index:
                     raise ConfigError(f"fault {fault.kind!r}: no satellite or station is called {name!r}")
+        self._met = [False] * len(self._faults)
         self._since: dict[int, float] = {}
         self._begun = False
 
@@ -85,6 +86,8 @@ class FaultedEdges:
             if fault.other:
                 other = self._index[fault.other]
                 touched &= (a == other) | (b == other)
+            if fault.start_s <= time_s < fault.end_s:
+                self._met[number] |= bool(touched.any())
             if fault.kind == "late_contact":
                 self._late(number, fault, touched, up, time_s)
             elif fault.start_s <= time_s < fault.end_s:
@@ -94,6 +97,16 @@ class FaultedEdges:
                     rate[touched] *= fault.value
         self._begun = True
         return up, rate
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Of each fault that met no link while it lasted, why it changes nothing."""
+        return tuple(
+            f"fault {fault.kind!r} of {fault.satellite!r} changes nothing: no link of its own"
+            f"{f' to {fault.other!r}' if fault.other else ''} while it lasts"
+            for fault, met in zip(self._faults, self._met, strict=True)
+            if not met
+        )
 
     def _late(
         self, number: int, fault: ScheduleFault, touched: NDArray[np.bool_], up: NDArray[np.bool_], time_s: float

@@ -34,13 +34,14 @@ BY_SEED = "Paired by seed: one value a run."
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One metric of one run (or group) against the base. Means over the pairs; `low` and `high` of the ratio or of the
-    difference; without an interval `note` says why."""
+    """One metric of one run (or group) against the base. Means over the pairs, or where there are none over what each
+    side knows for itself, None if nothing; `low` and `high` of the ratio or of the difference; without an interval
+    `note` says why."""
 
     metric: str
     unit: str
-    base: float
-    other: float
+    base: float | None
+    other: float | None
     statistic: Statistic
     estimate: float | None
     low: float | None
@@ -59,6 +60,9 @@ class Comparison(msgspec.Struct, frozen=True):
     accounting: str
     settings: tuple[tuple[str, str, str], ...]
     lines: tuple[Line, ...]
+
+
+_Pair = tuple[float | None, float | None]
 
 
 class _Metric(NamedTuple):
@@ -189,7 +193,7 @@ class _Request(NamedTuple):
 
 
 def _requests(run: Path) -> dict[int, _Request]:
-    """Of each request with at least two tokens: the values of `_REQUEST`."""
+    """Of each request with at least two tokens: the values of `_REQUEST`. Of a mixed fleet, those of real boards."""
     journal = open_run(run)
     try:
         prompts = {}
@@ -232,11 +236,11 @@ def _by_request(a: Path, b: Path) -> list[Line]:
     found = [
         _line(metric, [(ours[r].values[i], theirs[r].values[i]) for r in same]) for i, metric in enumerate(_REQUEST)
     ]
-    return [*found, _line(_BLOCK, list(zip(*_blocks(a, b), strict=True)))]
+    return [*found, _line(_BLOCK, *_blocks(a, b))]
 
 
-def _blocks(a: Path, b: Path) -> tuple[list[float | None], list[float | None]]:
-    """Joules a token in the same tenths of the same orbit; nothing where the orbits or their rates differ."""
+def _blocks(a: Path, b: Path) -> tuple[list[_Pair], str]:
+    """Joules a token in the same tenths of the same orbit; side by side, and why, where they cannot be paired."""
     found = []
     for run in (a, b):
         journal = open_run(run)
@@ -246,7 +250,11 @@ def _blocks(a: Path, b: Path) -> tuple[list[float | None], list[float | None]]:
         finally:
             journal.close()
     (ours, *first), (theirs, *second) = found
-    return (ours, theirs) if first == second and ours and theirs else ([], [])
+    if first == second and ours and theirs:
+        return list(zip(ours, theirs, strict=True)), ""
+    silent = " and ".join(side for side, values in (("the base", ours), ("the other", theirs)) if not values)
+    why = f"not known of {silent}, or interrupted" if silent else "the orbits or their rates differ"
+    return [*((one, None) for one in ours), *((None, one) for one in theirs)], why
 
 
 def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:
@@ -260,12 +268,13 @@ def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:
     return [_line(metric, [(of(ours[s]), of(theirs[s])) for s in same]) for metric, of in _RUN]
 
 
-def _line(metric: _Metric, values: list[tuple[float | None, float | None]]) -> Line:
-    """`values`: base and other, pair by pair. Pairs with a figure missing are left out, and counted."""
+def _line(metric: _Metric, values: list[_Pair], why: str = "") -> Line:
+    """`values`: base and other, pair by pair. Pairs with a figure missing are left out, and counted. `why`: they are no
+    pairs, and for what reason."""
     pairs = [(a, b) for a, b in values if a is not None and b is not None]
     left_out = len(values) - len(pairs)
-    note = f"{left_out} pairs without a figure left out" if left_out else ""
-    mean_a, mean_b = (sum(pair[i] for pair in pairs) / len(pairs) if pairs else 0.0 for i in (0, 1))
+    note = f"{left_out} pairs without a figure left out" if left_out and not why else ""
+    mean_a, mean_b = (_mean([pair[i] for pair in pairs or values]) for i in (0, 1))
 
     def without(reason: str) -> Line:
         told = f"{reason}; {note}" if note else reason
@@ -274,7 +283,8 @@ def _line(metric: _Metric, values: list[tuple[float | None, float | None]]) -> L
         )  # fmt: skip
 
     if not pairs:
-        return without("no figures to pair: one is not known, or the orbits differ")
+        silent = " and ".join(side for side, mean in (("the base", mean_a), ("the other", mean_b)) if mean is None)
+        return without(f"no figures to pair: {why or f'not known of {silent}'}")
     if len(pairs) < LEAST_PAIRS:
         return without(f"{len(pairs)} pairs; at least {LEAST_PAIRS} are needed")
     try:
@@ -285,3 +295,8 @@ def _line(metric: _Metric, values: list[tuple[float | None, float | None]]) -> L
         metric.name, metric.unit, mean_a, mean_b, metric.statistic, found.estimate, found.low, found.high, found.pairs,
         found.verdict, note,
     )  # fmt: skip
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

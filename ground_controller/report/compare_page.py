@@ -13,7 +13,7 @@ from ground_controller.report.compare import Comparison, Line, compare, run_grou
 from ground_controller.report.html_parts import Plots, document, paragraph, styled, table
 from ground_controller.report.metrics import Metrics
 from ground_controller.report.pareto import TradeOff, trade_offs
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 
 VERDICTS = {"lower": COLOURS[0], "higher": COLOURS[1], "not distinguishable": "#888888"}
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "pentagon")
@@ -25,8 +25,7 @@ def write_comparison(base: Path, others: tuple[Path, ...], page: Path) -> list[C
     sides = (base, *others)
     groups = {name: measure_together(run_groups(path)) for name, path in zip(side_names(sides), sides, strict=True)}
     first, *rest = groups
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(page, document(f"{first} and {', '.join(rest)}", _body(found, groups)))
+    write_result(page, document(f"{first} and {', '.join(rest)}", _body(found, groups)))
     return found
 
 
@@ -83,7 +82,8 @@ def _answer(one: Comparison) -> str:
 
 def means(line: Line) -> tuple[str, str]:
     """Of both sides, as text."""
-    return (f"{line.base:.4g}", f"{line.other:.4g}") if line.pairs else ("not known", "not known")
+    base, other = ("not known" if value is None else f"{value:.4g}" for value in (line.base, line.other))
+    return base, other
 
 
 def _interval(line: Line) -> str:

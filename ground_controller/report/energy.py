@@ -39,8 +39,8 @@ class NodePower(NamedTuple):
 
     The clock is freed of the drift that checks found, so that one `offset_ns` holds for the whole run: the node's clock
     minus the ground's. `idle`: from idle windows, None where the run took none. `pauses`: (begin, end) of interruptions
-    on the node's clock, without samples. `reach_ns`: first and last sample of any node, on this one's clock; None where
-    nobody expects as much of it.
+    on the node's clock, without samples. `reach_ns`: of each piece between interruptions, first and last sample of any
+    node, on this one's clock; empty where nobody expects as much of it.
     """
 
     clock_ns: NDArray[np.int64]
@@ -50,7 +50,7 @@ class NodePower(NamedTuple):
     idle: Idle | None
     profile: BoardProfile
     pauses: tuple[tuple[int, int], ...] = ()
-    reach_ns: tuple[int, int] | None = None
+    reach_ns: tuple[tuple[int, int], ...] = ()
 
 
 class NodeEnergy(NamedTuple):
@@ -113,10 +113,12 @@ def node_power(journal: Journal) -> dict[str, NodePower]:
             )
     if not found or journal.meta("simulated", ""):
         return found
-    begin_ns = min(int(one.clock_ns[0]) - one.offset_ns for one in found.values())
-    end_ns = max(int(one.clock_ns[-1]) - one.offset_ns for one in found.values())
+    every_ns = np.sort(np.concatenate([one.clock_ns - one.offset_ns for one in found.values()]))
+    pieces = np.split(every_ns, np.searchsorted(every_ns, [one.host_ns for one in resumed]))
+    reach = [(int(piece[0]), int(piece[-1])) for piece in pieces if len(piece)]
     return {
-        node: one._replace(reach_ns=(begin_ns + one.offset_ns, end_ns + one.offset_ns)) for node, one in found.items()
+        node: one._replace(reach_ns=tuple((begin + one.offset_ns, end + one.offset_ns) for begin, end in reach))
+        for node, one in found.items()
     }
 
 
@@ -157,15 +159,13 @@ def energy_of(one: NodePower) -> NodeEnergy:
 
 def _silent_edge(one: NodePower) -> str:
     """Where others have samples for long and this node has none, or ""."""
-    if one.reach_ns is None:
-        return ""
-    begin_ns, end_ns = one.reach_ns
-    edges = (("first", begin_ns, int(one.clock_ns[0])), ("last", int(one.clock_ns[-1]), end_ns))
-    for side, since_ns, until_ns in edges:
-        paused_ns = sum(max(0, min(until_ns, end) - max(since_ns, begin)) for begin, end in one.pauses)
-        silent_s = (until_ns - since_ns - paused_ns) / 1e9
-        if silent_s > BATCH_S + GAP_PERIODS / one.hz:
-            return f"no sample in the {side} {silent_s:.1f} s of what was measured of others: lost, or not there yet"
+    for begin_ns, end_ns in one.reach_ns:
+        inside = one.clock_ns[(one.clock_ns >= begin_ns) & (one.clock_ns <= end_ns)]
+        first_ns, last_ns = (int(inside[0]), int(inside[-1])) if len(inside) else (end_ns, end_ns)
+        for side, silent_s in (("first", (first_ns - begin_ns) / 1e9), ("last", (end_ns - last_ns) / 1e9)):
+            if silent_s > BATCH_S + GAP_PERIODS / one.hz:
+                what = "what was measured of others" + " between interruptions" * (len(one.reach_ns) > 1)
+                return f"no sample in the {side} {silent_s:.1f} s of {what}: lost, or not there yet"
     return ""
 
 

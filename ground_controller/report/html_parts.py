@@ -23,17 +23,21 @@ p{margin:.5rem 0}.soft{color:var(--soft)}summary{cursor:pointer}.bad{color:var(-
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;overflow-wrap:normal}
 td:first-child,th:first-child{padding-left:0}
+td.long{min-width:14rem}
 .dense td{white-space:nowrap}
 .answer td:nth-child(2){font-weight:600;white-space:nowrap}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:.5rem}
 .plots>div{min-width:0;overflow:hidden}
 .text{white-space:pre-wrap;font-family:ui-monospace,monospace;font-size:13px;overflow-wrap:anywhere}
 .js-plotly-plot .infolayer text,.js-plotly-plot .cartesianlayer text{fill:var(--ink)!important}
+@media (max-width:480px){.js-plotly-plot .gtitle{font-size:9.5px!important}}
 .js-plotly-plot .gridlayer path,.js-plotly-plot .zerolinelayer path{stroke:var(--line)!important}
 """
 
 
 MOST_ROWS = 40
+LONG = 40
+"""Letters of a cell that is a sentence."""
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind: str = "") -> str:
@@ -43,10 +47,16 @@ def table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), kind: str = "
     """
     rows = list(rows)
     top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     named = f' class="{kind}"' if kind else ""
     shown = f'<div class="scroll"><table{named}>{f"<tr>{top}</tr>" if head else ""}{body}</table></div>'
     return shown if len(rows) <= MOST_ROWS else f"<details><summary>{len(rows)} rows</summary>{shown}</details>"
+
+
+def _cell(text: str) -> str:
+    """A sentence keeps some width where the table is wider than its box."""
+    start = '<td class="long">' if len(text) > LONG else "<td>"
+    return f"{start}{html.escape(text)}</td>"
 
 
 def paragraph(text: str, kind: str = "soft") -> str:

@@ -16,7 +16,7 @@ from ground_controller.report.html_parts import Plots, document, paragraph, tabl
 from ground_controller.report.metrics import Metrics, columns, measure
 from ground_controller.run_folder import open_run, write_manifest
 from ground_controller.telemetry import tables
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 
 MOST_EVENTS = 200
 MOST_TEXTS = 8
@@ -38,9 +38,9 @@ def report_run(folder: Path) -> Report:
         InvalidRunError: there is no run, or it never came to a decision.
     """
     metrics = measure(folder)
-    write_durably(folder / "report.json", (json.dumps(metrics.as_json(), indent=1) + "\n").encode())
+    write_result(folder / "report.json", (json.dumps(metrics.as_json(), indent=1) + "\n").encode())
     page = folder / "report.html"
-    write_durably(page, document(f"{metrics.campaign}: {metrics.selection}", _body(folder, metrics)))
+    write_result(page, document(f"{metrics.campaign}: {metrics.selection}", _body(folder, metrics)))
     write_manifest(folder)
     return Report(metrics, page)
 

@@ -13,7 +13,8 @@ from ground_controller.report.colours import COLOURS
 from hil_config.wire.link_schedule import LinkSchedule
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#222}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#222;
+overflow-wrap:anywhere}
 .provenance{background:#fdf6e3;border-left:4px solid #b58900;padding:.6rem 1rem}
 """
 MOST_CURVES = 40
@@ -97,7 +98,7 @@ def schedule_page(schedule: LinkSchedule, name: str, sha256: str) -> str:
         _bands(picture),
     ]
     parts = [
-        plotly.io.to_html(figure, full_html=False, include_plotlyjs=n == 0, config={"displaylogo": False})
+        plotly.io.to_html(figure, full_html=False, include_plotlyjs=n == 0, config={"displayModeBar": False})
         for n, figure in enumerate(figures)
     ]
     told = (
@@ -106,6 +107,8 @@ def schedule_page(schedule: LinkSchedule, name: str, sha256: str) -> str:
         f"delay within {head.delay_tolerance_s * 1e6:g} us. SHA-256 {sha256}"
     )
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(name)}</title><style>{_STYLE}</style>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width,initial-scale=1'>"
+        f"<title>{html.escape(name)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(name)}</h1><p class=provenance>{told}</p>{''.join(parts)}</html>"
     )

@@ -29,7 +29,7 @@ def answer(m: Metrics) -> str:
         "An interval speaks of this run: its machine, its minutes, its heat. What other runs of the same settings would"
         " give needs runs with other seeds (hil compare)."
     )
-    shown = paragraph("INTERRUPTED: the run did not come to its end; figures cover what was recorded.", "bad")
+    shown = paragraph("NOT ENDED: the run goes on or was interrupted; figures cover what was recorded.", "bad")
     first = "" if m.complete else shown
     return first + table(rows, head, "answer") + paragraph(note) + table(summary_rows(m))
 
@@ -42,7 +42,7 @@ def models(m: Metrics) -> str:
     hottest = sorted(m.models.nodes, key=lambda n: -n.temperature_peak_c)[:MOST_MODELS]
     shown = [(n.node, n.satellite, f"{n.temperature_peak_c:.1f}", f"{n.out_of_service_s:.0f}",
               f"{n.charge_start:.1%} to {n.charge_end:.1%}", str(n.expert_rows)) for n in hottest]  # fmt: skip
-    head = ("node", "satellite", "peak C", "out of service s", "charge", "expert rows")
+    head = ("node", "satellite", "peak C", "no new work s", "charge", "expert rows")
     note = f"The {len(shown)} warmest of {len(m.models.nodes)}; all of them are in report.json and export/models."
     return (
         "<h2>Model nodes</h2>" + paragraph(m.models.provenance) + table(rows) + paragraph(note) + table(shown, head)
@@ -108,7 +108,7 @@ def limits(m: Metrics) -> str:
     ]  # fmt: skip
     head = (
         "node", "satellite", "peak C", "to soft K", "to hard K", "over soft s", "charge", "least", "to soft %",
-        "to hard %", "out of service s", "least V",
+        "to hard %", "no new work s", "least V",
     )  # fmt: skip
     line = (
         f"Modelled by the twin. Limits: {m.limits['temperature_soft_c']:g} C soft, {m.limits['temperature_hard_c']:g} C"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from ground_controller.report.evaluation import HEADINGS, evaluation_rows
@@ -55,7 +55,7 @@ def summary_rows(m: Metrics) -> list[tuple[str, str]]:
     ]  # fmt: skip
     rows += [("requirement met" if one.met else "REQUIREMENT NOT MET", one.text) for one in m.requirements]
     if not m.complete:
-        rows.insert(0, ("INTERRUPTED", "the run did not come to its end; figures cover what was recorded"))
+        rows.insert(0, ("NOT ENDED", "the run goes on or was interrupted; figures cover what was recorded"))
     rows += [
         (
             "interrupted, gone on with",
@@ -125,7 +125,7 @@ def evaluation_summary(m: Metrics) -> list[tuple[str, str]]:
     return [("against fp32 top-k", ", ".join(parts))]
 
 
-# Ten columns in eighty characters: seconds over the soft limit and out of service, expert rows.
+# Ten columns in eighty characters: seconds over the soft limit and out of new work, expert rows.
 NODE_HEADINGS = (
     "node", "satellite", "peak C", "soft s", "out s", "charge %", "wear", "sunlit", "rows", "net J",
 )  # fmt: skip
@@ -149,10 +149,11 @@ def model_line(m: Metrics) -> str:
     """The model nodes of a fleet in one line; nothing of it is measured."""
     warmest = max(n.temperature_peak_c for n in m.nodes)
     out = sum(n.out_of_service_s > 0.0 for n in m.nodes)
+    pace = _figure(m.tpot_ms.get("p50"), "{:.1f} ms")
     return (
-        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {m.tpot_ms.get('p50', 0.0):.1f} ms; energy gross"
-        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} out of"
-        f" service for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
+        f"{len(m.nodes)}, all modelled: {m.tokens} tokens at TPOT p50 {pace}; energy gross"
+        f" {_figure(m.energy_gross_j, '{:.1f} J')}; peak {warmest:.1f} C; {out} without"
+        f" new work for a while; {sum(n.expert_rows for n in m.nodes)} expert rows"
     )
 
 
@@ -169,7 +170,8 @@ def print_metrics(metrics: Metrics, console: Console) -> None:
     console.print()
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in NODE_HEADINGS:
-        table.add_column(heading, justify="left" if heading in {"node", "satellite", "charge %"} else "right")
+        side: JustifyMethod = "left" if heading in {"node", "satellite", "charge %"} else "right"
+        table.add_column(heading, justify=side, overflow="fold" if heading == "satellite" else "ellipsis")
     for row in node_rows(metrics):
         table.add_row(*row)
     console.print(table)

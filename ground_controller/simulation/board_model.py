@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 from hil_config.errors import DataFileError
 from hil_config.schema.profiles import BoardProfile
 from hil_config.wire.manifest import Precision
@@ -174,4 +174,4 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:
-    write_durably(path, msgspec.json.format(msgspec.json.encode(calibration), indent=1))
+    write_result(path, msgspec.json.format(msgspec.json.encode(calibration), indent=1))

@@ -1,7 +1,7 @@
 """The same campaign on boards and in simulation, side by side: how far a simulated figure can be trusted.
 
 Bytes of single links follow the gateways: where a board near a limit leaves service in one run and not in the other,
-another board takes its slice, and links differ by several times. Shares of steps and seconds out of service say so.
+another board takes its slice, and links differ by several times. Shares of steps and seconds without new work say so.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _nodes(a: Metrics, b: Metrics) -> list[tuple[str, float | None, float | None
         found.append((f"{one.node} peak, C", one.temperature_peak_c, other.temperature_peak_c))
         found.append((f"{one.node} charge at the end", one.charge_end, other.charge_end))
         if one.out_of_service_s or other.out_of_service_s:
-            found.append((f"{one.node} out of service, s", one.out_of_service_s, other.out_of_service_s))
+            found.append((f"{one.node} without new work, s", one.out_of_service_s, other.out_of_service_s))
     return found
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ground_controller.preparation import Prepared, cache_folder
 from ground_controller.workload import Workload
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 from hil_config.wire.manifest import Precision
 from models.oracle import Oracle
 
@@ -110,8 +110,7 @@ def record_traces(prepared: Prepared, progress: Callable[[int, int, str], None] 
         if progress is not None:
             progress(number, len(prompts), "recording the gate")
         traces.append(model.record(prompt, wanted))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, _encoded(traces))
+    write_result(path, _encoded(traces))
     return _read(path)
 
 

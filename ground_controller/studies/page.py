@@ -12,7 +12,7 @@ import plotly.io
 from ground_controller.studies.chart import Study, Table
 from ground_controller.studies.chart_html import figure_of
 from ground_controller.studies.chart_png import chart_png
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -26,7 +26,6 @@ code{background:#f4f4f4;padding:.1rem .3rem}
 
 def write_study(folder: Path, study: Study) -> Path:
     """Write `study.html`, `study.json` and the PNGs into `folder`; each file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     plots = []
     for at, chart in enumerate(study.charts):
         plots.append(plotly.io.to_html(
@@ -35,7 +34,7 @@ def write_study(folder: Path, study: Study) -> Path:
         ))  # fmt: skip
         picture = chart_png(chart)
         if picture is not None:
-            write_durably(folder / f"{chart.name}.png", picture)
+            write_result(folder / f"{chart.name}.png", picture)
     text = "".join(f"<p>{html.escape(line)}</p>" for line in study.text)
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(study.title)}</title>
 <style>{_STYLE}</style></head><body>
@@ -46,8 +45,8 @@ def write_study(folder: Path, study: Study) -> Path:
 <h2>What this shows, and what it does not</h2>{text}
 </body></html>
 """
-    write_durably(folder / "study.json", (json.dumps(as_json(study), indent=1) + "\n").encode())
-    write_durably(folder / "study.html", page.encode())
+    write_result(folder / "study.json", (json.dumps(as_json(study), indent=1) + "\n").encode())
+    write_result(folder / "study.html", page.encode())
     return folder / "study.html"
 
 

@@ -73,13 +73,19 @@ def test_by_place_and_by_number(folder: Path, command: Callable[..., subprocess.
     table = command("explain", str(folder), "--token", "20").stdout
     assert f"token 20: {why.token}" in table
     assert "layer 3 at" in table
+    for number, after in ((1, "its request began"), (20, "its request began" if why.first else "the one before")):
+        assert f" ms after {after}" in command("explain", str(folder), "--token", str(number)).stdout
 
 
 def test_no_such_token(folder: Path) -> None:
     with pytest.raises(UsageError, match="found token 100000, wanted 1 to"):
         explain_token(folder, 100_000)
-    with pytest.raises(UsageError, match="request 1 has no token at position 0"):
+    with pytest.raises(UsageError, match="request 1 has no token at position 0") as told:
         token_number(folder, 1, 0)
+    first = int(told.value.hint.partition("positions ")[2].partition(" ")[0])
+    assert token_number(folder, 1, first) >= 1
+    with pytest.raises(UsageError, match="requests up to"):
+        token_number(folder, 9999, 0)
 
 
 def test_hops_say_what_was_scheduled_beside_what_was_achieved(folder: Path) -> None:

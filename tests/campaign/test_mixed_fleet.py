@@ -192,3 +192,21 @@ def test_a_bench_of_models_alone_is_for_simulation(tmp_path: Path) -> None:
     campaign = _campaign(bench)
     with pytest.raises(ConfigError, match="model boards only"):
         run_campaign(prepare(bench, campaign), tmp_path / "run", lambda _progress: None)
+
+
+def test_a_comparison_is_of_the_real_boards(run: Path, metrics: Metrics, tmp_path: Path) -> None:
+    """Joules of model boards over tokens of real ones would be nobody's figure."""
+    shutil.copytree(run, tmp_path / "copy")
+    (found,) = compare_runs(run, (tmp_path / "copy",))
+    (joules,) = [line for line in found.lines if line.metric == "energy gross a token"]
+    if metrics.gross_j_per_token is None:  # a busy machine left a gap
+        assert joules.base is None
+    else:
+        assert joules.base == pytest.approx(metrics.gross_j_per_token, rel=0.3)
+    (mass,) = [line for line in found.lines if line.metric == "mixing mass served"]
+    assert mass.base == pytest.approx(metrics.kept_mass, abs=0.05)
+
+
+def test_verification_asks_real_boards_alone_what_they_served(run: Path) -> None:
+    (served,) = [check for check in verify_run(run) if check.name == "model on boards"]
+    assert (served.outcome, served.figure.partition(" served")[0]) == ("pass", "2 of 2")

@@ -59,8 +59,9 @@ def served(module_starter: Starter) -> Iterator[Served]:
     yield Served(running, told["model"], told["base_url"])
     running.process.send_signal(signal.SIGINT)
     assert running.wait().code == 130
-    process.communicate(timeout=30.0)
+    _, said = process.communicate(timeout=30.0)
     assert process.returncode == 0  # an endpoint ends with its run
+    assert "the run takes no more requests" in said
     assert not (running.folder / "requests.sock").exists()
 
 

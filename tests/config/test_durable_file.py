@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_durably, write_result
+from hil_config.errors import EnvironmentFault
 
 
 def test_new_bytes_replace_old_ones_and_nothing_is_left_beside_them(tmp_path: Path) -> None:
@@ -34,3 +35,10 @@ def test_a_failed_attempt_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="taken"):
         write_durably(tmp_path / "taken", b"x")
     assert os.listdir(tmp_path) == ["taken"]
+
+
+def test_what_a_person_asked_for_and_cannot_have_is_told(tmp_path: Path) -> None:
+    write_result(tmp_path / "new" / "page.html", b"x")
+    assert (tmp_path / "new" / "page.html").read_bytes() == b"x"
+    with pytest.raises(EnvironmentFault, match="inner: cannot be written: File exists"):
+        write_result(tmp_path / "new" / "page.html" / "inner", b"x")

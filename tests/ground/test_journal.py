@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -64,6 +65,30 @@ def test_reading_what_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"this is no database at all, but long enough to look at" * 50)
     with pytest.raises(InvalidRunError):
         Journal.read(tmp_path)
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_journal_is_read_where_nothing_can_be_written_beside_it(tmp_path: Path, watch: bool) -> None:
+    """An archive, a colleague's folder, a full disk: SQLite wants to make a file beside it even to read."""
+    journal = Journal.create(tmp_path)
+    journal.commit([evidence(1)])
+    journal.close()
+    (tmp_path / f"{NAME}-shm").symlink_to(tmp_path / "none" / "such")  # what stops root too
+    journal = Journal.read(tmp_path, watch=watch)
+    assert [entry.seq for entry in journal.entries()] == [1]
+    journal.close()
+    with pytest.raises(EnvironmentFault, match="permissions"):
+        Journal.reopen(tmp_path)
+
+
+def test_a_journal_with_a_log_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    writing = Journal.create(tmp_path / "run")
+    writing.commit([evidence(1)])
+    shutil.copytree(tmp_path / "run", tmp_path / "copy", ignore=shutil.ignore_patterns("*-shm"))
+    writing.close()
+    (tmp_path / "copy" / f"{NAME}-shm").symlink_to(tmp_path / "none" / "such")
+    with pytest.raises(EnvironmentFault, match="where you may write"):
+        Journal.read(tmp_path / "copy")
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_ctrl_c_then_resume(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60.0)
     assert process.returncode == 130, errors
+    checked = subprocess.run(
+        [*HIL, "campaign", "verify", str(out), "--json"], capture_output=True, text=True, timeout=120.0, check=False
+    )
+    said = json.loads(checked.stdout)
+    assert checked.returncode == 10 and f"hil campaign resume {out}" in checked.stderr
+    assert not said["passed"] and said["missing"] and len(said["missing"]) + len(said["runs"]) == 4
     assert f"hil campaign resume {out}" in errors
     done = {p.parent: p.stat().st_mtime_ns for p in out.glob("*/*/report.json")}
     order = [cell.name for cell in read_plan(out).cells]

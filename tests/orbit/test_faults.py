@@ -127,3 +127,19 @@ def test_stations_move_with_the_earth_and_have_one_place_each() -> None:
 def test_a_fault_of_nobody_is_refused() -> None:
     with pytest.raises(ConfigError, match="called 'NOBODY'"):
         both(ScheduleFault("outage", "NOBODY"))
+
+
+def test_a_fault_that_meets_no_link_is_told() -> None:
+    """Of two that are too far apart for a link, or of a time after the orbit."""
+    told: list[str] = []
+    faults = (
+        ScheduleFault("outage", A, B, 100.0, 200.0), ScheduleFault("outage", A, D, 300.0, 400.0),
+        ScheduleFault("rate_drop", C, "", 700.0, 800.0, 0.5), ScheduleFault("ephemeris_error", B, value=1.0),
+    )  # fmt: skip
+    config = replace(CONFIG, faults=faults)
+    compile_factual(config, ELEMENTS, "x", compile_schedule(config, ELEMENTS, "x"), "", tell=told.append)
+    assert [text.partition(" changes")[0] for text in told] == [
+        f"fault 'outage' of '{A}'",
+        f"fault 'rate_drop' of '{C}'",
+    ]
+    assert f"no link of its own to '{D}' while it lasts" in told[0]

@@ -98,6 +98,22 @@ def test_the_mass_served_is_a_mean_over_rows(run: Path) -> None:
     assert line.other == pytest.approx(wanted, abs=0.05), "of most requests the same"
 
 
+def test_a_figure_that_one_side_alone_has_is_shown(run: Path) -> None:
+    """The other's is absent, not 0."""
+    silent = planted(run, "silent", 1.0, seed=4)
+    with sqlite3.connect(silent / "journal.sqlite") as db:
+        db.execute("DELETE FROM entry WHERE kind = 'samples' AND node = 'alpha' AND tick BETWEEN 5 AND 9")
+    db.close()
+    for base, other, whose in ((run, silent, "other"), (silent, run, "base")):
+        (found,) = compare(base, (other,))
+        (joules,) = [one for one in found.lines if one.metric == "energy gross a token"]
+        known = joules.base if whose == "other" else joules.other
+        absent = joules.other if whose == "other" else joules.base
+        assert known is not None and known > 0.1 and absent is None
+        assert (joules.verdict, joules.pairs) == ("no answer", 0)
+        assert joules.note == f"no figures to pair: not known of the {whose}, or interrupted"
+
+
 def test_a_planted_five_percent_is_found(run: Path) -> None:
     """In each of ten copies; a 95 % interval need not cover the truth every time, so nine in ten are asked for."""
     covered = 0

@@ -43,7 +43,7 @@ def test_a_piece_that_is_too_short_is_not_guessed() -> None:
 )  # fmt: skip
 def test_a_node_that_is_silent_while_others_are_measured_has_no_figure(begin_s: float, end_s: float, note: str) -> None:
     """Of a board whose agent died it would be a smaller one than of a board that served to the end."""
-    one = _power((), second=0)._replace(reach_ns=(int(begin_s * 1e9), int(end_s * 1e9)))
+    one = _power((), second=0)._replace(reach_ns=((int(begin_s * 1e9), int(end_s * 1e9)),))
     found = energy_of(one)
     assert (found.gross_j is None) == bool(note)
     assert found.note.startswith(note) if note else found.gross_j == 30.0
@@ -51,8 +51,31 @@ def test_a_node_that_is_silent_while_others_are_measured_has_no_figure(begin_s: 
 
 def test_an_interruption_at_an_end_is_no_silence() -> None:
     """A controller that died before the first batch came, and went on a minute later."""
-    one = _power(((-50_000_000_000, -400_000_000),), second=0)._replace(reach_ns=(-50_500_000_000, 10_000_000_000))
+    one = _power(((-50_000_000_000, -400_000_000),), second=0)
+    one = one._replace(reach_ns=((-50_500_000_000, -50_000_000_000), (-100_000_000, 10_000_000_000)))
     assert energy_of(one).gross_j == 30.0
+
+
+@pytest.mark.parametrize(
+    ("before_s", "after_s", "note"),
+    [
+        ((0.0, 10.0), (60.0, 80.0), ""),
+        ((0.0, 40.0), (70.0, 80.0), "no sample in the last 30.0 s of"),
+        ((0.0, 10.0), (50.0, 80.0), "no sample in the first 10.0 s of"),
+        ((0.0, 10.0), (60.0, 100.0), "no sample in the last 20.0 s of"),
+    ],
+)
+def test_a_node_that_was_dead_before_the_interruption_has_no_figure(
+    before_s: tuple[float, float], after_s: tuple[float, float], note: str
+) -> None:
+    """It came back with the controller: what it drew in between is not known."""
+    seconds = 1_000_000_000
+    one = _power(((int(before_s[1] * seconds) + 1, int(after_s[0] * seconds) - 1),))
+    found = energy_of(
+        one._replace(reach_ns=tuple((int(a * seconds), int(b * seconds)) for a, b in (before_s, after_s)))
+    )
+    assert (found.gross_j is None) == bool(note)
+    assert found.note.startswith(note) if note else found.gross_j == 3.0 * 10.0 + 5.0 * 20.0
 
 
 def test_blocks_hold_nothing_of_the_interruption() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ground_controller.decision import Decision, encode_decision
 from ground_controller.journal import WORK_ENDED, Entry, Journal
@@ -18,6 +20,8 @@ from ground_controller.report.links import link_results
 from ground_controller.report.metrics import Metrics, measure
 from ground_controller.report.nodes import NodeResult
 from ground_controller.report.passed import Span, lived_s, passed
+from ground_controller.report.sections import limits
+from ground_controller.report.terminal import print_metrics, summary_rows
 from ground_controller.simulation.run import ANCHOR_NS, simulate
 from ground_controller.steering import Action, Steered
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -81,6 +85,11 @@ def test_the_orbit_and_its_host_time_end_where_the_campaign_says(plain: Metrics)
 
 def test_a_board_that_never_served_was_out_for_the_whole_orbit(plain: Metrics) -> None:
     assert [node.out_of_service_s for node in plain.nodes] == [0.0, 0.0, 0.0, DURATION_S]
+
+
+def test_a_board_beyond_a_soft_limit_is_called_what_the_dashboard_calls_it(plain: Metrics) -> None:
+    """It got no new work; `out of service` is a board beyond a hard limit."""
+    assert "no new work s" in limits(plain) and "out of service" not in limits(plain)
 
 
 def test_a_pause_adds_host_time_and_nothing_to_the_satellites(folder: Path, plain: Metrics, tmp_path: Path) -> None:
@@ -181,3 +190,18 @@ def test_what_a_link_could_carry_is_counted_in_the_run_s_host_time(folder: Path)
     state = schedule.link(*pair, 0.0)
     still = 8.0 * table["bytes"][0] / (4.0 * state.rate_bit_s)
     assert used((Span(4.0, 0.0, 0.0),)) == pytest.approx(still, rel=1e-3)
+
+
+def test_the_terminal_names_every_satellite_in_eighty_columns(plain: Metrics) -> None:
+    nodes = tuple(msgspec.structs.replace(node, ended="lost", expert_rows=98765) for node in plain.nodes)
+    out = io.StringIO()
+    print_metrics(msgspec.structs.replace(plain, nodes=nodes), Console(file=out, width=80))
+    printed = [line.split() for line in out.getvalue().splitlines()]
+    for node in nodes:
+        (at,) = [at for at, line in enumerate(printed) if line[:1] == [node.node]]
+        assert node.satellite in {printed[at][1], printed[at][1] + printed[at + 1][-1]}
+
+
+def test_a_run_without_an_end_may_still_go_on(plain: Metrics) -> None:
+    (first, what), *_ = summary_rows(msgspec.structs.replace(plain, complete=False))
+    assert first == "NOT ENDED" and "goes on or was interrupted" in what

@@ -30,7 +30,7 @@ function build(kind, n) {
   box.append(place);
   const axis = { stroke: colour("dim"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
   const options = {
-    width: Math.max(place.clientWidth, 60), height: Math.max(place.clientHeight, 40), padding: [14, 8, 0, 0],
+    width: Math.max(place.clientWidth, 60), height: Math.max(place.clientHeight, 40), padding: [24, 8, 0, 0],
     cursor: { show: false }, legend: { show: false }, scales: { x: { time: false } },
     axes: [{ ...axis, size: 18, gap: 1, space: 50 }, { ...axis, size: 40, gap: 2, space: 22 }],
     series: [{}, ...lines(kind, n)], hooks: { draw: [cursor] },

@@ -52,7 +52,7 @@ const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
 function show(why) {
   title.textContent = `token ${why.number}: ${JSON.stringify(why.text)}`;
-  body.append(element("p", `number ${why.token} of the vocabulary, request ${why.request}, position ${why.position}, ${ms(why.since_us)} after the one before`));
+  body.append(element("p", `number ${why.token} of the vocabulary, request ${why.request}, position ${why.position}, ${ms(why.since_us)} after ${why.first ? "its request began" : "the one before"}`));
   body.append(element("p", `times: ${state.facts.sources["times of frames and layers"]}; scores and picks: as recorded by the gateways`, "over"));
   for (const reason of why.attempts) body.append(element("p", `begun again before it: ${reason}`, "restart"));
   if (why.degraded.length) body.append(element("p", `degraded: ${why.degraded.join(", ")}`, "restart"));
