@@ -176,7 +176,7 @@ def _write_shards(
     planned = list(plan_shards(d.layers, d.experts, precisions, trunk))
     for done, (name, kind, precision, layer, expert) in enumerate(planned, start=1):
         shard = work.finished(name)
-        if shard is None:
+        if shard is None or shard.precision != precision:  # names of the trunk's shards do not tell
             built = build_graph(source, kind, precision, layer, expert, block)
             sha256, size = work.write(name, built)
             shard = Shard(name, kind, precision, sha256, size, built.inputs, built.outputs, layer, expert)

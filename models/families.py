@@ -48,9 +48,10 @@ def _common(config: Config, family: str) -> Description:
         raise config.fail("qk_rope_head_dim" if latent else "head_dim", head_dim, "an even number")
     scaled = read_rotary(config, head_dim, _THETA.get(family, 10_000.0), family == "deepseek_v2")
     context = config.count("max_position_embeddings")
+    scale = scaled.scale if latent else 1.0  # only DeepSeek's attention knows mscale_all_dim
     attention = Attention(
         heads=heads, kv_heads=config.count("num_key_value_heads", default=heads), key_dim=head_dim,
-        value_dim=head_dim, scale=scaled.scale * head_dim**-0.5, rotary=scaled.rotary, windows=(0,) * layers,
+        value_dim=head_dim, scale=scale * head_dim**-0.5, rotary=scaled.rotary, windows=(0,) * layers,
     )  # fmt: skip
     experts = config.count("num_experts", "num_local_experts", "n_routed_experts")
     return Description(

@@ -113,6 +113,23 @@ def test_another_block_is_another_build(tiny_checkpoint: Path, tmp_path: Path) -
         build_shards(tiny_checkpoint, out, ("int4",), block=48)
 
 
+def test_another_trunk_precision_takes_over_no_trunk_of_an_interrupted_build(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(tiny_checkpoint, tmp_path / "out", ("int8",), stop, "fp32")
+    expert = next((tmp_path / ".out.part").glob("expert_*")).name
+    stamp = stamps(tmp_path / ".out.part")[expert]
+    build_shards(tiny_checkpoint, tmp_path / "out", ("int8",), trunk_precision="int4")
+    build_shards(tiny_checkpoint, tmp_path / "whole", ("int8",), trunk_precision="int4")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert stamps(tmp_path / "out")[expert] == stamp, "what both have is kept"
+
+
 def test_progress_counts_every_shard(tiny_checkpoint: Path, tmp_path: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     manifest = build_shards(tiny_checkpoint, tmp_path / "out", progress=lambda *step: steps.append(step))

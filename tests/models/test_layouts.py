@@ -113,6 +113,21 @@ def test_the_older_config_spelling_describes_the_same_model() -> None:
         assert describe(Path(CONFIG), old) == describe(Path(CONFIG), values), family
 
 
+@pytest.mark.parametrize("all_dim", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"phimoe"}))
+def test_scales_of_a_stretched_context_are_those_of_the_familys_own_code(family: str, all_dim: float) -> None:
+    """`mscale_all_dim` is DeepSeek's key: its attention alone is scaled by it, the others' rotary factor only."""
+    yarn = {
+        "rope_type": "yarn", "rope_theta": 5000.0, "factor": 8.0, "original_max_position_embeddings": 32,
+        "mscale": 1.0, "mscale_all_dim": all_dim,
+    }  # fmt: skip
+    model = make_model(family, rope_parameters=yarn).model
+    found = describe(Path(CONFIG), model.config.to_dict()).attention
+    assert found.scale == pytest.approx(model.layers[0].self_attn.scaling)
+    assert found.rotary.factor == pytest.approx(model.rotary_emb.attention_scaling)
+    np.testing.assert_allclose(found.rotary.frequencies, model.rotary_emb.inv_freq.numpy(), rtol=1e-6)
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("olmoe", {"model_type": "jamba"}, "'jamba'"),
     ("olmoe", {"model_type": None}, "None"),
