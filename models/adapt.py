@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hil_config.errors import DataFileError, UsageError
-from hil_config.wire.delta import DELTA_VERSION, Delta, DeltaHeader, Factors, Place, encode_delta
+from hil_config.wire.delta import DELTA_VERSION, Delta, DeltaHeader, Factors, Place, encode_delta, expert_feeds
 from models.oracle import FloatArray
 from models.probe import Probe
 
@@ -84,15 +84,6 @@ def cut(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], rank: int) -> Fa
     return Factors(first.astype(np.float32), second.astype(np.float32))
 
 
-def feeds(delta: Delta) -> dict[tuple[int, int], dict[str, FloatArray]]:
-    """The expert graphs' inputs by (layer, expert)."""
-    out: dict[tuple[int, int], dict[str, FloatArray]] = {}
-    for (layer, expert, site), (a, b) in delta.factors.items():
-        if expert >= 0:
-            out.setdefault((layer, expert), {}).update({f"delta_{site}_a": a, f"delta_{site}_b": b})
-    return out
-
-
 class AdaptedProbe(Probe):
     """A probe whose experts run under a delta; None is the model itself."""
 
@@ -101,6 +92,6 @@ class AdaptedProbe(Probe):
     def expert(self, place: tuple[int, int], rows: FloatArray, precision: str | None = None) -> FloatArray:
         if self.delta is None:
             return super().expert(place, rows)
-        extra = feeds(self.delta).get(place, {})
+        extra = expert_feeds(self.delta).get(place, {})
         output = self._experts[place[0]][place[1]].run(None, {"x": rows, **extra})[0]
         return np.asarray(output, dtype=np.float32)

@@ -138,6 +138,26 @@ def _unpack(header: DeltaHeader, body: memoryview, where: str) -> dict[Place, Fa
     return factors
 
 
+def expert_feeds(delta: Delta) -> dict[tuple[int, int], dict[str, F32]]:
+    """Extra inputs of the expert graphs by (layer, expert).
+
+    Both sites of a graph share one free dimension, the rank: a site that the delta leaves alone gets zeros.
+    """
+    out: dict[tuple[int, int], dict[str, F32]] = {}
+    for (layer, expert, site), (a, b) in delta.factors.items():
+        if expert < 0:
+            continue
+        extra = out.setdefault((layer, expert), {})
+        if site == "y":
+            other, inputs, outputs = "gate_up", b.shape[1], 2 * a.shape[0]
+        else:
+            other, inputs, outputs = "y", b.shape[1] // 2, a.shape[0]
+        extra.setdefault(f"delta_{other}_a", np.zeros((inputs, delta.header.rank), np.float32))
+        extra.setdefault(f"delta_{other}_b", np.zeros((delta.header.rank, outputs), np.float32))
+        extra.update({f"delta_{site}_a": a, f"delta_{site}_b": b})
+    return out
+
+
 def _quantise(rows: F32) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """int8 codes and float16 scales of rows [rank, n]; a row's largest value is 127 steps."""
     largest = np.abs(rows).max(axis=1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError
-from hil_config.wire.delta import Delta, Factors, decode_delta
+from hil_config.wire.delta import Delta, Factors, decode_delta, expert_feeds
 from hil_config.wire.manifest import Manifest
 from hil_config.wire.minisign import verify
 from node_agent.shards.trust import Trust, VersionMemory
@@ -52,11 +52,12 @@ class DeltaShelf:
             self._admit(delta, where)
             if name not in self._deltas and len(self._deltas) >= MAX_DELTAS:
                 raise ArtefactError(f"{where}: {MAX_DELTAS} deltas are here already", "send an empty one to forget one")
-            self._deltas[name] = (delta.header.seq, _feeds(delta), _routers(delta))
+            self._deltas[name] = (delta.header.seq, expert_feeds(delta), _routers(delta))
         return delta.header.seq
 
     def _fit(self, delta: Delta, where: str) -> None:
-        """It must be for this very model, and each part must have the shape of its place."""
+        """It must be for this very model, and each part must have the shape of its place. How wide a shared expert is
+        its graph alone knows: that is looked at in a call."""
         if delta.header.base_sha256 != self._manifest.source_sha256:
             raise ArtefactError(
                 f"{where}: made for base {delta.header.base_sha256[:12]}, this model is "
@@ -64,15 +65,16 @@ class DeltaShelf:
                 "pack it for the model that is deployed: hil models delta pack FACTORS --model FOLDER",
             )
         card = self._manifest.model
-        sizes = {
-            "gate_up": (card.hidden, 2 * card.expert_width), "y": (card.expert_width, card.hidden),
-            "router": (card.hidden, card.experts),
-        }  # fmt: skip
         for (layer, expert, site), (a, b) in delta.factors.items():
-            if layer >= card.layers or expert >= card.experts or (a.shape[0], b.shape[1]) != sizes[site]:
+            width = 0 if expert >= card.experts - card.routing.always_on else card.expert_width  # 0: any
+            sizes = {
+                "gate_up": (card.hidden, 2 * width), "y": (width, card.hidden), "router": (card.hidden, card.experts),
+            }[site]  # fmt: skip
+            good = all(size in (0, n) for n, size in zip((a.shape[0], b.shape[1]), sizes, strict=True))
+            if layer >= card.layers or expert >= card.experts or not good:
                 raise ArtefactError(
                     f"{where}: layer {layer} expert {expert} {site}: {a.shape[0]} x {b.shape[1]}, the model has "
-                    f"{sizes[site][0]} x {sizes[site][1]} in {card.layers} layers of {card.experts}",
+                    f"{sizes[0] or 'any'} x {sizes[1] or 'any'} in {card.layers} layers of {card.experts}",
                     "pack it for the model that is deployed",
                 )
             if site == "router" and card.routing.separate_weights:
@@ -115,14 +117,6 @@ class DeltaShelf:
         raised: F32 = scores * np.exp(shift - shift.max(axis=1, keepdims=True))
         raised /= raised.sum(axis=1, keepdims=True)
         return raised
-
-
-def _feeds(delta: Delta) -> Feeds:
-    out: Feeds = {}
-    for (layer, expert, site), (a, b) in delta.factors.items():
-        if expert >= 0:
-            out.setdefault((layer, expert), {}).update({f"delta_{site}_a": a, f"delta_{site}_b": b})
-    return out
 
 
 def _routers(delta: Delta) -> dict[int, Factors]:
