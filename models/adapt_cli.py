@@ -124,7 +124,7 @@ def evaluate(folder: Path, path: Path | None, precision: str, as_json: bool) -> 
 
     Through nodes: `workload: {evaluation: reference}` in a campaign.
     """
-    from models.evaluate import items, log_probabilities, marks, read_evaluation
+    from models.evaluate import items, log_probabilities, longest, marks, read_evaluation
     from models.heldout import read_tokenizer
     from models.locate import reference_checkpoint
     from models.oracle import Oracle
@@ -132,7 +132,7 @@ def evaluate(folder: Path, path: Path | None, precision: str, as_json: bool) -> 
 
     asked = read_evaluation(path or reference_checkpoint() / "evaluation.json")
     oracle = Oracle(folder, precision)  # type: ignore[arg-type]
-    todo = items(asked, read_tokenizer(reference_checkpoint()), oracle.card.end_of_text, oracle.card.context)
+    todo = items(asked, read_tokenizer(reference_checkpoint()), oracle.card.end_of_text, longest(oracle.card))
     done = []
     with bar("evaluating") as advance:
         for number, item in enumerate(todo, start=1):
