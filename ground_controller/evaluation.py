@@ -50,7 +50,7 @@ def load_evaluation(path: Path, tokenizer: Tokenizer, card: ModelCard, seed: int
     """The set, shuffled by the seed, a question's choices one after the other: a run cut short scores a fair part."""
     evaluation = read_evaluation(path)
     groups: dict[object, list[Item]] = {}
-    for item in items(evaluation, tokenizer, card.end_of_text, longest(card)):
+    for item in items(evaluation, tokenizer, card.begin, longest(card)):
         groups.setdefault(item.question if item.question >= 0 else ("text", item.id), []).append(item)
     order = list(groups.values())
     random.Random(seed).shuffle(order)

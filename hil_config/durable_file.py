@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from hil_config.errors import EnvironmentFault
+
 
 def write_durably(path: Path, data: bytes, mode: int | None = None) -> None:
     """Temporary name beside it, fsync, rename, fsync of the folder; an attempt that fails leaves nothing.
@@ -33,3 +35,14 @@ def write_durably(path: Path, data: bytes, mode: int | None = None) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_named(path: Path, data: bytes) -> None:
+    """`write_durably` to where a person said; EnvironmentFault names the place where that is not possible."""
+    hint = "name a file in a folder that exists and may be written to"
+    if not path.name or path.is_dir():
+        raise EnvironmentFault(f"{path}: cannot be written: it is a folder", hint)
+    try:
+        write_durably(path, data)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror}", hint) from error

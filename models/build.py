@@ -59,6 +59,8 @@ def build_shards(
         raise UsageError(f"precisions: got {list(precisions)}, wanted each of {', '.join(PRECISIONS)} at most once", "")
     if block not in BLOCKS:
         raise UsageError(f"block {block}: wanted one of {', '.join(map(str, BLOCKS))}", "32 is the most exact")
+    if out.name in ("", ".."):
+        raise UsageError(f"{out}: wanted a folder by its name", "such as --out shards")
     source = read_checkpoint(checkpoint)
     digest = source_sha256(source)
     try:

@@ -35,21 +35,16 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     from hil_config.durable_file import write_durably
     from models.calibrate import calibrate as measure
     from models.card import write_importance_file
-    from models.config_file import read_json
-    from models.heldout import read_tokenizer
+    from models.heldout import sequences, tokenizer_of
     from models.locate import reference_checkpoint
     from models.progress import bar
 
-    source = checkpoint or reference_checkpoint()
-    manifest, tokenizer = read_manifest(folder), read_tokenizer(source)
+    source, manifest = checkpoint or reference_checkpoint(), read_manifest(folder)
     card = manifest.model
     for layer in ablate:
         if not 0 <= layer < card.layers:
             raise UsageError(f"--ablate {layer}: {card.name} has layers 0 to {card.layers - 1}", "name another layer")
-    texts = {
-        domain: [[card.end_of_text, *tokenizer.encode(one).ids][: card.context] for one in found]
-        for domain, found in read_json(text or source / "calibration.json").items()
-    }
+    texts = sequences(text or source / "calibration.json", tokenizer_of(folder, manifest, checkpoint), card)
     with bar("calibrating") as advance:
         found = measure(folder, texts, ablate or None, advance)
     file = write_importance_file(folder, encode_importance(found))
@@ -80,7 +75,7 @@ def budget(
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a precision for every expert of FOLDER, or none, under a budget of bytes or joules."""
-    from hil_config.durable_file import write_durably
+    from hil_config.durable_file import write_named
     from models import budget as knapsack
 
     found = read_importance(folder, read_manifest(folder))
@@ -97,12 +92,16 @@ def budget(
             raise UsageError("--joules needs the joules of a call", "add --call-joules int8=0.0004 for each precision")
     chosen = knapsack.allocate(knapsack.options(found, weights, drop=not keep_all), limit)
     table = [[chosen.choice[layer, expert] for expert in range(len(row))] for layer, row in enumerate(found.activation)]
+    bare = [layer for layer, row in enumerate(table) if set(row) == {knapsack.DROP}]
+    if bare:
+        layers = ", ".join(map(str, bare))
+        click.echo(f"warning: no expert is left in layer {layers}; a campaign refuses that: add --keep-all", err=True)
     report = {
         "folder": str(folder), "unit": unit, "budget": limit, "weight": chosen.weight, "nats": round(chosen.nats, 6),
         "gap": round(chosen.gap, 9), "counts": chosen.counts(), "precision": table,
     }  # fmt: skip
     if out is not None:
-        write_durably(out, json.dumps(report, indent=1).encode())
+        write_named(out, json.dumps(report, indent=1).encode())
     if as_json:
         click.echo(json.dumps(report))
         return

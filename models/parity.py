@@ -40,13 +40,13 @@ class Parity:
     tokens: int
 
 
-def sample_texts(checkpoint: Path, vocabulary: int, end_of_text: int, most: int) -> tuple[list[IntArray], str]:
+def sample_texts(checkpoint: Path, vocabulary: int, begin: int, most: int) -> tuple[list[IntArray], str]:
     """Token sequences of `most` tokens in all, and where they are from: held-out texts, else seeded random tokens."""
     if (checkpoint / HELDOUT_NAME).exists():
         tokenizer, texts = read_tokenizer(checkpoint), read_heldout(checkpoint)
         share = max(2, most // sum(map(len, texts.values())))
         encoded = [tokenizer.encode(text).ids[: share - 1] for domain in texts.values() for text in domain]
-        return [np.array([max(end_of_text, 0), *ids], dtype=np.int64) for ids in encoded], "held-out texts"
+        return [np.array([begin, *ids], dtype=np.int64) for ids in encoded], "held-out texts"
     rng = np.random.default_rng(0)
     length = max(2, most // RANDOM_TEXTS)
     return [rng.integers(0, vocabulary, length) for _ in range(RANDOM_TEXTS)], "random tokens"
@@ -68,7 +68,7 @@ def compare(
             f"{checkpoint}: vocabulary {vocabulary}, the shards in {folder} have {card.vocabulary}",
             "compare with the checkpoint they were built from",
         )
-    texts, source = sample_texts(checkpoint, card.vocabulary, card.end_of_text, most)
+    texts, source = sample_texts(checkpoint, card.vocabulary, card.begin, most)
     original = Original(checkpoint)
     wanted = [original.logits(text).astype(np.float64) for text in texts]
     rows = []
