@@ -47,9 +47,13 @@ def read_heldout(checkpoint: Path) -> dict[str, list[str]]:
 
 def read_texts(path: Path) -> dict[str, list[str]]:
     """Texts by domain; DataFileError where the file is something else, or has none."""
-    values = read_json(path)
+    hint = 'wanted {"domain": ["text", ...]}'
+    try:
+        values = read_json(path)
+    except DataFileError as error:
+        raise DataFileError(error.message, hint) from error
     if not values:
-        raise DataFileError(f"{path}: got no text", 'wanted {"domain": ["text", ...]}')
+        raise DataFileError(f"{path}: got no text", hint)
     for domain, texts in values.items():
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise DataFileError(f"{path}: {domain}: wanted a list of texts", "each domain is a list of strings")

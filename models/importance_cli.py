@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from hil_config.errors import UsageError
+from hil_config.errors import EnvironmentFault, UsageError
 from hil_config.wire.importance import Importance, encode_importance, read_importance
 from hil_config.wire.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from hil_config.wire.minisign import SIGNATURE_SUFFIX
@@ -47,12 +47,17 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     texts = sequences(text or source / "calibration.json", tokenizer_of(folder, manifest, checkpoint), card)
     with bar("calibrating") as advance:
         found = measure(folder, texts, ablate or None, advance)
-    file = write_importance_file(folder, encode_importance(found))
-    files = (*(other for other in manifest.files if other.name != file.name), file)
-    (folder / (MANIFEST_NAME + SIGNATURE_SUFFIX)).unlink(missing_ok=True)
     # Policies of before this file read the card: it says the same.
     card = msgspec.structs.replace(card, activation=found.activation, importance=found.contribution)
-    write_durably(folder / MANIFEST_NAME, encode_manifest(msgspec.structs.replace(manifest, files=files, model=card)))
+    try:
+        file = write_importance_file(folder, encode_importance(found))
+        files = (*(other for other in manifest.files if other.name != file.name), file)
+        (folder / (MANIFEST_NAME + SIGNATURE_SUFFIX)).unlink(missing_ok=True)
+        named = msgspec.structs.replace(manifest, files=files, model=card)
+        write_durably(folder / MANIFEST_NAME, encode_manifest(named))
+    except OSError as error:
+        hint = "make room there, and measure again"
+        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror}", hint) from error
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **summary(found)}))
     else:

@@ -121,6 +121,15 @@ def test_an_allocation_that_cannot_be_written_is_told(name: str, reference_shard
     assert isinstance(refused.exception, EnvironmentFault) and str(out) in refused.exception.message
 
 
+def test_a_measurement_that_cannot_be_written_is_told(reference_shards: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(reference_shards, tmp_path / "shards"))
+    (folder / "importance.json").unlink()
+    (folder / "importance.json").mkdir()
+    (tmp_path / "text.json").write_text('{"a": ["In the beginning was the word."]}')
+    refused = invoke("calibrate", folder, "--text", tmp_path / "text.json", "--ablate", "3")
+    assert isinstance(refused.exception, EnvironmentFault) and str(folder) in refused.exception.message
+
+
 def test_an_allocation_that_no_campaign_runs_says_so(reference_shards: Path) -> None:
     done = invoke("budget", reference_shards, "--bytes", "100kB", "--json")
     assert done.exit_code == 0 and "no expert is left in layer" in done.stderr
