@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from hil_config.errors import UsageError
 from hil_config.wire.delta import Delta, check_fit, decode_delta
 from hil_config.wire.minisign import SIGNATURE_SUFFIX
 
@@ -57,7 +58,9 @@ def merge(files: tuple[Path, ...], seq: int, key: Path | None, out: Path, as_jso
     from models.adapt import pack as pack_factors
 
     found = [_read(path) for path in files]
-    head = found[0].header
+    head, newest = found[0].header, max(one.header.seq for one in found)
+    if seq <= newest:
+        raise UsageError(f"--seq {seq}: one of these deltas is sequence {newest} already", f"use {newest + 1} or more")
     total = sum(one.header.tokens for one in found)
     origin = ", ".join(f"{one.header.name} {one.header.seq}" for one in found)
     data = pack_factors(merge_deltas(found), head.name, seq, head.base_sha256, tokens=total, origin=f"merged: {origin}")

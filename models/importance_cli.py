@@ -162,7 +162,7 @@ def print_importance(found: Importance) -> None:
     )
     for layer, load in enumerate(found.activation):
         length, drop = found.contribution[layer], found.drop_nats[layer]
-        known = found.ablation[layer][0] >= 0
+        known = found.ablation[layer][0] != -1.0  # a measured rise can be below 0
         table.add_row(
             str(layer), f"{found.mutual_information[layer]:.3f}", f"{found.sensitivity[layer]:.2e}",
             f"{max(load) / (sum(load) / len(load)):.2f} x mean", f"{max(length):.3f} (e{length.index(max(length))})",

@@ -167,6 +167,8 @@ def test_the_commands_from_factors_to_a_signed_merged_delta(reference_shards: Pa
         assert packed.exit_code == 0 and json.loads(packed.output)["signed"] is True
         files.append(str(out))
     merged = tmp_path / "merged.delta"
+    old = run(models, ["delta", "merge", *files, "--seq", "1", "--out", str(merged)])
+    assert isinstance(old.exception, UsageError) and "use 2 or more" in old.exception.hint and not merged.exists()
     done = run(models, ["delta", "merge", *files, "--seq", "2", "--out", str(merged), *key])
     assert done.exit_code == 0, done.output
     public = read_public_key(tmp_path / "lab.pub")

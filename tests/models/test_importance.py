@@ -20,6 +20,7 @@ from models.calibrate import calibrate, mutual_information
 from models.cli import models
 from models.evaluate import items, read_evaluation
 from models.heldout import read_tokenizer
+from models.importance_cli import print_importance
 from models.locate import reference_checkpoint
 from models.oracle import FloatArray, IntArray, Oracle
 from models.probe import Probe, Setting, mean, nats
@@ -144,6 +145,15 @@ def test_the_file_is_refused_when_it_was_changed_or_does_not_fit(reference: Path
     for changes in ({"gate_mass": found.gate_mass[1:]}, {"substitute": ((99,) * 16,) * 4}, {"version": 2}):
         with pytest.raises(ArtefactError):
             decode_importance(encode_importance(msgspec.structs.replace(found, **changes)), "x")
+
+
+def test_a_measured_rise_below_zero_is_not_called_an_estimate(
+    found: Importance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for rise, said in ((-1e-4, False), (-1.0, True)):
+        print_importance(msgspec.structs.replace(found, ablation=tuple((rise,) * len(row) for row in found.ablation)))
+        assert ("estimated" in capsys.readouterr().out) is said
 
 
 def test_no_text_is_refused(tiny_shards: Path) -> None:
