@@ -19,6 +19,7 @@ _THETA = {"mixtral": 1e6, "phimoe": 1e6, "gpt_oss": 150_000.0}
 _EPSILON = {"olmoe": 1e-5, "mixtral": 1e-5, "phimoe": 1e-5, "gpt_oss": 1e-5}
 """Defaults of the families' own configuration classes, where they are not the most common ones."""
 
+MAX_LAYERS = 4096
 BLOCK_SPARSE = DiskNames("block_sparse_moe", parts=("w1", "w3", "w2"))
 
 
@@ -41,6 +42,8 @@ def describe(path: Path, values: dict[str, Any]) -> Description:
 def _common(config: Config, family: str) -> Description:
     """What all families share: sizes, full attention, RMSNorm, softmax routing over every layer."""
     layers, heads = config.count("num_hidden_layers"), config.count("num_attention_heads")
+    if layers > MAX_LAYERS:
+        raise config.fail("num_hidden_layers", layers, f"at most {MAX_LAYERS}")
     hidden = config.count("hidden_size")
     latent = config.get("kv_lora_rank") is not None and family.startswith("deepseek")
     head_dim = config.count("qk_rope_head_dim") if latent else config.count("head_dim", default=hidden // heads or 1)
