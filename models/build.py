@@ -114,7 +114,9 @@ def model_card(checkpoint: Checkpoint, trunk_precision: Precision = "fp32", bloc
     a, where = d.attention, str(checkpoint.folder / TRAINING_NAME)
     statistics = from_training(training, d, where)
     perplexity = training.get("perplexity", {})
-    if not isinstance(perplexity, dict) or not all(isinstance(value, (int, float)) for value in perplexity.values()):
+    if not isinstance(perplexity, dict) or not all(
+        type(value) in (int, float) and 0 < value < 1e300 for value in perplexity.values()
+    ):
         raise DataFileError(f"{where}: perplexity: got {perplexity!r}, wanted numbers by domain", "measure it again")
     return ModelCard(
         name=checkpoint.name,
@@ -205,6 +207,8 @@ def _standing(
             return None
         for shard in manifest.shards:
             read_shard(out, shard)
+        for file in manifest.files:
+            read_shard(out, file)
     except ArtefactError:
         return None
     return manifest

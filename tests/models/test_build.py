@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import onnx
 import pytest
 from safetensors.numpy import save
 
-from hil_config.errors import ArtefactError, UsageError
+from hil_config.errors import ArtefactError, DataFileError, UsageError
+from hil_config.wire.importance import read_importance
 from hil_config.wire.manifest import MANIFEST_NAME, Manifest, read_manifest, read_shard
 from models.build import build_shards
+from models.locate import reference_checkpoint
 from models.oracle import Oracle
 from models.serving.shard_file import SUFFIX, unpack
 from models.session import open_shard, trial_run
@@ -79,6 +82,24 @@ def test_a_damaged_folder_is_built_again(tiny_checkpoint: Path, tiny_shards: Pat
     build_shards(tiny_checkpoint, out, ("int8", "fp32"))
     assert contents(out) == contents(tiny_shards)
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_damaged_measurement_is_built_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = build_shards(reference_checkpoint(), out)
+    for damage in (lambda path: path.write_bytes(path.read_bytes() + b" "), Path.unlink):
+        damage(out / "importance.json")
+        assert build_shards(reference_checkpoint(), out) == whole
+        assert read_importance(out, read_manifest(out)) is not None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e999", "true", '"8"'])
+def test_a_perplexity_that_is_no_number_is_refused(value: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    (folder / "training.json").write_text(f'{{"perplexity": {{"a": {value}}}}}')
+    with pytest.raises(DataFileError, match="perplexity: got"):
+        build_shards(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_weights_replace_the_folder(
