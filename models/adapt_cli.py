@@ -171,11 +171,13 @@ def _write(out: Path, data: bytes, key: Path | None, as_json: bool) -> None:
     from models.sign import read_secret_key
 
     secret = read_secret_key(key) if key is not None else None
-    found = decode_delta(data, str(out))
+    found, signature = decode_delta(data, str(out)), out.parent / (out.name + SIGNATURE_SUFFIX)
+    if not signature.is_dir():
+        signature.unlink(missing_ok=True)  # that of an older file would be wrong
     write_named(out, data)
     if secret is not None:
         comment = f"delta {found.header.name} sequence {found.header.seq}"
-        write_named(out.with_name(out.name + SIGNATURE_SUFFIX), sign(secret, data, comment).encode())
+        write_named(signature, sign(secret, data, comment).encode())
     report = {**_report(out, found), "signed": secret is not None}
     click.echo(json.dumps(report) if as_json else f"{out}: {len(data)} bytes, {found.header.name} {found.header.seq}")
 

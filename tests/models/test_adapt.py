@@ -174,6 +174,8 @@ def test_the_commands_from_factors_to_a_signed_merged_delta(reference_shards: Pa
     public = read_public_key(tmp_path / "lab.pub")
     text = merged.with_name("merged.delta.minisig").read_text()
     assert verify((public,), merged.read_bytes(), text, "merged") == "delta satire sequence 2"
+    again = run(models, ["delta", "merge", *files, "--seq", "2", "--out", str(merged)])
+    assert again.exit_code == 0 and not merged.with_name("merged.delta.minisig").exists(), "no older signature stays"
     shown = json.loads(run(models, ["delta", "show", str(merged), "--json"]).output)
     assert (shown["seq"], shown["experts"], shown["tokens"]) == (2, 64, 120000)
     base = ["delta", "try", str(reference_shards), str(merged), "--text", str(ADAPTATION / "heldout.json"), "--json"]
