@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from msgspec import UNSET
 
 from hil_config.durable_file import write_durably
@@ -182,12 +183,23 @@ def _write_shards(
         shard = work.finished(name)
         if shard is None or shard.precision != precision:  # names of the trunk's shards do not tell
             built = build_graph(source, kind, precision, layer, expert, block)
+            _check_finite(built, f"{source.folder}: {name}")
             sha256, size = work.write(name, built)
             shard = Shard(name, kind, precision, sha256, size, built.inputs, built.outputs, layer, expert)
             work.record(shard)
         yield shard
         if progress is not None:
             progress(done, len(planned), name)
+
+
+def _check_finite(built: export_onnx.Built, where: str) -> None:
+    """DataFileError for a weight that half floats cannot say: fp16, and the embedding at every precision but fp32."""
+    for name, value in built.weights.items():
+        if value.dtype == np.float16 and not np.isfinite(value).all():
+            raise DataFileError(
+                f"{where}: {name}: a weight beyond 65504, where half floats end",
+                "build it at another --precision or --trunk-precision: fp32 holds every weight",
+            )
 
 
 def _standing(

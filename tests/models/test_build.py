@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from hil_config.errors import ArtefactError, DataFileError, UsageError
 from hil_config.wire.importance import read_importance
-from hil_config.wire.manifest import MANIFEST_NAME, Manifest, read_manifest, read_shard
+from hil_config.wire.manifest import MANIFEST_NAME, Manifest, Precision, read_manifest, read_shard
 from models.build import build_shards
 from models.locate import reference_checkpoint
 from models.oracle import Oracle
@@ -100,6 +100,27 @@ def test_a_perplexity_that_is_no_number_is_refused(value: str, tiny_checkpoint: 
     with pytest.raises(DataFileError, match="perplexity: got"):
         build_shards(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("victim", "precisions", "trunk"),
+    [
+        ("model.embed_tokens.weight", ("int8",), "int8"),
+        ("model.layers.0.mlp.experts.1.up_proj.weight", ("fp16",), "fp32"),
+    ],
+)
+def test_a_weight_beyond_half_floats_is_refused_there_and_served_elsewhere(
+    victim: str, precisions: tuple[Precision, ...], trunk: Precision, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors[victim][3, 5] = 7e4
+    (folder / "model.safetensors").write_bytes(save(tensors))
+    with pytest.raises(DataFileError, match="a weight beyond 65504"):
+        build_shards(folder, tmp_path / "out", precisions, trunk_precision=trunk)
+    assert sorted(tmp_path.iterdir()) == [folder], "nothing is left"
+    for shard in build_shards(folder, tmp_path / "out", ("int8",), trunk_precision="fp32").shards:
+        trial_run(shard, read_shard(tmp_path / "out", shard))
 
 
 def test_other_weights_replace_the_folder(
