@@ -83,13 +83,14 @@ def budget(
     from hil_config.durable_file import write_named
     from models import budget as knapsack
 
-    found = read_importance(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    found = read_importance(folder, manifest)
     if found is None:
         raise UsageError(f"{folder}: no importance measured yet", f"measure it: hil models calibrate {folder}")
     if (size is None) == (joules is None):
         raise UsageError("a budget is either --bytes or --joules", "give one of them")
     if size is not None:
-        weights, limit, unit = knapsack.byte_weights(found), parse_bytes(size), "bytes"
+        weights, limit, unit = knapsack.byte_weights(found, manifest.shards), parse_bytes(size), "bytes"
     else:
         assert joules is not None
         weights, limit, unit = knapsack.energy_weights(found, _pairs(call_joules)), joules, "J a token"

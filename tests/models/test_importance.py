@@ -24,6 +24,7 @@ from models.importance_cli import print_importance
 from models.locate import reference_checkpoint
 from models.oracle import FloatArray, IntArray, Oracle
 from models.probe import Probe, Setting, mean, nats
+from tests.models.tiny_families import save_model
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,19 @@ def test_a_measured_rise_below_zero_is_not_called_an_estimate(
     for rise, said in ((-1e-4, False), (-1.0, True)):
         print_importance(msgspec.structs.replace(found, ablation=tuple((rise,) * len(row) for row in found.ablation)))
         assert ("estimated" in capsys.readouterr().out) is said
+
+
+def test_bytes_are_those_of_the_shards_where_a_shared_expert_is_wider(tmp_path: Path) -> None:
+    save_model("deepseek_v3", tmp_path / "checkpoint")
+    both = build_shards(tmp_path / "checkpoint", tmp_path / "both", ("int8", "int4"))
+    one = build_shards(tmp_path / "checkpoint", tmp_path / "one", ("int8",))
+    found = calibrate(tmp_path / "both", {"x": [list(range(20))]}, (0,))
+    sizes = {(s.precision, s.layer, s.expert): s.bytes for s in both.shards if s.kind == "expert"}
+    exact, scaled = byte_weights(found, both.shards), byte_weights(found, one.shards)
+    for (precision, layer, expert), size in sizes.items():
+        assert 0 <= exact[precision][layer][expert] - size < 256
+        assert scaled[precision][layer][expert] == pytest.approx(size, rel=0.1)
+    assert sizes["int8", 0, 8] > 1.4 * sizes["int8", 0, 0], "the shared one is of twice the width"
 
 
 def test_no_text_is_refused(tiny_shards: Path) -> None:
