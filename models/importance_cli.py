@@ -93,7 +93,12 @@ def budget(
         weights, limit, unit = knapsack.byte_weights(found, manifest.shards), parse_bytes(size), "bytes"
     else:
         assert joules is not None
-        weights, limit, unit = knapsack.energy_weights(found, _pairs(call_joules)), joules, "J a token"
+        each, known = _pairs(call_joules), [c.precision for c in found.precisions]
+        if strange := sorted(set(each) - set(known)):
+            raise UsageError(
+                f"--call-joules {strange[0]}: not measured in {folder}", f"measured are {', '.join(known)}"
+            )
+        weights, limit, unit = knapsack.energy_weights(found, each), joules, "J a token"
         if not weights:
             raise UsageError("--joules needs the joules of a call", "add --call-joules int8=0.0004 for each precision")
     chosen = knapsack.allocate(knapsack.options(found, weights, drop=not keep_all), limit)

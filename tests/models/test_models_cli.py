@@ -130,6 +130,12 @@ def test_a_measurement_that_cannot_be_written_is_told(reference_shards: Path, tm
     assert isinstance(refused.exception, EnvironmentFault) and str(folder) in refused.exception.message
 
 
+def test_joules_of_a_precision_that_was_not_measured_are_refused(reference_shards: Path) -> None:
+    given = ["--joules", "1", "--call-joules", "int8=0.0004", "--call-joules", "in4=0.0003"]
+    refused = invoke("budget", reference_shards, *given)
+    assert isinstance(refused.exception, UsageError) and "in4: not measured" in refused.exception.message
+
+
 def test_an_allocation_that_no_campaign_runs_says_so(reference_shards: Path) -> None:
     done = invoke("budget", reference_shards, "--bytes", "100kB", "--json")
     assert done.exit_code == 0 and "no expert is left in layer" in done.stderr
