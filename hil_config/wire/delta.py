@@ -98,8 +98,10 @@ def decode_delta(data: bytes, where: str) -> Delta:
     if len(data) > MAX_DELTA_BYTES or len(data) < _LENGTH.size:
         raise ArtefactError(f"{where}: {len(data)} bytes, a delta has {_LENGTH.size} to {MAX_DELTA_BYTES}", _HINT)
     magic, length = _LENGTH.unpack_from(data)
-    if magic != MAGIC or _LENGTH.size + length > len(data):
+    if magic != MAGIC:
         raise ArtefactError(f"{where}: not a delta: it starts {data[:4]!r}", _HINT)
+    if _LENGTH.size + length > len(data):
+        raise ArtefactError(f"{where}: {len(data)} bytes, its header alone has {length}: the file is cut", _HINT)
     head, body = data[_LENGTH.size : _LENGTH.size + length], memoryview(data)[_LENGTH.size + length :]
     try:
         header = msgspec.json.decode(head, type=DeltaHeader)
@@ -131,7 +133,12 @@ def _unpack(header: DeltaHeader, body: memoryview, where: str) -> dict[Place, Fa
             raise ArtefactError(f"{where}: part {place}: a scale is not finite", _HINT)
         a = codes[: rank * part.inputs].reshape(rank, part.inputs) * scales[:rank, None]
         b = codes[rank * part.inputs :].reshape(rank, part.outputs) * scales[rank:, None]
-        b *= np.float32(header.alpha / rank)
+        with np.errstate(over="ignore", invalid="ignore"):
+            b *= np.float32(header.alpha / rank)
+        if not np.isfinite(b).all():
+            raise ArtefactError(
+                f"{where}: part {place}: alpha {header.alpha:g} makes a value that is not finite", _HINT
+            )
         factors[place] = Factors(np.ascontiguousarray(a.T), b)
         at += size
     if at != len(body):
