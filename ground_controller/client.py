@@ -24,6 +24,7 @@ from hil_config.errors import LinkError, RemoteProtocolError
 from hil_config.seal import KeyRing
 from hil_config.tls import TlsFiles, accept, client_context, connect, server_context
 from hil_config.wire.frames import (
+    MAX_ROWS,
     Cancel,
     Frame,
     FrameDecoder,
@@ -173,18 +174,15 @@ class Client:
         waited_us = entry.begin(route, now_s)
         self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
         history = np.array(entry.prompt + entry.tokens, np.int32)
-        step = Step(
-            entry.id,
-            entry.attempt,
-            0,
-            entry.want - len(entry.tokens),
-            Route(route, NAME),
-            len(history),
-            history,
-            entry.score,
-        )
-        if not self._send(route[0], step):
-            entry.wait(f"gateway {route[0]} cannot be reached", now_s)
+        for start in range(0, len(history), MAX_ROWS):  # only the last step asks for a token
+            tokens = history[start : start + MAX_ROWS]
+            remaining = entry.want - len(entry.tokens) if start + len(tokens) == len(history) else 0
+            step = Step(
+                entry.id, entry.attempt, start, remaining, Route(route, NAME), len(tokens), tokens, entry.score
+            )  # fmt: skip
+            if not self._send(route[0], step):
+                entry.wait(f"gateway {route[0]} cannot be reached", now_s)
+                return
 
     def _send(self, node: str, frame: Frame) -> bool:
         try:

@@ -10,7 +10,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from hil_config.wire.manifest import ModelCard
-from models.evaluate import Evaluation, Item, items, read_evaluation
+from models.evaluate import Evaluation, Item, items, longest, read_evaluation
 from models.locate import reference_checkpoint
 
 FIRST_REQUEST = 1 << 24
@@ -50,7 +50,7 @@ def load_evaluation(path: Path, tokenizer: Tokenizer, card: ModelCard, seed: int
     """The set, shuffled by the seed, a question's choices one after the other: a run cut short scores a fair part."""
     evaluation = read_evaluation(path)
     groups: dict[object, list[Item]] = {}
-    for item in items(evaluation, tokenizer, card.end_of_text, card.context):
+    for item in items(evaluation, tokenizer, card.begin, longest(card)):
         groups.setdefault(item.question if item.question >= 0 else ("text", item.id), []).append(item)
     order = list(groups.values())
     random.Random(seed).shuffle(order)

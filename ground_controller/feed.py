@@ -89,7 +89,7 @@ def prompts_of(prepared: Prepared) -> Workload:
     """The campaign's prompts, from the first."""
     card, workload = prepared.manifest.model, prepared.campaign.workload
     return Workload(
-        prepared.prompts, prepared.tokenizer, card.end_of_text, prepared.campaign.seed, workload.requests,
+        prepared.prompts, prepared.tokenizer, card.begin, prepared.campaign.seed, workload.requests,
         card.context - workload.max_new_tokens, workload.prompt_tokens,
     )  # fmt: skip
 

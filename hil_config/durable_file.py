@@ -43,9 +43,11 @@ def write_result(path: Path, data: bytes) -> None:
     Raises:
         EnvironmentFault: it cannot be written.
     """
+    hint = "check free space and permissions, and that it names a file"
+    if not path.name or path.is_dir():
+        raise EnvironmentFault(f"{path}: cannot be written: it is a folder", hint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, data)
     except OSError as error:
-        hint = "check free space and permissions"
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}", hint) from error

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hil_config.errors import DataFileError, UsageError
-from hil_config.wire.delta import DELTA_VERSION, Delta, DeltaHeader, Factors, Place, encode_delta
+from hil_config.wire.delta import (
+    DELTA_VERSION,
+    Delta,
+    DeltaHeader,
+    Factors,
+    Place,
+    encode_delta,
+    expert_feeds,
+    raised_scores,
+)
 from models.oracle import FloatArray
 from models.probe import Probe
 
@@ -31,7 +40,12 @@ def read_factors(path: Path) -> dict[Place, Factors]:
     except (ValueError, zipfile.BadZipFile) as error:
         raise DataFileError(f"{path}: not a file of factors: {error}", hint) from error
     for place, pair in out.items():
-        if set(pair) != {"a", "b"} or pair["a"].ndim != 2 or pair["a"].shape[1:] != pair["b"].shape[:1]:
+        if (
+            set(pair) != {"a", "b"}
+            or pair["a"].ndim != 2
+            or pair["b"].ndim != 2
+            or len(pair["b"]) != pair["a"].shape[1]
+        ):
             raise DataFileError(f"{path}: {place}: wanted a [inputs, rank] and b [rank, outputs]", hint)
     return {place: Factors(pair["a"], pair["b"]) for place, pair in out.items()}
 
@@ -84,15 +98,6 @@ def cut(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], rank: int) -> Fa
     return Factors(first.astype(np.float32), second.astype(np.float32))
 
 
-def feeds(delta: Delta) -> dict[tuple[int, int], dict[str, FloatArray]]:
-    """The expert graphs' inputs by (layer, expert)."""
-    out: dict[tuple[int, int], dict[str, FloatArray]] = {}
-    for (layer, expert, site), (a, b) in delta.factors.items():
-        if expert >= 0:
-            out.setdefault((layer, expert), {}).update({f"delta_{site}_a": a, f"delta_{site}_b": b})
-    return out
-
-
 class AdaptedProbe(Probe):
     """A probe whose experts run under a delta; None is the model itself."""
 
@@ -101,6 +106,10 @@ class AdaptedProbe(Probe):
     def expert(self, place: tuple[int, int], rows: FloatArray, precision: str | None = None) -> FloatArray:
         if self.delta is None:
             return super().expert(place, rows)
-        extra = feeds(self.delta).get(place, {})
+        extra = expert_feeds(self.delta).get(place, {})
         output = self._experts[place[0]][place[1]].run(None, {"x": rows, **extra})[0]
         return np.asarray(output, dtype=np.float32)
+
+    def mix(self, layer: int, rows: FloatArray, scores: FloatArray, mixing: FloatArray | None = None) -> FloatArray:
+        router = None if self.delta is None else self.delta.factors.get((layer, -1, "router"))
+        return super().mix(layer, rows, scores if router is None else raised_scores(router, rows, scores), mixing)

@@ -9,10 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from hil_config.wire.delta import Delta, decode_delta
+from hil_config.errors import UsageError
+from hil_config.wire.delta import Delta, check_fit, decode_delta
 from hil_config.wire.minisign import SIGNATURE_SUFFIX
 
 FILE = click.Path(path_type=Path)
+CHECKPOINT = click.option("--checkpoint", type=FILE, help="Where tokenizer.json is (default: the reference model's).")
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
@@ -38,7 +40,9 @@ def pack(
     from models.adapt import pack as pack_factors
     from models.adapt import read_factors
 
-    data = pack_factors(read_factors(factors), name, seq, read_manifest(folder).source_sha256, tokens=tokens)
+    manifest = read_manifest(folder)
+    data = pack_factors(read_factors(factors), name, seq, manifest.source_sha256, tokens=tokens)
+    check_fit(decode_delta(data, str(factors)), manifest, str(factors))
     _write(out, data, key, as_json)
 
 
@@ -54,7 +58,9 @@ def merge(files: tuple[Path, ...], seq: int, key: Path | None, out: Path, as_jso
     from models.adapt import pack as pack_factors
 
     found = [_read(path) for path in files]
-    head = found[0].header
+    head, newest = found[0].header, max(one.header.seq for one in found)
+    if seq <= newest:
+        raise UsageError(f"--seq {seq}: one of these deltas is sequence {newest} already", f"use {newest + 1} or more")
     total = sum(one.header.tokens for one in found)
     origin = ", ".join(f"{one.header.name} {one.header.seq}" for one in found)
     data = pack_factors(merge_deltas(found), head.name, seq, head.base_sha256, tokens=total, origin=f"merged: {origin}")
@@ -80,24 +86,21 @@ def show(file: Path, as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @click.option("--text", type=FILE, required=True, help='JSON {"domain": ["text", ...]}, held out from training.')
 @click.option("--precision", default="int8", show_default=True, help="Of the expert shards in FOLDER.")
+@CHECKPOINT
 @JSON_FLAG
-def try_(folder: Path, file: Path, text: Path, precision: str, as_json: bool) -> None:
+def try_(folder: Path, file: Path, text: Path, precision: str, checkpoint: Path | None, as_json: bool) -> None:
     """Perplexity of text without and with the delta FILE, on the model in FOLDER, in this process."""
     import math
 
+    from hil_config.wire.manifest import read_manifest
     from models.adapt import AdaptedProbe
-    from models.config_file import read_json
-    from models.heldout import read_tokenizer
-    from models.locate import reference_checkpoint
+    from models.heldout import sequences, tokenizer_of
     from models.probe import nats
 
-    found = _read(file)
-    probe, tokenizer = AdaptedProbe(folder, precision), read_tokenizer(reference_checkpoint())  # type: ignore[arg-type]
-    card = probe.card
-    texts = {
-        domain: [[card.end_of_text, *tokenizer.encode(one).ids][: card.context] for one in values]
-        for domain, values in read_json(text).items()
-    }
+    found, manifest = _read(file), read_manifest(folder)
+    check_fit(found, manifest, str(file))
+    texts = sequences(text, tokenizer_of(folder, manifest, checkpoint), manifest.model)
+    probe = AdaptedProbe(folder, precision)  # type: ignore[arg-type]
     before = nats(probe, texts)
     probe.delta = found
     after = nats(probe, texts)
@@ -118,21 +121,24 @@ def try_(folder: Path, file: Path, text: Path, precision: str, as_json: bool) ->
 @click.argument("folder", type=FILE)
 @click.option("--set", "path", type=FILE, help="Evaluation set (default: the reference model's).")
 @click.option("--precision", default="int8", show_default=True, help="Of the expert shards in FOLDER.")
+@CHECKPOINT
 @JSON_FLAG
-def evaluate(folder: Path, path: Path | None, precision: str, as_json: bool) -> None:
+def evaluate(folder: Path, path: Path | None, precision: str, checkpoint: Path | None, as_json: bool) -> None:
     """Perplexity by domain and cloze accuracy of the model in FOLDER, in this process.
 
     Through nodes: `workload: {evaluation: reference}` in a campaign.
     """
-    from models.evaluate import items, log_probabilities, marks, read_evaluation
-    from models.heldout import read_tokenizer
+    from hil_config.wire.manifest import read_manifest
+    from models.evaluate import items, log_probabilities, longest, marks, read_evaluation
+    from models.heldout import tokenizer_of
     from models.locate import reference_checkpoint
     from models.oracle import Oracle
     from models.progress import bar
 
     asked = read_evaluation(path or reference_checkpoint() / "evaluation.json")
+    tokenizer = tokenizer_of(folder, read_manifest(folder), checkpoint)
     oracle = Oracle(folder, precision)  # type: ignore[arg-type]
-    todo = items(asked, read_tokenizer(reference_checkpoint()), oracle.card.end_of_text, oracle.card.context)
+    todo = items(asked, tokenizer, oracle.card.begin, longest(oracle.card))
     done = []
     with bar("evaluating") as advance:
         for number, item in enumerate(todo, start=1):
@@ -160,16 +166,18 @@ def _read(path: Path) -> Delta:
 
 
 def _write(out: Path, data: bytes, key: Path | None, as_json: bool) -> None:
-    from hil_config.durable_file import write_durably
+    from hil_config.durable_file import write_result
     from hil_config.wire.minisign import sign
     from models.sign import read_secret_key
 
     secret = read_secret_key(key) if key is not None else None
-    found = decode_delta(data, str(out))
-    write_durably(out, data)
+    found, signature = decode_delta(data, str(out)), out.parent / (out.name + SIGNATURE_SUFFIX)
+    if not signature.is_dir():
+        signature.unlink(missing_ok=True)  # that of an older file would be wrong
+    write_result(out, data)
     if secret is not None:
         comment = f"delta {found.header.name} sequence {found.header.seq}"
-        write_durably(out.with_name(out.name + SIGNATURE_SUFFIX), sign(secret, data, comment).encode())
+        write_result(signature, sign(secret, data, comment).encode())
     report = {**_report(out, found), "signed": secret is not None}
     click.echo(json.dumps(report) if as_json else f"{out}: {len(data)} bytes, {found.header.name} {found.header.seq}")
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from hil_config.errors import UsageError
 from hil_config.wire.importance import Importance
+from hil_config.wire.manifest import Shard
 
 GRID = 4096
 EXACT = 1 << 16
@@ -74,10 +75,30 @@ def options(
     return out
 
 
-def byte_weights(importance: Importance) -> dict[str, list[list[float]]]:
-    """Bytes of each shard, rounded up to PAGE so that the programme over them is exact."""
+def byte_weights(importance: Importance, shards: Sequence[Shard] = ()) -> dict[str, list[list[float]]]:
+    """Bytes of each shard, rounded up to PAGE so that the programme over them is exact.
+
+    `shards`: of a folder, whose sizes count. At a precision that it has not, an expert is as much larger than the mean
+    as at those that it has (a shared expert is of another width than the others).
+    """
+    held: dict[str, dict[Place, int]] = {}
+    for shard in shards:
+        if shard.kind == "expert":
+            held.setdefault(shard.precision, {})[shard.layer, shard.expert] = shard.bytes
+    means = {precision: float(np.mean(list(sizes.values()))) for precision, sizes in held.items()}
+
+    def size(precision: str, mean: int, place: Place) -> float:
+        found = held.get(precision, {}).get(place)
+        if found is None:
+            share = next((sizes[place] / means[p] for p, sizes in held.items() if place in sizes), 1.0)
+            found = round(mean * share)
+        return float(-(-found // PAGE) * PAGE)
+
     return {
-        c.precision: [[float(-(-c.bytes // PAGE) * PAGE)] * len(row) for row in importance.activation]
+        c.precision: [
+            [size(c.precision, c.bytes, (layer, expert)) for expert in range(len(row))]
+            for layer, row in enumerate(importance.activation)
+        ]
         for c in importance.precisions
     }
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from msgspec import UNSET
 
 from hil_config.durable_file import write_durably
@@ -59,6 +60,8 @@ def build_shards(
         raise UsageError(f"precisions: got {list(precisions)}, wanted each of {', '.join(PRECISIONS)} at most once", "")
     if block not in BLOCKS:
         raise UsageError(f"block {block}: wanted one of {', '.join(map(str, BLOCKS))}", "32 is the most exact")
+    if out.name in ("", ".."):
+        raise UsageError(f"{out}: wanted a folder by its name", "such as --out shards")
     source = read_checkpoint(checkpoint)
     digest = source_sha256(source)
     try:
@@ -112,7 +115,9 @@ def model_card(checkpoint: Checkpoint, trunk_precision: Precision = "fp32", bloc
     a, where = d.attention, str(checkpoint.folder / TRAINING_NAME)
     statistics = from_training(training, d, where)
     perplexity = training.get("perplexity", {})
-    if not isinstance(perplexity, dict) or not all(isinstance(value, (int, float)) for value in perplexity.values()):
+    if not isinstance(perplexity, dict) or not all(
+        type(value) in (int, float) and 0 < value < 1e300 for value in perplexity.values()
+    ):
         raise DataFileError(f"{where}: perplexity: got {perplexity!r}, wanted numbers by domain", "measure it again")
     return ModelCard(
         name=checkpoint.name,
@@ -176,14 +181,25 @@ def _write_shards(
     planned = list(plan_shards(d.layers, d.experts, precisions, trunk))
     for done, (name, kind, precision, layer, expert) in enumerate(planned, start=1):
         shard = work.finished(name)
-        if shard is None:
+        if shard is None or shard.precision != precision:  # names of the trunk's shards do not tell
             built = build_graph(source, kind, precision, layer, expert, block)
+            _check_finite(built, f"{source.folder}: {name}")
             sha256, size = work.write(name, built)
             shard = Shard(name, kind, precision, sha256, size, built.inputs, built.outputs, layer, expert)
             work.record(shard)
         yield shard
         if progress is not None:
             progress(done, len(planned), name)
+
+
+def _check_finite(built: export_onnx.Built, where: str) -> None:
+    """DataFileError for a weight that half floats cannot say: fp16, and the embedding at every precision but fp32."""
+    for name, value in built.weights.items():
+        if value.dtype == np.float16 and not np.isfinite(value).all():
+            raise DataFileError(
+                f"{where}: {name}: a weight beyond 65504, where half floats end",
+                "build it at another --precision or --trunk-precision: fp32 holds every weight",
+            )
 
 
 def _standing(
@@ -203,6 +219,8 @@ def _standing(
             return None
         for shard in manifest.shards:
             read_shard(out, shard)
+        for file in manifest.files:
+            read_shard(out, file)
     except ArtefactError:
         return None
     return manifest

@@ -9,7 +9,8 @@ from typing import Any
 from hil_config.errors import DataFileError
 
 MAX_JSON_BYTES = 64 << 20
-MAX_COUNT = 1 << 31
+MAX_COUNT = 1 << 24
+"""Above every size of a model, and small enough to count to."""
 
 HINT = "a checkpoint folder has config.json and model.safetensors as Hugging Face writes them"
 
@@ -48,7 +49,7 @@ class Config:
             value = self.values.get(key)
             if value is not None:
                 if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_COUNT:
-                    raise self.fail(key, value, f"a whole number of at least {least}")
+                    raise self.fail(key, value, f"a whole number of at least {least}, at most {MAX_COUNT}")
                 return value
         if default is None:
             raise self.fail(" or ".join(keys), None, f"a whole number of at least {least}")

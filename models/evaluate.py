@@ -16,6 +16,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from hil_config.errors import DataFileError
+from hil_config.wire.frames import most_rows
+from hil_config.wire.manifest import ModelCard
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +77,11 @@ def read_evaluation(path: Path) -> Evaluation:
         if not good or not 0 <= question.answer < len(question.choices):
             raise DataFileError(f"{path}: cloze[{index}]: wanted a context, choices, and the index of one", hint)
     return found
+
+
+def longest(card: ModelCard) -> int:
+    """Tokens of a sequence to score: nodes score it whole, so it must fit into one frame."""
+    return min(card.context, most_rows(card.hidden))
 
 
 def items(evaluation: Evaluation, tokenizer: Tokenizer, end_of_text: int, context: int) -> tuple[Item, ...]:

@@ -33,6 +33,7 @@ from models.attention_graph import DecoderLayer, Positions, normalise
 from models.checkpoint import Checkpoint, ExpertWeights
 from models.describe import Description, FeedForward
 from models.graph import Graph
+from models.quantize import halved
 from models.router_graph import route
 
 
@@ -92,7 +93,7 @@ def embed_graph(checkpoint: Checkpoint, precision: Precision = "fp32") -> Built:
     g, d = Graph(), checkpoint.description
     table = checkpoint.tensor("model.embed_tokens.weight", d.vocabulary, d.hidden)
     narrow, multiplied = precision != "fp32", d.embedding_multiplier != 1.0
-    x = g.weight("embedding", table.astype(np.float16) if narrow else table)
+    x = g.weight("embedding", halved(table) if narrow else table)
     x = g.node("Gather", [x, "tokens"], "row" if narrow or multiplied else "hidden", axis=0)
     if narrow:
         x = g.node("Cast", [x], "wide" if multiplied else "hidden", to=TensorProto.FLOAT)

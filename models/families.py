@@ -19,6 +19,7 @@ _THETA = {"mixtral": 1e6, "phimoe": 1e6, "gpt_oss": 150_000.0}
 _EPSILON = {"olmoe": 1e-5, "mixtral": 1e-5, "phimoe": 1e-5, "gpt_oss": 1e-5}
 """Defaults of the families' own configuration classes, where they are not the most common ones."""
 
+MAX_LAYERS = 4096
 BLOCK_SPARSE = DiskNames("block_sparse_moe", parts=("w1", "w3", "w2"))
 
 
@@ -41,6 +42,8 @@ def describe(path: Path, values: dict[str, Any]) -> Description:
 def _common(config: Config, family: str) -> Description:
     """What all families share: sizes, full attention, RMSNorm, softmax routing over every layer."""
     layers, heads = config.count("num_hidden_layers"), config.count("num_attention_heads")
+    if layers > MAX_LAYERS:
+        raise config.fail("num_hidden_layers", layers, f"at most {MAX_LAYERS}")
     hidden = config.count("hidden_size")
     latent = config.get("kv_lora_rank") is not None and family.startswith("deepseek")
     head_dim = config.count("qk_rope_head_dim") if latent else config.count("head_dim", default=hidden // heads or 1)
@@ -48,9 +51,10 @@ def _common(config: Config, family: str) -> Description:
         raise config.fail("qk_rope_head_dim" if latent else "head_dim", head_dim, "an even number")
     scaled = read_rotary(config, head_dim, _THETA.get(family, 10_000.0), family == "deepseek_v2")
     context = config.count("max_position_embeddings")
+    scale = scaled.scale if latent else 1.0  # only DeepSeek's attention knows mscale_all_dim
     attention = Attention(
         heads=heads, kv_heads=config.count("num_key_value_heads", default=heads), key_dim=head_dim,
-        value_dim=head_dim, scale=scaled.scale * head_dim**-0.5, rotary=scaled.rotary, windows=(0,) * layers,
+        value_dim=head_dim, scale=scale * head_dim**-0.5, rotary=scaled.rotary, windows=(0,) * layers,
     )  # fmt: skip
     experts = config.count("num_experts", "num_local_experts", "n_routed_experts")
     return Description(
@@ -120,6 +124,8 @@ def _phimoe(config: Config, d: Description) -> Description:
 
 
 def _gpt_oss(config: Config, d: Description) -> Description:
+    if config.get("rope_parameters", "rope_scaling") is None:
+        raise config.fail("rope_parameters", None, "the family's yarn scaling, or a rope_type of 'default'")
     bias = config.flag("attention_bias", True)
     attention = replace(d.attention, bias=bias, out_bias=bias, sinks=True, windows=_windows(config, d, True))
     limit, alpha = config.real("swiglu_limit", 7.0), config.real("swiglu_alpha", 1.702)
@@ -130,8 +136,8 @@ def _gpt_oss(config: Config, d: Description) -> Description:
     )  # fmt: skip
 
 
-def _deepseek(config: Config, d: Description) -> Description:
-    """DeepSeek-V2 and V3 share attention, dense first layers and shared experts."""
+def _deepseek(config: Config, d: Description, scaling: float, shared: int) -> Description:
+    """DeepSeek-V2 and V3 share attention, dense first layers and shared experts, but not what absent keys mean."""
     plain, rotary = config.count("qk_nope_head_dim"), config.count("qk_rope_head_dim")
     key = plain + rotary
     latent = Latent(config.count("q_lora_rank", default=0), config.count("kv_lora_rank"), plain, rotary)
@@ -142,11 +148,12 @@ def _deepseek(config: Config, d: Description) -> Description:
     )  # fmt: skip
     groups = config.count("n_group", default=1)
     router = replace(
-        d.router, scaling=config.real("routed_scaling_factor", 1.0), groups=groups,
+        d.router, scaling=config.real("routed_scaling_factor", scaling), groups=groups,
         kept_groups=config.count("topk_group", default=groups),
     )  # fmt: skip
     dense = tuple(range(min(config.count("first_k_dense_replace", default=0, least=0), d.decoder_layers)))
-    shared = config.count("n_shared_experts", default=0, least=0)
+    absent = 0 if "n_shared_experts" in config.values else shared
+    shared = config.count("n_shared_experts", default=absent, least=0)
     if config.get("moe_layer_freq") not in (None, 1):
         raise config.fail("moe_layer_freq", config.get("moe_layer_freq"), "1")
     return replace(
@@ -156,7 +163,7 @@ def _deepseek(config: Config, d: Description) -> Description:
 
 
 def _deepseek_v2(config: Config, d: Description) -> Description:
-    d = _deepseek(config, d)
+    d = _deepseek(config, d, 1.0, 2)
     if config.flag("norm_topk_prob", False):
         raise config.fail("norm_topk_prob", True, "false: the public code of this family never normalises")
     if config.text("topk_method", ("greedy", "group_limited_greedy"), "greedy") == "greedy":
@@ -166,7 +173,7 @@ def _deepseek_v2(config: Config, d: Description) -> Description:
 
 def _deepseek_v3(config: Config, d: Description) -> Description:
     interleaved = config.flag("rope_interleave", True)
-    d = _deepseek(config, d)
+    d = _deepseek(config, d, 2.5, 1)
     config.text("scoring_func", ("sigmoid",), "sigmoid")
     config.text("topk_method", ("noaux_tc",), "noaux_tc")
     attention = replace(d.attention, rotary=replace(d.attention.rotary, interleaved=interleaved))
@@ -204,7 +211,8 @@ def _sparse_step(config: Config, d: Description) -> Description:
 
 def _windows(config: Config, d: Description, alternating: bool) -> tuple[int, ...]:
     """A window per decoder layer from `layer_types`, or by the family's rule where that is absent."""
-    window, kinds = config.count("sliding_window", default=0, least=0), config.get("layer_types")
+    window = config.count("sliding_window", default=128 if alternating else 0, least=0)
+    kinds = config.get("layer_types")
     if not alternating and not config.flag("use_sliding_window", False):
         return (0,) * d.decoder_layers
     if kinds is None:

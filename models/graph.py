@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hil_config.wire.manifest import BLOCK, Precision, Tensor
-from models.quantize import matmul_nbits_layout
+from models.quantize import halved, matmul_nbits_layout
 from models.tensor_file import FloatArray
 
 OPSET = 21
@@ -77,7 +77,7 @@ class Graph:
         if precision in _BITS:
             self._nbits(x, weight, product, _BITS[precision])
         elif precision == "fp16":
-            narrow = self.weight(out + ".weight", weight.T.astype(np.float16))
+            narrow = self.weight(out + ".weight", halved(weight.T))
             self.node("Cast", [narrow], out + ".wide", to=TensorProto.FLOAT)
             self.node("MatMul", [x, out + ".wide"], product)
         else:

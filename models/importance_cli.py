@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from hil_config.errors import UsageError
+from hil_config.errors import EnvironmentFault, UsageError
 from hil_config.wire.importance import Importance, encode_importance, read_importance
 from hil_config.wire.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from hil_config.wire.minisign import SIGNATURE_SUFFIX
@@ -35,29 +35,29 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     from hil_config.durable_file import write_durably
     from models.calibrate import calibrate as measure
     from models.card import write_importance_file
-    from models.config_file import read_json
-    from models.heldout import read_tokenizer
+    from models.heldout import sequences, tokenizer_of
     from models.locate import reference_checkpoint
     from models.progress import bar
 
-    source = checkpoint or reference_checkpoint()
-    manifest, tokenizer = read_manifest(folder), read_tokenizer(source)
+    source, manifest = checkpoint or reference_checkpoint(), read_manifest(folder)
     card = manifest.model
     for layer in ablate:
         if not 0 <= layer < card.layers:
             raise UsageError(f"--ablate {layer}: {card.name} has layers 0 to {card.layers - 1}", "name another layer")
-    texts = {
-        domain: [[card.end_of_text, *tokenizer.encode(one).ids][: card.context] for one in found]
-        for domain, found in read_json(text or source / "calibration.json").items()
-    }
+    texts = sequences(text or source / "calibration.json", tokenizer_of(folder, manifest, checkpoint), card)
     with bar("calibrating") as advance:
         found = measure(folder, texts, ablate or None, advance)
-    file = write_importance_file(folder, encode_importance(found))
-    files = (*(other for other in manifest.files if other.name != file.name), file)
-    (folder / (MANIFEST_NAME + SIGNATURE_SUFFIX)).unlink(missing_ok=True)
     # Policies of before this file read the card: it says the same.
     card = msgspec.structs.replace(card, activation=found.activation, importance=found.contribution)
-    write_durably(folder / MANIFEST_NAME, encode_manifest(msgspec.structs.replace(manifest, files=files, model=card)))
+    try:
+        file = write_importance_file(folder, encode_importance(found))
+        files = (*(other for other in manifest.files if other.name != file.name), file)
+        (folder / (MANIFEST_NAME + SIGNATURE_SUFFIX)).unlink(missing_ok=True)
+        named = msgspec.structs.replace(manifest, files=files, model=card)
+        write_durably(folder / MANIFEST_NAME, encode_manifest(named))
+    except OSError as error:
+        hint = "make room there, and measure again"
+        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror}", hint) from error
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **summary(found)}))
     else:
@@ -80,29 +80,39 @@ def budget(
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Choose a precision for every expert of FOLDER, or none, under a budget of bytes or joules."""
-    from hil_config.durable_file import write_durably
+    from hil_config.durable_file import write_result
     from models import budget as knapsack
 
-    found = read_importance(folder, read_manifest(folder))
+    manifest = read_manifest(folder)
+    found = read_importance(folder, manifest)
     if found is None:
         raise UsageError(f"{folder}: no importance measured yet", f"measure it: hil models calibrate {folder}")
     if (size is None) == (joules is None):
         raise UsageError("a budget is either --bytes or --joules", "give one of them")
     if size is not None:
-        weights, limit, unit = knapsack.byte_weights(found), parse_bytes(size), "bytes"
+        weights, limit, unit = knapsack.byte_weights(found, manifest.shards), parse_bytes(size), "bytes"
     else:
         assert joules is not None
-        weights, limit, unit = knapsack.energy_weights(found, _pairs(call_joules)), joules, "J a token"
+        each, known = _pairs(call_joules), [c.precision for c in found.precisions]
+        if strange := sorted(set(each) - set(known)):
+            raise UsageError(
+                f"--call-joules {strange[0]}: not measured in {folder}", f"measured are {', '.join(known)}"
+            )
+        weights, limit, unit = knapsack.energy_weights(found, each), joules, "J a token"
         if not weights:
             raise UsageError("--joules needs the joules of a call", "add --call-joules int8=0.0004 for each precision")
     chosen = knapsack.allocate(knapsack.options(found, weights, drop=not keep_all), limit)
     table = [[chosen.choice[layer, expert] for expert in range(len(row))] for layer, row in enumerate(found.activation)]
+    bare = [layer for layer, row in enumerate(table) if set(row) == {knapsack.DROP}]
+    if bare:
+        layers = ", ".join(map(str, bare))
+        click.echo(f"warning: no expert is left in layer {layers}; a campaign refuses that: add --keep-all", err=True)
     report = {
         "folder": str(folder), "unit": unit, "budget": limit, "weight": chosen.weight, "nats": round(chosen.nats, 6),
         "gap": round(chosen.gap, 9), "counts": chosen.counts(), "precision": table,
     }  # fmt: skip
     if out is not None:
-        write_durably(out, json.dumps(report, indent=1).encode())
+        write_result(out, json.dumps(report, indent=1).encode())
     if as_json:
         click.echo(json.dumps(report))
         return
@@ -158,7 +168,7 @@ def print_importance(found: Importance) -> None:
     )
     for layer, load in enumerate(found.activation):
         length, drop = found.contribution[layer], found.drop_nats[layer]
-        known = found.ablation[layer][0] >= 0
+        known = found.ablation[layer][0] != -1.0  # a measured rise can be below 0
         table.add_row(
             str(layer), f"{found.mutual_information[layer]:.3f}", f"{found.sensitivity[layer]:.2e}",
             f"{max(load) / (sum(load) / len(load)):.2f} x mean", f"{max(length):.3f} (e{length.index(max(length))})",

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hil_config.durable_file import write_durably
+from hil_config.durable_file import write_result
 from hil_config.wire.importance import Importance
 
 
@@ -70,4 +70,4 @@ def write_page(found: Importance, path: Path) -> None:
         f"<!doctype html><meta charset='utf-8'><title>{found.model}: importance of its experts</title>"
         f"<body style='font-family:sans-serif'>{''.join(parts)}"
     )
-    write_durably(path, page.encode())
+    write_result(path, page.encode())

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hil_config.errors import DataFileError, UsageError
-from hil_config.wire.manifest import Precision, read_manifest
+from hil_config.wire.manifest import ModelCard, Precision, read_manifest
 from models.checkpoint import read_checkpoint
 from models.heldout import HELDOUT_NAME, read_heldout, read_tokenizer
 from models.oracle import Oracle
@@ -40,16 +40,18 @@ class Parity:
     tokens: int
 
 
-def sample_texts(checkpoint: Path, vocabulary: int, end_of_text: int, most: int) -> tuple[list[IntArray], str]:
-    """Token sequences of `most` tokens in all, and where they are from: held-out texts, else seeded random tokens."""
+def sample_texts(checkpoint: Path, card: ModelCard, most: int) -> tuple[list[IntArray], str]:
+    """Token sequences of `most` tokens in all, and where they are from: held-out texts, else seeded random tokens.
+
+    None is longer than the context, beyond which neither side means anything."""
     if (checkpoint / HELDOUT_NAME).exists():
         tokenizer, texts = read_tokenizer(checkpoint), read_heldout(checkpoint)
-        share = max(2, most // sum(map(len, texts.values())))
+        share = max(2, min(most // sum(map(len, texts.values())), card.context))
         encoded = [tokenizer.encode(text).ids[: share - 1] for domain in texts.values() for text in domain]
-        return [np.array([max(end_of_text, 0), *ids], dtype=np.int64) for ids in encoded], "held-out texts"
+        return [np.array([card.begin, *ids], dtype=np.int64) for ids in encoded], "held-out texts"
     rng = np.random.default_rng(0)
-    length = max(2, most // RANDOM_TEXTS)
-    return [rng.integers(0, vocabulary, length) for _ in range(RANDOM_TEXTS)], "random tokens"
+    length = max(2, min(most // RANDOM_TEXTS, card.context))
+    return [rng.integers(0, card.vocabulary, length) for _ in range(most // length)], "random tokens"
 
 
 def compare(
@@ -68,7 +70,7 @@ def compare(
             f"{checkpoint}: vocabulary {vocabulary}, the shards in {folder} have {card.vocabulary}",
             "compare with the checkpoint they were built from",
         )
-    texts, source = sample_texts(checkpoint, card.vocabulary, card.end_of_text, most)
+    texts, source = sample_texts(checkpoint, card, most)
     original = Original(checkpoint)
     wanted = [original.logits(text).astype(np.float64) for text in texts]
     rows = []

@@ -24,6 +24,12 @@ CodeArray = npt.NDArray[np.int8]
 ByteArray = npt.NDArray[np.uint8]
 
 
+def halved(weight: FloatArray) -> npt.NDArray[np.float16]:
+    """As float16; infinite beyond 65504, where whoever builds has to look."""
+    with np.errstate(over="ignore"):
+        return weight.astype(np.float16)
+
+
 def expand_scales(scales: FloatArray, inputs: int, block: int = BLOCK) -> FloatArray:
     """Scales [N, blocks] repeated over their inputs: [N, K]."""
     return np.repeat(scales, block, axis=1)[:, :inputs]

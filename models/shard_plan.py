@@ -129,6 +129,8 @@ def plan_boards(
     """
     if not 1 <= gateways <= min(len(boards), d.layers):
         raise UsageError(f"gateways: got {gateways}, wanted 1 to {min(len(boards), d.layers)}", "")
+    if positions < 1:
+        raise UsageError(f"positions: got {positions}, wanted at least 1", "a request needs one for each of its tokens")
     if not 1 <= copies <= len(boards):
         raise UsageError(f"copies: got {copies}, wanted 1 to {len(boards)}", "")
     placed = [Board(name, memory) for name, memory in boards]

@@ -40,6 +40,8 @@ def new_key() -> SecretKey:
 
 def write_keys(secret: SecretKey, stem: Path) -> tuple[Path, Path]:
     """`<stem>.key` (mode 600, as `minisign -G -W` writes it, without passphrase) and `<stem>.pub`."""
+    if stem.name in ("", ".."):
+        raise UsageError(f"{stem}: wanted a name for the pair", "such as --out keys/lab")
     key, public = stem.with_name(stem.name + ".key"), stem.with_name(stem.name + ".pub")
     for path in (key, public):
         if path.exists():

@@ -109,7 +109,7 @@ class Endpoint:
         if isinstance(wanted.prompt, str):
             text = wanted.prompt
             # The models were trained on texts that follow an end-of-text token.
-            tokens = [said.end_of_text, *self._tokenizer.encode(text, add_special_tokens=False).ids]
+            tokens = [max(said.end_of_text, 0), *self._tokenizer.encode(text, add_special_tokens=False).ids]
         else:
             tokens, most_id = list(wanted.prompt), self._tokenizer.get_vocab_size()
             if not all(0 <= token < most_id for token in tokens):

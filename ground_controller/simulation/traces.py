@@ -94,9 +94,7 @@ def record_traces(prepared: Prepared, progress: Callable[[int, int, str], None] 
     """One trace a prompt of the workload, in its order; from the cache where the same was recorded before."""
     wanted = prepared.campaign.workload.max_new_tokens
     card = prepared.manifest.model
-    source = Workload(
-        prepared.prompts, prepared.tokenizer, card.end_of_text, 0, len(prepared.prompts), card.context - wanted
-    )
+    source = Workload(prepared.prompts, prepared.tokenizer, card.begin, 0, len(prepared.prompts), card.context - wanted)
     prompts = [ready.tokens for ready in iter(source.next, None)]
     key = hashlib.sha256(
         msgspec.json.encode((FORMAT, prepared.manifest_sha256, prepared.campaign.model.precision, prompts, wanted))

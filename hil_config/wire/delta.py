@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError
+from hil_config.wire.manifest import Manifest
 
 DELTA_VERSION = 1
 MAGIC = b"SMHD"
@@ -97,8 +98,10 @@ def decode_delta(data: bytes, where: str) -> Delta:
     if len(data) > MAX_DELTA_BYTES or len(data) < _LENGTH.size:
         raise ArtefactError(f"{where}: {len(data)} bytes, a delta has {_LENGTH.size} to {MAX_DELTA_BYTES}", _HINT)
     magic, length = _LENGTH.unpack_from(data)
-    if magic != MAGIC or _LENGTH.size + length > len(data):
+    if magic != MAGIC:
         raise ArtefactError(f"{where}: not a delta: it starts {data[:4]!r}", _HINT)
+    if _LENGTH.size + length > len(data):
+        raise ArtefactError(f"{where}: {len(data)} bytes, its header alone has {length}: the file is cut", _HINT)
     head, body = data[_LENGTH.size : _LENGTH.size + length], memoryview(data)[_LENGTH.size + length :]
     try:
         header = msgspec.json.decode(head, type=DeltaHeader)
@@ -130,12 +133,76 @@ def _unpack(header: DeltaHeader, body: memoryview, where: str) -> dict[Place, Fa
             raise ArtefactError(f"{where}: part {place}: a scale is not finite", _HINT)
         a = codes[: rank * part.inputs].reshape(rank, part.inputs) * scales[:rank, None]
         b = codes[rank * part.inputs :].reshape(rank, part.outputs) * scales[rank:, None]
-        b *= np.float32(header.alpha / rank)
+        with np.errstate(over="ignore", invalid="ignore"):
+            b *= np.float32(header.alpha / rank)
+        if not np.isfinite(b).all():
+            raise ArtefactError(
+                f"{where}: part {place}: alpha {header.alpha:g} makes a value that is not finite", _HINT
+            )
         factors[place] = Factors(np.ascontiguousarray(a.T), b)
         at += size
     if at != len(body):
         raise ArtefactError(f"{where}: {len(body) - at} bytes after the last part", _HINT)
     return factors
+
+
+def check_fit(delta: Delta, manifest: Manifest, where: str) -> None:
+    """ArtefactError unless it is for this very model, and each part has the shape of its place.
+
+    How wide a shared expert is its graph alone knows: whoever runs it looks at that.
+    """
+    if delta.header.base_sha256 != manifest.source_sha256:
+        raise ArtefactError(
+            f"{where}: made for base {delta.header.base_sha256[:12]}, this model is {manifest.source_sha256[:12]}",
+            "pack it for the model that is deployed: hil models delta pack FACTORS --model FOLDER",
+        )
+    card = manifest.model
+    for (layer, expert, site), (a, b) in delta.factors.items():
+        width = 0 if expert >= card.experts - card.routing.always_on else card.expert_width  # 0: any
+        sizes = {
+            "gate_up": (card.hidden, 2 * width), "y": (width, card.hidden), "router": (card.hidden, card.experts),
+        }[site]  # fmt: skip
+        good = all(size in (0, n) for n, size in zip((a.shape[0], b.shape[1]), sizes, strict=True))
+        if layer >= card.layers or expert >= card.experts or not good:
+            raise ArtefactError(
+                f"{where}: layer {layer} expert {expert} {site}: {a.shape[0]} x {b.shape[1]}, the model has "
+                f"{sizes[0] or 'any'} x {sizes[1] or 'any'} in {card.layers} layers of {card.experts}",
+                "pack it for the model that is deployed",
+            )
+        if site == "router" and card.routing.separate_weights:
+            raise ArtefactError(
+                f"{where}: the routers of {card.name} are not a softmax: a router delta cannot act there",
+                "train the experts' factors only",
+            )
+
+
+def raised_scores(factors: Factors, rows: F32, scores: F32) -> F32:
+    """Softmax scores [T, E] with the router's delta added to its logits; `rows` [T, H] enter the router."""
+    # softmax(log s + d) is s exp(d), normalised: the logits themselves are not needed.
+    shift = rows @ factors.a @ factors.b
+    raised: F32 = scores * np.exp(shift - shift.max(axis=1, keepdims=True))
+    raised /= raised.sum(axis=1, keepdims=True)
+    return raised
+
+
+def expert_feeds(delta: Delta) -> dict[tuple[int, int], dict[str, F32]]:
+    """Extra inputs of the expert graphs by (layer, expert).
+
+    Both sites of a graph share one free dimension, the rank: a site that the delta leaves alone gets zeros.
+    """
+    out: dict[tuple[int, int], dict[str, F32]] = {}
+    for (layer, expert, site), (a, b) in delta.factors.items():
+        if expert < 0:
+            continue
+        extra = out.setdefault((layer, expert), {})
+        if site == "y":
+            other, inputs, outputs = "gate_up", b.shape[1], 2 * a.shape[0]
+        else:
+            other, inputs, outputs = "y", b.shape[1] // 2, a.shape[0]
+        extra.setdefault(f"delta_{other}_a", np.zeros((inputs, delta.header.rank), np.float32))
+        extra.setdefault(f"delta_{other}_b", np.zeros((delta.header.rank, outputs), np.float32))
+        extra.update({f"delta_{site}_a": a, f"delta_{site}_b": b})
+    return out
 
 
 def _quantise(rows: F32) -> tuple[NDArray[np.int8], NDArray[np.float16]]:

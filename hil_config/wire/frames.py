@@ -48,6 +48,7 @@ __all__ = [
     "MAGIC", "MAX_BODY_BYTES", "MAX_PICKS", "MAX_ROWS", "MAX_WIDTH", "PREFIX_BYTES", "PROTOCOL", "Cancel", "Delta",
     "DeltaReply", "ExpertCall", "ExpertReply", "Frame", "FrameDecoder", "Handover", "Hello", "Refusal", "Relayed",
     "Route", "Scores", "Sealed", "Step", "Token", "decode_body", "decode_plain", "encode_frame", "encode_plain",
+    "most_rows",
 ]  # fmt: skip
 
 MAGIC = b"SMH1"
@@ -56,6 +57,12 @@ _PREFIX = struct.Struct("<4sBBHII")
 _U16 = struct.Struct("<H")
 _CODEC_NUMBER = {codec: number for number, codec in enumerate(CODECS)}
 PREFIX_BYTES = _PREFIX.size
+
+
+def most_rows(width: int) -> int:
+    """Of a hidden state that fit into any frame, at any codec, with any header and picks."""
+    return min(MAX_ROWS, (MAX_BODY_BYTES - (1 << 16) - _U16.size) // (4 * width + 6 * MAX_PICKS + 4))
+
 
 _TYPES: dict[int, type[FrameHeader]] = {t.kind: t for t in get_args(Frame)}
 

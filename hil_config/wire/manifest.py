@@ -104,6 +104,11 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
+    def begin(self) -> int:
+        """The token before every text: end-of-text, or the first of the vocabulary where the model names none."""
+        return max(self.end_of_text, 0)
+
+    @property
     def scale_block(self) -> int:
         """How many inputs share a scale at int8 and int4."""
         return BLOCK if isinstance(self.block, msgspec.UnsetType) else self.block

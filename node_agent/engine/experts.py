@@ -130,6 +130,9 @@ class ExpertBank:
             elif group not in groups:
                 groups.append(group)
         sessions = [(expert, self._session(held, layer, expert)) for expert in single]
+        for expert, session in sessions:
+            if not session.takes(feeds.get((layer, expert), {})):
+                raise NotHeld(f"delta {adapter!r} does not fit layer {layer} expert {expert}")
         begin_s = time.perf_counter()
         if len(groups) == 1 and not single:
             total = groups[0].partial_sum(hidden, experts, weights)

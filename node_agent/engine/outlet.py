@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hil_config.wire.frames import Handover, Refusal, Scores, Step, Token
+from hil_config.wire.frames import Handover, Refusal, Scores, Step, Token, most_rows
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import TokenEvidence
 from node_agent.engine.lines import Line, Work, stage_of
@@ -56,6 +56,9 @@ class Outlet:
             reason = f"{self._node}: plan {pinned.plan.version} does not know this node"
         if not reason and (frame.start != cache.length or frame.attempt != cache.attempt):
             reason = f"{self._node}: has {cache.length} positions, the step starts at {frame.start}"
+        most = most_rows(self._model.hidden)
+        if not reason and frame.rows > most and len(pinned.plan.nodes) > 1:
+            reason = f"{self._node}: {frame.rows} rows in one step, a frame holds {most} of this model's width"
         if not reason and not cache.covers(piece.first, piece.last):
             reason = f"{self._node}: has no past of layers {piece.first} to {piece.last}"
         if reason:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError
-from hil_config.wire.delta import Delta, Factors, decode_delta
+from hil_config.wire.delta import Delta, Factors, check_fit, decode_delta, expert_feeds, raised_scores
 from hil_config.wire.manifest import Manifest
 from hil_config.wire.minisign import verify
 from node_agent.shards.trust import Trust, VersionMemory
@@ -47,39 +47,13 @@ class DeltaShelf:
         delta = decode_delta(payload, where)
         if delta.header.name != name or not name:
             raise ArtefactError(f"{where}: the file is delta {delta.header.name!r}", "send it under its own name")
-        self._fit(delta, where)
+        check_fit(delta, self._manifest, where)
         with self._lock:
             self._admit(delta, where)
             if name not in self._deltas and len(self._deltas) >= MAX_DELTAS:
                 raise ArtefactError(f"{where}: {MAX_DELTAS} deltas are here already", "send an empty one to forget one")
-            self._deltas[name] = (delta.header.seq, _feeds(delta), _routers(delta))
+            self._deltas[name] = (delta.header.seq, expert_feeds(delta), _routers(delta))
         return delta.header.seq
-
-    def _fit(self, delta: Delta, where: str) -> None:
-        """It must be for this very model, and each part must have the shape of its place."""
-        if delta.header.base_sha256 != self._manifest.source_sha256:
-            raise ArtefactError(
-                f"{where}: made for base {delta.header.base_sha256[:12]}, this model is "
-                f"{self._manifest.source_sha256[:12]}",
-                "pack it for the model that is deployed: hil models delta pack FACTORS --model FOLDER",
-            )
-        card = self._manifest.model
-        sizes = {
-            "gate_up": (card.hidden, 2 * card.expert_width), "y": (card.expert_width, card.hidden),
-            "router": (card.hidden, card.experts),
-        }  # fmt: skip
-        for (layer, expert, site), (a, b) in delta.factors.items():
-            if layer >= card.layers or expert >= card.experts or (a.shape[0], b.shape[1]) != sizes[site]:
-                raise ArtefactError(
-                    f"{where}: layer {layer} expert {expert} {site}: {a.shape[0]} x {b.shape[1]}, the model has "
-                    f"{sizes[site][0]} x {sizes[site][1]} in {card.layers} layers of {card.experts}",
-                    "pack it for the model that is deployed",
-                )
-            if site == "router" and card.routing.separate_weights:
-                raise ArtefactError(
-                    f"{where}: the routers of {card.name} are not a softmax: a router delta cannot act there",
-                    "train the experts' factors only",
-                )
 
     def _admit(self, delta: Delta, where: str) -> None:
         """Sequence numbers only rise, also over restarts where the node has a memory."""
@@ -108,21 +82,7 @@ class DeltaShelf:
         """Softmax scores [T, E] with the router's delta added to its logits; `rows` [T, H] enter the router."""
         held = self._deltas.get(name)
         factors = None if held is None else held[2].get(layer)
-        if factors is None:
-            return scores
-        # softmax(log s + d) is s exp(d), normalised: the logits themselves are not needed.
-        shift = rows @ factors.a @ factors.b
-        raised: F32 = scores * np.exp(shift - shift.max(axis=1, keepdims=True))
-        raised /= raised.sum(axis=1, keepdims=True)
-        return raised
-
-
-def _feeds(delta: Delta) -> Feeds:
-    out: Feeds = {}
-    for (layer, expert, site), (a, b) in delta.factors.items():
-        if expert >= 0:
-            out.setdefault((layer, expert), {}).update({f"delta_{site}_a": a, f"delta_{site}_b": b})
-    return out
+        return scores if factors is None else raised_scores(factors, rows, scores)
 
 
 def _routers(delta: Delta) -> dict[int, Factors]:

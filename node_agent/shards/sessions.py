@@ -41,6 +41,15 @@ class Session:
         self._held = held  # views of a mapped file. onnxruntime does not keep them alive; 1.23.2 and 1.32 copy them all
         self._inputs = [item.name for item in session.get_inputs()]
         self._outputs = [item.name for item in session.get_outputs()]
+        self._extra = {item.name: item.shape for item in session.get_overridable_initializers()}
+
+    def takes(self, extra: dict[str, NDArray[np.float32]]) -> bool:
+        """Are these overridden initialisers of this graph, in sizes that it can have?"""
+        return all(
+            len(value.shape) == len(self._extra.get(name, ()))
+            and all(isinstance(n, str) or n == size for n, size in zip(self._extra[name], value.shape, strict=True))
+            for name, value in extra.items()
+        )
 
     def run(
         self, *inputs: NDArray[Any], extra: dict[str, NDArray[np.float32]] | None = None

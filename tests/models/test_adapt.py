@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hil_config.errors import DataFileError, UsageError
+from hil_config.errors import ArtefactError, DataFileError, UsageError
 from hil_config.wire.delta import Delta, DeltaHeader, Factors, Place, decode_delta
 from hil_config.wire.manifest import read_manifest
 from hil_config.wire.minisign import verify
@@ -82,6 +83,52 @@ def test_a_file_that_is_no_factors_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "y.npz", **{"0.0.y.a": np.zeros((4, 2), np.float32)})  # type: ignore[arg-type]
     with pytest.raises(DataFileError, match="wanted a"):
         read_factors(tmp_path / "y.npz")
+    flat: dict[str, Any] = {"0.0.y.a": np.zeros((4, 2), np.float32), "0.0.y.b": np.zeros(2, np.float32)}
+    np.savez(tmp_path / "z.npz", **flat)
+    with pytest.raises(DataFileError, match="wanted a"):
+        read_factors(tmp_path / "z.npz")
+
+
+def write_router_delta(shards: Path, folder: Path) -> Path:
+    """Factors that turn layer 0's router over."""
+    card, rng = read_manifest(shards).model, np.random.default_rng(0)
+    factors: dict[str, Any] = {
+        "0.-1.router.a": rng.standard_normal((card.hidden, 2)).astype(np.float32),
+        "0.-1.router.b": rng.standard_normal((2, card.experts)).astype(np.float32),
+    }
+    np.savez(folder / "router.npz", **factors)
+    return folder / "router.npz"
+
+
+def test_trying_a_delta_of_a_router_runs_under_it(reference_shards: Path, tmp_path: Path) -> None:
+    run, out = CliRunner().invoke, str(tmp_path / "router.delta")
+    factors = str(write_router_delta(reference_shards, tmp_path))
+    packed = run(models, ["delta", "pack", factors, "--model", str(reference_shards), "--name", "r", "--out", out])
+    assert packed.exit_code == 0, packed.output
+    text = str(ADAPTATION / "heldout.json")
+    tried = json.loads(run(models, ["delta", "try", str(reference_shards), out, "--text", text, "--json"]).output)
+    assert tried["perplexity"]["satire"]["after"] > 1.5 * tried["perplexity"]["satire"]["before"]
+
+
+def test_what_does_not_fit_the_model_is_neither_packed_nor_tried(
+    reference_shards: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    run, out = CliRunner().invoke, tmp_path / "x.delta"
+    satire = ["delta", "pack", str(ADAPTATION / "satire.npz"), "--name", "satire", "--out", str(out), "--model"]
+    refused = run(models, [*satire, str(tiny_shards)])
+    assert isinstance(refused.exception, ArtefactError) and "the model has" in refused.exception.message
+    assert not out.exists()
+    assert run(models, [*satire, str(reference_shards)]).exit_code == 0
+    tried = run(models, ["delta", "try", str(tiny_shards), str(out), "--text", str(ADAPTATION / "heldout.json")])
+    assert isinstance(tried.exception, ArtefactError) and "made for base" in tried.exception.message
+
+
+@pytest.mark.parametrize("text", ['{"a": "one text"}', '{"a": [1]}', '{"a": []}', '{"a": [""]}', "{}", "[]"])
+def test_what_is_no_text_is_refused(text: str, reference_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.json").write_text(text)
+    given = ["--text", str(tmp_path / "text.json")]
+    refused = CliRunner().invoke(models, ["calibrate", str(reference_shards), *given])
+    assert isinstance(refused.exception, DataFileError) and "text.json" in refused.exception.message
 
 
 def test_the_shipped_delta_lowers_an_unseen_domain_and_the_merge_beats_both_halves(reference_shards: Path) -> None:
@@ -120,11 +167,15 @@ def test_the_commands_from_factors_to_a_signed_merged_delta(reference_shards: Pa
         assert packed.exit_code == 0 and json.loads(packed.output)["signed"] is True
         files.append(str(out))
     merged = tmp_path / "merged.delta"
+    old = run(models, ["delta", "merge", *files, "--seq", "1", "--out", str(merged)])
+    assert isinstance(old.exception, UsageError) and "use 2 or more" in old.exception.hint and not merged.exists()
     done = run(models, ["delta", "merge", *files, "--seq", "2", "--out", str(merged), *key])
     assert done.exit_code == 0, done.output
     public = read_public_key(tmp_path / "lab.pub")
     text = merged.with_name("merged.delta.minisig").read_text()
     assert verify((public,), merged.read_bytes(), text, "merged") == "delta satire sequence 2"
+    again = run(models, ["delta", "merge", *files, "--seq", "2", "--out", str(merged)])
+    assert again.exit_code == 0 and not merged.with_name("merged.delta.minisig").exists(), "no older signature stays"
     shown = json.loads(run(models, ["delta", "show", str(merged), "--json"]).output)
     assert (shown["seq"], shown["experts"], shown["tokens"]) == (2, 64, 120000)
     base = ["delta", "try", str(reference_shards), str(merged), "--text", str(ADAPTATION / "heldout.json"), "--json"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
-from hil_config.errors import ArtefactError, UsageError
-from hil_config.wire.manifest import MANIFEST_NAME, Manifest, read_manifest, read_shard
+from hil_config.errors import ArtefactError, DataFileError, UsageError
+from hil_config.wire.importance import read_importance
+from hil_config.wire.manifest import MANIFEST_NAME, Manifest, Precision, read_manifest, read_shard
 from models.build import build_shards
+from models.locate import reference_checkpoint
 from models.oracle import Oracle
 from models.serving.shard_file import SUFFIX, unpack
 from models.session import open_shard, trial_run
@@ -81,6 +84,45 @@ def test_a_damaged_folder_is_built_again(tiny_checkpoint: Path, tiny_shards: Pat
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_damaged_measurement_is_built_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    whole = build_shards(reference_checkpoint(), out)
+    for damage in (lambda path: path.write_bytes(path.read_bytes() + b" "), Path.unlink):
+        damage(out / "importance.json")
+        assert build_shards(reference_checkpoint(), out) == whole
+        assert read_importance(out, read_manifest(out)) is not None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e999", "true", '"8"'])
+def test_a_perplexity_that_is_no_number_is_refused(value: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    (folder / "training.json").write_text(f'{{"perplexity": {{"a": {value}}}}}')
+    with pytest.raises(DataFileError, match="perplexity: got"):
+        build_shards(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("victim", "precisions", "trunk"),
+    [
+        ("model.embed_tokens.weight", ("int8",), "int8"),
+        ("model.layers.0.mlp.experts.1.up_proj.weight", ("fp16",), "fp32"),
+    ],
+)
+def test_a_weight_beyond_half_floats_is_refused_there_and_served_elsewhere(
+    victim: str, precisions: tuple[Precision, ...], trunk: Precision, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors[victim][3, 5] = 7e4
+    (folder / "model.safetensors").write_bytes(save(tensors))
+    with pytest.raises(DataFileError, match="a weight beyond 65504"):
+        build_shards(folder, tmp_path / "out", precisions, trunk_precision=trunk)
+    assert sorted(tmp_path.iterdir()) == [folder], "nothing is left"
+    for shard in build_shards(folder, tmp_path / "out", ("int8",), trunk_precision="fp32").shards:
+        trial_run(shard, read_shard(tmp_path / "out", shard))
+
+
 def test_other_weights_replace_the_folder(
     make_checkpoint: Callable[..., Path], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +153,23 @@ def test_another_block_is_another_build(tiny_checkpoint: Path, tmp_path: Path) -
     assert b'"block"' not in (out / MANIFEST_NAME).read_bytes(), "as manifests always were"
     with pytest.raises(UsageError, match="block 48: wanted one of 32, 64, 128"):
         build_shards(tiny_checkpoint, out, ("int4",), block=48)
+
+
+def test_another_trunk_precision_takes_over_no_trunk_of_an_interrupted_build(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_shards(tiny_checkpoint, tmp_path / "out", ("int8",), stop, "fp32")
+    expert = next((tmp_path / ".out.part").glob("expert_*")).name
+    stamp = stamps(tmp_path / ".out.part")[expert]
+    build_shards(tiny_checkpoint, tmp_path / "out", ("int8",), trunk_precision="int4")
+    build_shards(tiny_checkpoint, tmp_path / "whole", ("int8",), trunk_precision="int4")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert stamps(tmp_path / "out")[expert] == stamp, "what both have is kept"
 
 
 def test_progress_counts_every_shard(tiny_checkpoint: Path, tmp_path: Path) -> None:

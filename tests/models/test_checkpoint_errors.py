@@ -59,6 +59,8 @@ def refused(folder: Path, *parts: str) -> None:
         ("rope_scaling", {"type": "linear", "factor": 1e-80}, "1e+06 radians a position"),
         ("hidden_size", "64", "whole number"),
         ("hidden_size", 0, "whole number"),
+        ("head_dim", 1 << 31, "whole number"),
+        ("num_hidden_layers", 1 << 24, "at most 4096"),
         ("hidden_size", True, "whole number"),
         ("num_hidden_layers", None, "whole number"),
         ("num_key_value_heads", 4, "divisor of 6"),

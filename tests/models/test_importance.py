@@ -20,9 +20,11 @@ from models.calibrate import calibrate, mutual_information
 from models.cli import models
 from models.evaluate import items, read_evaluation
 from models.heldout import read_tokenizer
+from models.importance_cli import print_importance
 from models.locate import reference_checkpoint
 from models.oracle import FloatArray, IntArray, Oracle
 from models.probe import Probe, Setting, mean, nats
+from tests.models.tiny_families import save_model
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,28 @@ def test_the_file_is_refused_when_it_was_changed_or_does_not_fit(reference: Path
     for changes in ({"gate_mass": found.gate_mass[1:]}, {"substitute": ((99,) * 16,) * 4}, {"version": 2}):
         with pytest.raises(ArtefactError):
             decode_importance(encode_importance(msgspec.structs.replace(found, **changes)), "x")
+
+
+def test_a_measured_rise_below_zero_is_not_called_an_estimate(
+    found: Importance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for rise, said in ((-1e-4, False), (-1.0, True)):
+        print_importance(msgspec.structs.replace(found, ablation=tuple((rise,) * len(row) for row in found.ablation)))
+        assert ("estimated" in capsys.readouterr().out) is said
+
+
+def test_bytes_are_those_of_the_shards_where_a_shared_expert_is_wider(tmp_path: Path) -> None:
+    save_model("deepseek_v3", tmp_path / "checkpoint")
+    both = build_shards(tmp_path / "checkpoint", tmp_path / "both", ("int8", "int4"))
+    one = build_shards(tmp_path / "checkpoint", tmp_path / "one", ("int8",))
+    found = calibrate(tmp_path / "both", {"x": [list(range(20))]}, (0,))
+    sizes = {(s.precision, s.layer, s.expert): s.bytes for s in both.shards if s.kind == "expert"}
+    exact, scaled = byte_weights(found, both.shards), byte_weights(found, one.shards)
+    for (precision, layer, expert), size in sizes.items():
+        assert 0 <= exact[precision][layer][expert] - size < 256
+        assert scaled[precision][layer][expert] == pytest.approx(size, rel=0.1)
+    assert sizes["int8", 0, 8] > 1.4 * sizes["int8", 0, 0], "the shared one is of twice the width"
 
 
 def test_no_text_is_refused(tiny_shards: Path) -> None:

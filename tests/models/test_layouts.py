@@ -113,6 +113,41 @@ def test_the_older_config_spelling_describes_the_same_model() -> None:
         assert describe(Path(CONFIG), old) == describe(Path(CONFIG), values), family
 
 
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("deepseek_v2", "n_shared_experts"), ("deepseek_v2", "routed_scaling_factor"),
+        ("deepseek_v3", "n_shared_experts"), ("deepseek_v3", "routed_scaling_factor"), ("gpt_oss", "sliding_window"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_absent_means_what_it_means_to_the_familys_own_code(family: str, key: str) -> None:
+    config = make_model(family).config
+    values = {name: value for name, value in config.to_dict().items() if name != key}
+    filled = type(config).from_dict(values).to_dict()
+    assert describe(Path(CONFIG), values) == describe(Path(CONFIG), filled)
+
+
+def test_no_shared_experts_are_none() -> None:
+    values = make_model("deepseek_v3").config.to_dict()
+    for none in (None, 0):
+        assert describe(Path(CONFIG), values | {"n_shared_experts": none}).shared is None
+
+
+@pytest.mark.parametrize("all_dim", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"phimoe"}))
+def test_scales_of_a_stretched_context_are_those_of_the_familys_own_code(family: str, all_dim: float) -> None:
+    """`mscale_all_dim` is DeepSeek's key: its attention alone is scaled by it, the others' rotary factor only."""
+    yarn = {
+        "rope_type": "yarn", "rope_theta": 5000.0, "factor": 8.0, "original_max_position_embeddings": 32,
+        "mscale": 1.0, "mscale_all_dim": all_dim,
+    }  # fmt: skip
+    model = make_model(family, rope_parameters=yarn).model
+    found = describe(Path(CONFIG), model.config.to_dict()).attention
+    assert found.scale == pytest.approx(model.layers[0].self_attn.scaling)
+    assert found.rotary.factor == pytest.approx(model.rotary_emb.attention_scaling)
+    np.testing.assert_allclose(found.rotary.frequencies, model.rotary_emb.inv_freq.numpy(), rtol=1e-6)
+
+
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("olmoe", {"model_type": "jamba"}, "'jamba'"),
     ("olmoe", {"model_type": None}, "None"),
@@ -128,6 +163,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("deepseek_v3", {"n_group": 3}, "n_group: got 3, wanted a divisor of 8"),
     ("deepseek_v3", {"topk_group": 1}, "topk_group: got 1, wanted groups that hold at least 3 experts"),
     ("phimoe", {"num_experts_per_tok": 1}, "num_experts_per_tok: got 1, wanted 2"),
+    ("gpt_oss", {"rope_parameters": None}, "rope_parameters: got None"),
     ("gpt_oss", {"layer_types": ["chunked_attention"] * 4}, "layer_types"),
 ]
 

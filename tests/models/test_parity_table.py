@@ -39,6 +39,15 @@ def test_every_family_at_every_precision(family: str, tmp_path: Path) -> None:
     assert rows[0].kl < rows[2].kl < rows[3].kl, "fewer bits, further away"
 
 
+def test_texts_to_compare_over_end_with_the_context(tmp_path: Path) -> None:
+    """Beyond it transformers takes PhiMoE's long factors: another model."""
+    save_model("phimoe", tmp_path / "c")
+    manifest = build_shards(tmp_path / "c", tmp_path / "out", ("fp32",))
+    assert manifest.model.context == 200
+    ((row,), _) = compare(tmp_path / "out", tmp_path / "c", 1000)
+    assert row.max_difference < EXACT and row.tokens == 1000
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(models, ["verify", *arguments])
 

@@ -80,7 +80,14 @@ def test_what_does_not_fit_is_said_with_the_boards(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--boards", "toaster=3"], ["--boards", "raspberry-pi-5"], ["--gateways", "0"], ["--copies", "99"]]
+    "arguments",
+    [
+        ["--boards", "toaster=3"],
+        ["--boards", "raspberry-pi-5"],
+        ["--gateways", "0"],
+        ["--copies", "99"],
+        ["--positions", "-1"],
+    ],
 )
 def test_strange_requests_are_refused(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OLMOE))

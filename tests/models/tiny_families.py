@@ -64,10 +64,11 @@ SEEDS = {"granitemoe": 1, "qwen2_moe": 4, "qwen3_moe": 4, "deepseek_v2": 1, "dee
 """Seeds whose greedy texts vary and have no near-tie, so that tokens can be compared outright; 0 elsewhere."""
 
 
-def make_model(family: str, seed: int | None = None) -> Any:
-    """A seeded random model in evaluation mode whose greedy text varies: no weight is left at a trivial value."""
-    name, changes = FAMILIES[family]
-    config = getattr(transformers, f"{name}Config")(**{**COMMON, **changes})
+def make_model(family: str, seed: int | None = None, **changes: Any) -> Any:
+    """A seeded random model in evaluation mode whose greedy text varies: no weight is left at a trivial value.
+    `changes`: of its configuration here."""
+    name, own = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(**{**COMMON, **own, **changes})
     config._attn_implementation = "eager"
     with torch.random.fork_rng():
         torch.manual_seed(SEEDS.get(family, 0) if seed is None else seed)

@@ -15,13 +15,17 @@ from hil_config.wire.delta import Factors, Place, decode_delta
 from hil_config.wire.manifest import read_manifest
 from hil_config.wire.messages import LinkReport
 from hil_config.wire.minisign import sign
+from hil_config.wire.orders import ExpertHolding
 from models.adapt import AdaptedProbe, pack, read_factors
+from models.build import build_shards
 from models.heldout import read_tokenizer
 from models.locate import reference_checkpoint
 from models.sign import new_key, sign_folder
+from node_agent.engine.experts import ExpertBank, NotHeld
 from node_agent.shards.deltas import DeltaShelf
 from node_agent.shards.store import ShardStore
 from node_agent.shards.trust import NO_TRUST, Trust
+from tests.models.tiny_families import save_model
 from tests.node.nodes import Bench, flat_schedule, plain_plan
 
 ADAPTATION = reference_checkpoint().parent / "adaptation"
@@ -144,6 +148,45 @@ def test_only_signed_newer_and_fitting_deltas_are_kept(reference_shards: Path, t
         bad = pack(factors, "bad", 1, read_manifest(folder).source_sha256)
         with pytest.raises(ArtefactError, match="the model has"):
             shelf.install("bad", bad, signed(bad))
+
+
+def test_a_delta_of_a_shared_expert_of_another_width_fits_it_or_is_refused_in_the_call(tmp_path: Path) -> None:
+    save_model("deepseek_v3", tmp_path / "checkpoint")
+    manifest = build_shards(tmp_path / "checkpoint", tmp_path / "shards", ("int8",))
+    card, rng = manifest.model, np.random.default_rng(0)
+    shared, store = card.experts - 1, ShardStore(tmp_path / "shards")
+    width = 64
+    assert card.routing.always_on == 1 and width != card.expert_width
+    for name, size in (("right", width), ("wrong", card.expert_width)):
+        a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((size, 2), (2, card.hidden)))
+        store.deltas.install(name, pack({(0, shared, "y"): Factors(a, b)}, name, 1, manifest.source_sha256), b"")
+    bank = ExpertBank(store, (ExpertHolding(0, shared, "int8"),))
+    rows, picks = rng.standard_normal((3, card.hidden)).astype(np.float32), np.full((3, 1), shared, np.int16)
+    plain, right = (bank.partial_sum(0, rows, picks, np.ones((3, 1), np.float32), d).total for d in ("", "right"))
+    assert np.abs(right - plain).max() > 0.1
+    with pytest.raises(NotHeld, match="delta 'wrong' does not fit layer 0 expert 8"):
+        bank.partial_sum(0, rows, picks, np.ones((3, 1), np.float32), "wrong")
+
+
+@pytest.mark.parametrize("site", ["gate_up", "y"])
+def test_a_delta_of_one_product_alone_is_one_whose_other_is_zero(reference_shards: Path, site: str) -> None:
+    store, rng = ShardStore(reference_shards), np.random.default_rng(0)
+    card, base = store.manifest.model, store.manifest.source_sha256
+    sizes = {"gate_up": (card.hidden, 2 * card.expert_width), "y": (card.expert_width, card.hidden)}
+    both: dict[Place, Factors] = {
+        (0, 3, at): Factors(
+            (rng.standard_normal((n, 2)) * (at == site)).astype(np.float32), rng.standard_normal((2, m)).astype("f4")
+        )
+        for at, (n, m) in sizes.items()
+    }
+    store.deltas.install("both", pack(both, "both", 1, base), b"")
+    store.deltas.install("one", pack({(0, 3, site): both[0, 3, site]}, "one", 1, base), b"")
+    bank = ExpertBank(store, (ExpertHolding(0, 3, "int8"),))
+    rows = rng.standard_normal((5, card.hidden)).astype(np.float32)
+    picks, weights = np.full((5, 1), 3, np.int16), np.ones((5, 1), np.float32)
+    plain, two, one = (bank.partial_sum(0, rows, picks, weights, name).total for name in ("", "both", "one"))
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - plain).max() > 0.1
 
 
 def test_a_router_delta_shifts_the_logits(reference_shards: Path) -> None:

@@ -147,3 +147,14 @@ def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards
     assert fp32_bench.wait(lambda: context.gateway.steps == 0), (
         "the gateway counts a step a moment after its answer left"
     )
+
+
+def test_a_prompt_in_two_steps_gives_what_one_gives(fp32_bench: Bench) -> None:
+    prompt = prompts(40, 2000)[7] * 6
+    cut = len(prompt) // 2
+    whole = [token.token for token in fp32_bench.generate(prompt, 6, request=1)]
+    for start, part, count in ((0, prompt[:cut], 0), (cut, prompt[cut:], 6)):
+        route = Route(("a", "b"), "client")
+        fp32_bench.send(Step(2, 1, start, count, route, len(part), np.array(part, np.int32)), "a")
+    assert fp32_bench.wait(lambda: len(fp32_bench.of(2, 1)) == 6)
+    assert [token.token for token in fp32_bench.of(2, 1)] == whole

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil_config.wire.frames import Cancel
+from hil_config.wire.frames import Cancel, most_rows
+from models.architecture import Architecture, tensor_shapes
+from models.build import build_shards
+from models.evaluate import longest
 from models.oracle import Oracle
-from tests.node.nodes import Bench
+from models.write_checkpoint import write_checkpoint
+from tests.node.nodes import Bench, plain_plan
 
 
 def test_log_probabilities_are_those_of_one_process(bench: Bench, reference_shards: Path) -> None:
@@ -31,3 +35,23 @@ def test_scoring_and_generating_share_the_nodes(bench: Bench) -> None:
 def test_a_single_token_cannot_be_scored(bench: Bench) -> None:
     assert bench.score([5]) == []
     assert "nothing before it" in bench.refusals[0].reason
+
+
+def test_a_text_that_no_frame_holds_is_refused_by_name_and_the_nodes_go_on(tmp_path: Path) -> None:
+    wide = Architecture(
+        vocabulary=32, hidden=1104, layers=2, heads=1, kv_heads=1, head_dim=8, experts=2, expert_width=8, top_k=1,
+        context=4000,
+    )  # fmt: skip
+    weights = {name: np.ones(shape, np.float32) * 0.01 for name, shape in tensor_shapes(wide).items()}
+    write_checkpoint(tmp_path / "checkpoint", wide, weights, "wide")
+    manifest = build_shards(tmp_path / "checkpoint", tmp_path / "shards")
+    most = longest(manifest.model)
+    assert most == most_rows(1104) < wide.context, "evaluation texts are cut to what a frame holds"
+    bench = Bench(tmp_path / "shards", ("a", "b"), copies=1, plan=plain_plan(manifest, ("a", "b"), 1), timeout_s=20.0)
+    try:
+        assert bench.score([1] * wide.context, request=1) == []
+        assert bench.refusals[0].reason == f"a: 4000 rows in one step, a frame holds {most} of this model's width"
+        bench.refusals.clear()
+        assert len(bench.score([1] * most, request=2)) == most - 1
+    finally:
+        bench.close()

@@ -58,6 +58,7 @@ def test_a_row_of_zeros_stays_zero() -> None:
         ({"rank": 1000}, "rank 1000"),
         ({"rank": 2}, "bytes after the last part"),
         ({"rank": 4}, "ends before part"),
+        ({"alpha": 1e300}, "not finite"),
         ({"payload_sha256": "0" * 64}, "payload is not the one"),
         ({"parts": (d.Part(0, -1, "y", 8, 8),)}, "part"),
         ({"parts": (d.Part(0, 0, "y", 1 << 30, 8),)}, "part"),
@@ -72,6 +73,12 @@ def test_headers_that_lie_are_refused(changes: dict[str, Any], message: str) -> 
     changed = msgspec.json.encode(header)
     with pytest.raises(ArtefactError, match=message):
         d.decode_delta(d._LENGTH.pack(magic, len(changed)) + changed + body, "x")
+
+
+def test_a_cut_file_is_called_cut() -> None:
+    data, _ = example()
+    with pytest.raises(ArtefactError, match="the file is cut"):
+        d.decode_delta(data[:40], "x")
 
 
 def test_mutated_files_raise_artefact_errors_only() -> None:

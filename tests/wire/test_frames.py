@@ -51,6 +51,16 @@ def examples() -> list[f.Frame]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("width", [1, 1104, f.MAX_WIDTH])
+def test_the_most_rows_of_a_width_fit_with_any_picks(width: int) -> None:
+    rows = f.most_rows(width)
+    picks, weights = np.zeros((rows, f.MAX_PICKS), np.int16), np.ones((rows, f.MAX_PICKS), np.float32)
+    call = f.ExpertCall(1 << 60, 1 << 60, 3, rows, width, f.MAX_PICKS, picks, weights, np.ones((rows, width), "f4"))
+    for codec in CODECS:
+        assert len(f.encode_frame(call, codec)) <= f.PREFIX_BYTES + f.MAX_BODY_BYTES
+    assert rows == f.MAX_ROWS or 4 * width * (rows + rows // 4) > f.MAX_BODY_BYTES // 2, "and are not far from the most"
+
+
 def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
