@@ -114,8 +114,9 @@ def test_a_folder_is_built_and_a_pair_is_made_by_name(name: str) -> None:
         assert isinstance(invoke(*command, "--out", name).exception, UsageError), command
 
 
-@pytest.mark.parametrize("name", [".", "missing/allocation.json"])
+@pytest.mark.parametrize("name", [".", "a-file/allocation.json"])
 def test_an_allocation_that_cannot_be_written_is_told(name: str, reference_shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
     out = tmp_path / name
     refused = invoke("budget", reference_shards, "--bytes", "3MB", "--out", out)
     assert isinstance(refused.exception, EnvironmentFault) and str(out) in refused.exception.message
