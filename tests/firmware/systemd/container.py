@@ -87,6 +87,10 @@ def root_folder() -> Path:
     return folder
 
 
+class CannotStart(Exception):
+    """This machine runs no such containers; says what the first attempt said."""
+
+
 class Net:
     """A network namespace with a bridge, for containers and whoever talks to them."""
 
@@ -142,7 +146,16 @@ class Container:
             env={**os.environ, "PATH": SEARCH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
         plug = ("ip", "-n", self._net.name, "link", "set", wire, "master", "bridge0", "up")
-        self.until(lambda: subprocess.run(plug, capture_output=True, check=False).returncode == 0, "its network port")
+        running = self._running
+        self.until(
+            lambda: (
+                running.poll() is not None or subprocess.run(plug, capture_output=True, check=False).returncode == 0
+            ),
+            "its network port",
+        )
+        if running.poll() is not None:
+            self._running = None
+            raise CannotStart(self.log[-300:].strip())
 
     def off(self) -> int:
         """Cut the power, unless it is off by itself; what nspawn ended with (133: it was to start again)."""
