@@ -9,14 +9,13 @@ import click
 import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
-from firmware_tools.number_option import Finite
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
 @click.command()
 @click.argument("board")
-@click.option("--hours", type=Finite(0.1, 24 * 14), default=4.0, show_default=True, help="For how long.")
+@click.option("--hours", type=click.FloatRange(0.1, 24 * 14), default=4.0, show_default=True, help="For how long.")
 @click.option("--reason", default="", help="What others read.")
 @BENCH_OPTION
 @AS_JSON

@@ -6,6 +6,7 @@ Here, and only here, errors become messages and exit codes.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 import traceback
@@ -66,17 +67,29 @@ def _missing(error: ModuleNotFoundError) -> EnvironmentFault:
 def _resolve(target: str) -> click.Command:
     module, _, name = target.partition(":")
     command: click.Command = getattr(importlib.import_module(module), name)
-    _whole_sentences(command)
+    _prepare(command)
     return command
 
 
-def _whole_sentences(command: click.Command) -> None:
-    """Let a group's help wrap what its commands do; click cuts each line at the width of the terminal."""
+def _prepare(command: click.Command) -> None:
+    """Let a group's help wrap what its commands do, which click cuts at the width of the terminal; and let no option be
+    nan, which lies within every range of click's, or infinite."""
     import click
 
+    for param in command.params:
+        if isinstance(param.type, click.types.FloatParamType) and param.callback is None:
+            param.callback = _finite
     for sub in command.commands.values() if isinstance(command, click.Group) else ():
         sub.short_help = sub.short_help or sub.get_short_help_str(limit=1_000)
-        _whole_sentences(sub)
+        _prepare(sub)
+
+
+def _finite(context: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        import click
+
+        raise click.BadParameter(f"{value} is no number", context, param)
+    return value
 
 
 def _version() -> str:

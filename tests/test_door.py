@@ -181,3 +181,19 @@ def test_help_of_a_group_wraps_and_cuts_nothing(capsys: pytest.CaptureFixture[st
     assert "Seconds a token under the four placement rules of arXiv 2605.00515, over its constellation." in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("top", "runs/none", "--every"), ("control", "seek", "runs/none"), ("models", "budget", "shards", "--joules"),
+        ("schedule", "route", "demo.hsched", "a", "b", "--size-mbit"), ("bench", "reserve", "alpha", "--hours"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)  # fmt: skip
+def test_what_is_no_number_is_refused(words: tuple[str, ...], number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the option, and before anything else is looked at."""
+    assert door.run([*words, number]) == errors.UsageError.exit_code
+    told = capsys.readouterr().err
+    assert f"{number} is no number" in told or "is not in the range" in told

@@ -9,7 +9,6 @@ import click
 import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
-from firmware_tools.number_option import Finite
 
 
 @click.command()
@@ -17,11 +16,11 @@ from firmware_tools.number_option import Finite
 @click.option("--ambient-c", type=float, help="Temperature of the room in degrees Celsius, read by you.")
 @click.option("--ambient-by", default="", help="With --ambient-c: the thermometer on which you read it.")
 @click.option("--ambient-sensor", default="", help="File of this machine's kernel, in millidegrees Celsius, instead.")
-@click.option("--idle", "idle_s", type=Finite(1, 86_400), default=60.0, show_default=True,
+@click.option("--idle", "idle_s", type=click.FloatRange(1, 86_400), default=60.0, show_default=True,
               help="Seconds of idle power.")  # fmt: skip
-@click.option("--load", "load_s", type=Finite(1, 86_400), default=300.0, show_default=True,
+@click.option("--load", "load_s", type=click.FloatRange(1, 86_400), default=300.0, show_default=True,
               help="Seconds of power under load.")  # fmt: skip
-@click.option("--settle", "settle_s", type=Finite(0, 3600), default=10.0, show_default=True,
+@click.option("--settle", "settle_s", type=click.FloatRange(0, 3600), default=10.0, show_default=True,
               help="Seconds before each.")  # fmt: skip
 @click.option("--accept", type=click.Choice(["modelled", "fake"]), default=None,
               help="Record power of this kind too; the record says so.")  # fmt: skip

@@ -14,7 +14,6 @@ import msgspec
 
 from firmware_tools.bench_file import BENCH_OPTION, boards_of
 from firmware_tools.fleet import on_all_rolling, worst
-from firmware_tools.number_option import Finite
 from firmware_tools.state import State
 from hil_config.errors import ConfigError, EnvironmentFault, LinkError, UsageError
 
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
               help="auto: SSH if the bench file names it, else the console.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Only look and report; exit code 9 if something differs.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the agent at the broker.")
-@click.option("--timeout", "timeout_s", type=Finite(10, 3600), default=180.0, show_default=True,
+@click.option("--timeout", "timeout_s", type=click.FloatRange(10, 3600), default=180.0, show_default=True,
               help="Seconds until the board has to give a shell.")  # fmt: skip
-@click.option("--join-timeout", "join_s", type=Finite(1, 3600), default=120.0, show_default=True,
+@click.option("--join-timeout", "join_s", type=click.FloatRange(1, 3600), default=120.0, show_default=True,
               help="Seconds until its agent has to be at the broker.")  # fmt: skip
 @click.option("--upgrade", is_flag=True, help="Bring this machine's version of the agent onto the boards.")
 @click.option("--agent", "agent_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),

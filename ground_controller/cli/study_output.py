@@ -13,15 +13,25 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from ground_controller.studies.chart import Study
+from hil_config.errors import EnvironmentFault
 
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+def _made(context: click.Context, param: click.Parameter, folder: Path) -> Path:
+    """Before the work, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: cannot be made: {error.strerror}", "name another folder: --out") from error
+    return folder
 
 
 def out_option(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """`--out`, with the study's own folder as default."""
     return click.option(
         "--out", type=click.Path(path_type=Path), default=Path("runs") / f"study-{name}", show_default=True,
-        help="Folder for study.html, study.json and the PNGs.",
+        callback=_made, help="Folder for study.html, study.json and the PNGs.",
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def top(run: Path | None, once: bool, every_s: float) -> None:
         if not once and not follower.ended:
             _follow(follower, console, every_s)
         height = 1_000 if once else console.height - 1
-        console.print(screen(follower.facts, follower.now(), follower.quiet_s, console.width, height))
+        console.print(screen(follower.facts, follower.now(), follower.quiet_s, follower.rate, console.width, height))
     finally:
         follower.close()
 
@@ -55,7 +55,9 @@ def _follow(follower: Follower, console: Console, every_s: float) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while not follower.ended:
                 _read_all(follower)
-                shown = screen(follower.facts, follower.now(), follower.quiet_s, console.width, console.height)
+                shown = screen(
+                    follower.facts, follower.now(), follower.quiet_s, follower.rate, console.width, console.height
+                )
                 live.update(shown, refresh=True)
                 time.sleep(every_s)
         _read_all(follower)

@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ground_controller.interruption import KIND as RESUMED
+from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.live import events, text
 from ground_controller.live.events import Event, Events
@@ -20,6 +23,7 @@ from ground_controller.live.sky import NAME as SCHEDULE
 from ground_controller.live.sky import Sky
 from ground_controller.live.text import RequestSeen, Text, TokenSeen
 from ground_controller.live.tick_seen import TickSeen, tick_seen
+from ground_controller.steering import Steered
 from hil_config.errors import DataFileError
 
 BATCH = 20_000
@@ -63,6 +67,8 @@ class Follower:
         self._experts = Experts(facts.layers, facts.experts)
         self._events = Events(facts.nodes)
         self.history = History()
+        self.rate = facts.rate
+        """Orbit seconds a host second now; 0 while it is paused."""
         self._mark = 0
         self._told = 0
         self._seen: TickSeen | None = None
@@ -112,6 +118,11 @@ class Follower:
             self._experts.take(entry)
         elif entry.kind in text.KINDS:
             self._text.take(entry)
+        elif entry.kind == RESUMED:
+            self.rate = msgspec.json.decode(entry.body, type=RunResumed).rate
+        elif entry.kind == "steer":
+            steered = msgspec.json.decode(entry.body, type=Steered)
+            self.rate = self.rate if steered.action == "fault" else steered.rate
         else:
             self._nodes.take(number, entry)
         self._events.take(number, entry)

@@ -76,7 +76,7 @@ class Hub:
         follower = self._follower
         if follower is None or not len(follower.history):
             return None, ""
-        state = standing(follower.facts, follower.ended, follower.quiet_s)
+        state = standing(follower.facts, follower.ended, follower.quiet_s, follower.rate)
         if self._shown is not None and self._shown.tick == follower.history.tick(-1):
             return None, state
         return follower.now(), state

@@ -27,7 +27,7 @@ LEAST_EVENTS = 3
 """Lines for events, at least."""
 LEAST_SPAN = 20
 QUIET_TICKS = 20
-GOES_ON = "goes on"
+GOES_ON, PAUSED = "goes on", "paused"
 WIDE = 110
 _WIDE_ONLY = frozenset({"satellite", "calls/s"})
 _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
@@ -36,11 +36,14 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 )  # fmt: skip
 
 
-def screen(facts: RunFacts, moment: Moment | None, quiet_s: float, width: int, height: int) -> RenderableType:
-    """At most `height` lines, where nodes and events allow it. `quiet_s`: since the last record."""
+def screen(
+    facts: RunFacts, moment: Moment | None, quiet_s: float, rate: float, width: int, height: int
+) -> RenderableType:
+    """At most `height` lines, where nodes and events allow it. `quiet_s`: since the last record. `rate`: as `standing`
+    has it."""
     if moment is None:
         return Group(Line(f"{facts.run}: waits for its first tick", "bold"))
-    head, sources = [*_head(facts, moment, quiet_s), Line(f"plan: {moment.plan_reason}")], _sources(facts, moment)
+    head, sources = [*_head(facts, moment, quiet_s, rate), Line(f"plan: {moment.plan_reason}")], _sources(facts, moment)
     free = height - 1 - len(sources) - sum(len(wrap(line.plain, width)) for line in head)  # 1: the table's headings
     shown = len(moment.nodes)
     if shown > free - LEAST_EVENTS:
@@ -50,20 +53,20 @@ def screen(facts: RunFacts, moment: Moment | None, quiet_s: float, width: int, h
     return Group(*head, _nodes(moment, shown, width), *sources, *events)
 
 
-def standing(facts: RunFacts, at_end: bool, quiet_s: float) -> str:
-    """Whether a run goes on, as far as its record tells."""
+def standing(facts: RunFacts, at_end: bool, quiet_s: float, rate: float) -> str:
+    """Whether a run goes on, as far as its record tells. `rate`: orbit seconds a host second now."""
     if at_end:
         return "ended"
     if quiet_s > QUIET_TICKS * facts.tick_s:
         return f"no end on record, and silent for {quiet_s:.0f} s: its controller may have died"
-    return GOES_ON
+    return GOES_ON if rate else PAUSED
 
 
-def _head(facts: RunFacts, moment: Moment, quiet_s: float) -> list[Line]:
+def _head(facts: RunFacts, moment: Moment, quiet_s: float, rate: float) -> list[Line]:
     tick = moment.tick
     simulated = ", simulated" if facts.simulated else ""
-    state = standing(facts, moment.at_end, quiet_s)
-    when = "now" if state == GOES_ON else "at its last tick"
+    state = standing(facts, moment.at_end, quiet_s, rate)
+    when = "now" if state in (GOES_ON, PAUSED) else "at its last tick"
     return [
         Line(f"{facts.run}: {facts.campaign}, {moment.plan_policy}{simulated}, {state}", "bold"),
         Line(

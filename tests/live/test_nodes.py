@@ -15,7 +15,7 @@ from rich.console import Console
 from ground_controller.journal import Entry, Journal
 from ground_controller.live.follower import Follower, Moment
 from ground_controller.live.nodes import NodeRow
-from ground_controller.live.terminal import screen
+from ground_controller.live.terminal import screen, standing
 from hil_config.wire import messages as m
 from hil_config.wire.provenance import measured, modelled
 
@@ -43,7 +43,7 @@ def _shown(follower: Follower, node: str, quiet_s: float = 0.0) -> tuple[str, st
     """What `hil top` shows: its second line, and the line of a node."""
     console = Console(width=160, file=io.StringIO())
     with console.capture() as capture:
-        console.print(screen(follower.facts, follower.now(), quiet_s, 160, 60))
+        console.print(screen(follower.facts, follower.now(), quiet_s, follower.rate, 160, 60))
     lines = capture.get().splitlines()
     return lines[1], next(line for line in lines if line[3:].startswith(node))
 
@@ -147,4 +147,19 @@ def test_what_is_over_is_not_told_as_of_now(growing: Callable[[], Growing]) -> N
     assert "a second at its last tick" in _shown(follower, "alpha", quiet_s=1e4)[0]
     run.end()
     assert "a second at its last tick" in _shown(follower, "alpha")[0]
+    follower.close()
+
+
+def test_a_paused_run_does_not_go_on(growing: Callable[[], Growing]) -> None:
+    """Ticks go on meanwhile, and text; a fault over a link changes nothing of it."""
+    run = growing()
+    run.grow(len(run) // 2)
+    follower = _whole(run.folder)
+    told = []
+    for action, rate in (("resume", 10.0), ("pause", 0.0), ("fault", 10.0), ("resume", 10.0)):
+        body = msgspec.json.encode({"action": action, "at_s": 30.0, "to_s": 30.0, "rate": rate, "host_ns": 1})
+        _append(run.folder, Entry(1, 30.0, 3, "steer", "", "", 0, body))
+        assert follower.read() == 1
+        told.append(standing(follower.facts, follower.ended, 0.0, follower.rate))
+    assert told == ["goes on", "paused", "paused", "goes on"]
     follower.close()

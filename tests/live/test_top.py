@@ -118,7 +118,7 @@ def moment(simulated: Path) -> tuple[RunFacts, Moment]:
 def _shown(seen: tuple[RunFacts, Moment], events: tuple[Event, ...], width: int, height: int) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO())
     with console.capture() as capture:
-        console.print(screen(seen[0], seen[1]._replace(events=events), 0.0, width, height))
+        console.print(screen(seen[0], seen[1]._replace(events=events), 0.0, seen[0].rate, width, height))
     lines = [line.rstrip() for line in capture.get().splitlines()]
     assert max(map(len, lines)) <= width and len(lines) <= height
     return lines

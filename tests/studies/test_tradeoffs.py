@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from ground_controller.studies.heat_ramp import WAYS, heat_ramp_study
 from ground_controller.studies.page import write_study
@@ -13,6 +14,8 @@ from ground_controller.studies.policy_cells import Cell, Effort
 from ground_controller.studies.policy_scene import SCENES
 from ground_controller.studies.policy_verdicts import Found
 from ground_controller.studies.tradeoff_policies import WEAR_POLICIES, accuracy_study, dropped, waiting, wear_study
+from hil_config.door import run
+from hil_config.errors import EnvironmentFault
 
 SMALL = replace(SCENES["room"], satellites=4, tokens_s=10.0)
 EFFORT = Effort(orbits=2, seeds=2, plans=1, tokens=40, tick_s=240.0)
@@ -64,3 +67,12 @@ def test_the_heat_ramp_draws_every_way_and_the_limit(tmp_path: Path) -> None:
     assert hottest[-1] < hottest[0] and "measured under modelled plans" in study.charts[-1].title
     write_study(tmp_path, study)
     assert (tmp_path / "heat-ramp-nats.png").stat().st_size > 5_000
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(["study", "heat-ramp", "--out", str(tmp_path / "file" / "page")]) == EnvironmentFault.exit_code
+    error, hint = capsys.readouterr().err.splitlines()  # and no word of a step of the work
+    assert error.endswith("cannot be made: Not a directory") and "--out" in hint
