@@ -21,6 +21,8 @@ from hil_config.wire.messages import Status, Summary, decode
 
 _HEARD = (topics.STATUS, topics.SUMMARY)
 KEPT = 64
+LOG = "journalctl -u hil-agent, or /var/log/hil-agent.log"
+"""Where a person finds on a board what its agent said: systemd's journal, or a file on boards without."""
 
 
 class BrokerWatch:
@@ -110,7 +112,7 @@ class BrokerWatch:
                     said += f"; what it says now cannot be read: {unread}" if (unread := self._unread.get(node)) else ""
                     raise LinkError(
                         f"node {node}: not as wanted at the broker within {timeout_s:.0f} s ({said})",
-                        f"hil console {node}; on the board: journalctl -u hil-agent, or /var/log/hil-agent.log",
+                        f"hil console {node}; on the board: {LOG}",
                     )
                 self._changed.wait(left_s)
             return self.statuses.get(node)

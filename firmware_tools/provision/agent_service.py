@@ -12,10 +12,8 @@ from firmware_tools.provision.agent_slots import HOME, PYTHON, UNIT
 from firmware_tools.provision.board_shell import BoardShell, Stuck
 from hil_config.errors import EnvironmentFault, HardwareError
 
-LOG = f"journalctl -u {UNIT.removesuffix('.service')}, or /var/log/hil-agent.log"
-"""Where a person finds what the agent said: systemd's journal, or a file on boards without."""
-
-_SAID = f"journalctl -b -u {UNIT} -n 60 -o cat --no-pager 2>/dev/null | grep . || tail -n 60 /var/log/hil-agent.log"
+# By what the agent's own processes wrote: -u would bring systemd's words about them as well.
+_SAID = f"journalctl -b _SYSTEMD_UNIT={UNIT} -n 60 -o cat --no-pager | grep . || tail -n 60 /var/log/hil-agent.log"
 _INSTALL = f"cd / && PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={HOME}/current {PYTHON} -m node_agent.cli install"
 
 
@@ -108,15 +106,16 @@ def _unread(shell: BoardShell, doing: str, out: str) -> tuple[str, ...]:
 
 
 def last_words(shell: BoardShell, timeout_s: float) -> str:
-    """The agent's last error, or what it said last, for a message that it did not come; "" if it cannot be had."""
+    """What the agent said last, its error if it ended with one, for a message that it did not come; "" if it cannot be
+    had. An error after which it went on is none of now."""
     try:
         _, out = shell.run(f"{{ {_SAID}; }} 2>/dev/null", timeout_s)
     except HardwareError:
         return ""
-    lines = [line.strip() for line in out.splitlines() if line.strip() and UNIT not in line]
-    errors = [at for at, line in enumerate(lines) if line.startswith("error: ")]
-    if not errors:
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
+    while lines and lines[-1].startswith("hint: "):
+        lines.pop()
+    if not lines or not lines[-1].startswith("error: "):
         return f"; its agent said last: {lines[-1]}" if lines else ""
-    at = errors[-1]
-    cause = lines[at - 1] if lines[at].startswith("error: unexpected") and at else lines[at].removeprefix("error: ")
-    return f"; its agent said: {cause}"
+    unexpected = lines[-1].startswith("error: unexpected") and len(lines) > 1
+    return f"; its agent said: {lines[-2] if unexpected else lines[-1].removeprefix('error: ')}"

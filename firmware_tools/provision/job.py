@@ -13,7 +13,7 @@ from firmware_tools.broker_watch import BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
-from firmware_tools.provision.agent_service import LOG, BoardService, last_words, mend_service, read_service
+from firmware_tools.provision.agent_service import BoardService, last_words, mend_service, read_service
 from firmware_tools.provision.agent_slots import restart
 from firmware_tools.provision.board_clock import BoardClock, read_clock, set_clock
 from firmware_tools.provision.board_shell import BoardShell
@@ -162,8 +162,7 @@ def provision(
         try:
             boot_id = watch.wait_online(name, limits.online_s, not_boot).boot_id
         except LinkError as error:
-            said = last_words(shell, limits.command_s)
-            raise LinkError(f"{error.message}{said}", f"hil console {name}; on the board: {LOG}") from error
+            raise LinkError(error.message + last_words(shell, limits.command_s), error.hint) from error
     now = store.valid(name)
     receipt = Provisioned("provision", name, found, tuple(changed), boot_id, now.serial if now else "", utc_now())
     return receipt, state.receipt(name, "provision", receipt)

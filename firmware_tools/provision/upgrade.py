@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from firmware_tools.broker_watch import BrokerWatch
+from firmware_tools.broker_watch import LOG, BrokerWatch
 from firmware_tools.provision import agent_slots
-from firmware_tools.provision.agent_service import LOG, last_words
+from firmware_tools.provision.agent_service import last_words
 from firmware_tools.provision.board_shell import BoardShell, Stuck
 from firmware_tools.provision.job import Timeouts
 from firmware_tools.state import State, utc_now
