@@ -29,6 +29,11 @@ CAMPAIGN = {
 }  # fmt: skip
 
 
+NEAR_TIE = 0.1
+"""Logits. Sums over other hosts, as after a hedge on a busy machine, differ in a last bit, and int8 activations make
+hundredths of it: a token that leads by less may be another one, and what follows it then rightly is too."""
+
+
 class Broken(NamedTuple):
     """How an interrupted run ended, and its folder as the first kill left it."""
 
@@ -72,10 +77,28 @@ def _texts(folder: Path) -> dict[int, tuple[int, ...]]:
     return {end.request: end.tokens for end in ends}
 
 
+def _clear(folder: Path) -> dict[int, int]:
+    """Tokens of each request before the first that leads by less than `NEAR_TIE`."""
+    journal = Journal.read(folder)
+    try:
+        tokens = [msgspec.json.decode(entry.body, type=TokenArrived) for entry in journal.entries("client_token")]
+    finally:
+        journal.close()
+    near = {(one.request, one.position) for one in tokens if one.margin < NEAR_TIE}
+    requests = {one.request: sorted(two.position for two in tokens if two.request == one.request) for one in tokens}
+    return {
+        request: next((i for i, place in enumerate(places) if (request, place) in near), len(places))
+        for request, places in requests.items()
+    }
+
+
 def test_each_request_has_the_tokens_of_the_unbroken_run(broken: Broken, unbroken: Finished) -> None:
-    found = _texts(broken.ended.folder)
-    assert len(found) == REQUESTS
-    assert found == _texts(unbroken.folder)
+    found, wanted = _texts(broken.ended.folder), _texts(unbroken.folder)
+    assert sorted(found) == sorted(wanted) == list(range(1, REQUESTS + 1))
+    clear = _clear(unbroken.folder)
+    for request, count in clear.items():
+        assert found[request][:count] == wanted[request][:count], f"request {request}, {count} tokens without a tie"
+    assert sum(clear.values()) > 40, "the margins must leave something to compare"
 
 
 def test_nothing_is_lost_and_nothing_counted_twice(broken: Broken) -> None:
