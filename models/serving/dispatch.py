@@ -310,13 +310,14 @@ class LayerDispatch:
         return item, -1
 
     def outcome(self) -> Outcome:
-        """The sum over everything that counts, in the order of call ids so that it does not depend on timing."""
+        """The sum over everything that counts, in the order of the hosts that were picked: a replica's answer stands
+        where that of the host it stands in for would, and neither who answers nor when changes a bit."""
         rows = self._picks.rows
         if self.as_picked:
             none = _FIRST_ROW if rows == 1 else np.zeros(rows, np.intp)
             return Outcome(self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True)
         lost, rerouted = np.zeros((2, rows), np.intp)
-        counted = sorted((b for root in self._roots for b in root.counted()), key=lambda b: b.ask.id)
+        counted = [branch for root in self._roots for branch in root.counted()]
         for branch in counted:
             if branch.depth:  # only a reissue can serve another expert than the gate picked
                 for item in branch.items:
@@ -327,7 +328,7 @@ class LayerDispatch:
         return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call, False)
 
     def _sum(self, branches: Sequence[_Branch]) -> F32:
-        """[T, H] of partial sums in the order of their ids; those without values count as nothing."""
+        """[T, H] of partial sums in this order; those without values count as nothing."""
         rows = self._picks.rows
         partials = [(branch, branch.partial) for branch in branches if branch.partial is not None]
         if rows == 1 and partials:

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 CacheShape = Callable[[int], tuple[int, int, int]]
 """Layer -> heads, key size, value size (`ModelCard.cache_shape`)."""
-FIRST_ROWS = 64
+STRIDE = 16
+"""Positions; a past is read in multiples of it. A softmax adds up in vectors of 4, 8 or 16 values: over a past cut off
+at its own end it would add in another order than beside longer ones, and depend on who shares the batch."""
+FIRST_ROWS = 4 * STRIDE
 
 
 class _Slab:
@@ -25,8 +28,8 @@ class _Slab:
         self.values: F32 = np.zeros((rows, columns, heads, value), np.float32)
 
     def grow(self, rows: int) -> None:
-        """To at least so many rows, by doubling."""
-        held = len(self.keys)
+        """To at least so many rows, by doubling, and to a multiple of `STRIDE`."""
+        rows, held = _padded(rows), len(self.keys)
         if rows <= held:
             return
         for name in ("keys", "values"):
@@ -73,17 +76,21 @@ class RequestCache:
 
 
 def pasts(layer: int, caches: Sequence[RequestCache]) -> tuple[F32, F32]:
-    """Views [P, B, heads, size] of keys and values of B requests; P is the longest past, and at least 1.
+    """Views [P, B, heads, size] of keys and values of B requests; P is the longest past, up to a multiple of `STRIDE`.
 
     What lies beyond a request's own past is finite and means nothing: no trunk looks there (`models.export_onnx`).
     Requests that do not lie side by side in this order are put so first, which copies them.
     """
-    count = max(1, *(cache.length for cache in caches))
+    count = _padded(max(1, *(cache.length for cache in caches)))
     slab, _ = caches[0]._place(layer)
     if slab.keys.shape[1] != len(caches) or any(cache._place(layer) != (slab, at) for at, cache in enumerate(caches)):
         slab = _side_by_side(layer, caches)
     slab.grow(count)
     return slab.keys[:count], slab.values[:count]
+
+
+def _padded(rows: int) -> int:
+    return -(-rows // STRIDE) * STRIDE
 
 
 def _side_by_side(layer: int, caches: Sequence[RequestCache]) -> _Slab:

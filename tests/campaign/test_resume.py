@@ -30,8 +30,8 @@ CAMPAIGN = {
 
 
 NEAR_TIE = 0.1
-"""Logits. Sums over other hosts, as after a hedge on a busy machine, differ in a last bit, and int8 activations make
-hundredths of it: a token that leads by less may be another one, and what follows it then rightly is too."""
+"""Logits. What another host answers after a hedge is rounded elsewhere on its way, and int8 activations make hundredths
+of that: a token that leads by less may be another one, and what follows it then rightly is too."""
 
 
 class Broken(NamedTuple):

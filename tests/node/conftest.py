@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from firmware_tools.identity import Authority, write_identity
+from models.build import build_shards
+from models.locate import reference_checkpoint
 from tests.node.nodes import Bench
 
 
@@ -26,3 +28,10 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("a", "b", "c", "d", "stranger", "client"):
         write_identity(home / name, authority.issue(name))
     return home
+
+
+@pytest.fixture(scope="session")
+def fp32_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fp32") / "reference"
+    build_shards(reference_checkpoint(), out, ("fp32",))
+    return out

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from hil_config.wire.frames import Cancel, Route, Step
-from models.build import build_shards
-from models.locate import reference_checkpoint
 from models.oracle import Oracle
 from models.serving.batching import CHUNK_ROWS
 from node_agent.engine import gateway
@@ -20,13 +18,6 @@ from tests.node.nodes import Bench
 MARGIN = 1e-3
 """fp32 partial sums and batched rows reorder additions: a token whose logit leads by less may differ, and what
 follows it then rightly does too."""
-
-
-@pytest.fixture(scope="module")
-def fp32_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("fp32") / "reference"
-    build_shards(reference_checkpoint(), out, ("fp32",))
-    return out
 
 
 @pytest.fixture

@@ -104,6 +104,26 @@ def test_sum_does_not_depend_on_the_order_of_replies() -> None:
     assert totals[0].tobytes() == totals[1].tobytes()
 
 
+def test_sum_does_not_depend_on_who_answers_for_a_host() -> None:
+    """Three terms of which the order tells: 1e8 + 1 - 1e8 is 0 in float32, 1 - 1e8 + 1e8 is too, 1e8 - 1e8 + 1 is 1."""
+    values = np.array([1e8, 1.0, -1e8], np.float32)
+    picks = Picks(
+        np.array([[0, 1, 2]], np.int16), np.array([[0, 1, 2]], np.int16), np.ones((1, 3), np.float32),
+        np.array([[-1]], np.int16), np.zeros((1, 1), np.float32), np.ones(1, np.float32), np.zeros(1, int),
+    )  # fmt: skip
+    for slow in (None, 0, 1, 2):
+        dispatch = start(picks, [(n, 3) for n in range(3)])
+        calls = [ask.call() for ask in dispatch.take_asks()]
+        for call in calls:
+            if call.host != slow:
+                dispatch.reply(call.id, np.full((1, H), values[call.host]))
+        if slow is not None:
+            assert dispatch.advance(1.0) == (slow,)
+            (again,) = [ask.call() for ask in dispatch.take_asks()]
+            assert again.host == 3 and dispatch.reply(again.id, np.full((1, H), values[slow]))
+        assert dispatch.outcome().total.tolist() == [[float((values[0] + values[1]) + values[2])] * H]
+
+
 def test_lost_host_is_replaced_by_the_replica_without_loss() -> None:
     picks = make_picks(3, 1)
     hidden = RNG.standard_normal((3, H)).astype(np.float32)
