@@ -23,9 +23,11 @@ from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.care import Care
 from node_agent.config import SafetyLimits, read_config
 from node_agent.power_modes import cpufreq, fan, nvpmodel
+from node_agent.power_modes.actuator import Actuator
 from node_agent.power_modes.duty import DutyLimit
 from node_agent.power_modes.settings import Settings, find_actuators
 from node_agent.safety import BLIND_S, HOLD_S, Guard, Seen, Verdict
+from node_agent.starts import Starts
 from node_agent.watchdog import Heart, Watchdog, silent
 from tests.sensing import boards
 
@@ -155,6 +157,40 @@ def test_a_board_that_does_not_obey_is_an_error_and_is_remembered(tmp_path: Path
     problems = settings.restore()
     assert len(problems) == 1 and "wanted 600000 to 1000000" in problems[0]
     assert json.loads((tmp_path / "state/restore.json").read_text()) == {"cpu_khz": "1800000"}
+
+
+def test_what_was_changed_last_is_put_back_first(tmp_path: Path) -> None:
+    """A Jetson's mode caps the frequency by itself: what the cap was is known in that mode only."""
+    root = board(tmp_path)
+    actuators = find_actuators(root)
+    mode, caps = tmp_path / "mode", {"0": "1800000", "1": "1200000"}
+    mode.write_text("0")
+
+    def set_mode(text: str) -> None:
+        mode.write_text(text)
+        actuators["cpu_khz"].apply(caps[text])
+
+    nvp = Actuator("nvp_mode", str(mode), mode.read_text, set_mode)
+    settings = Settings(tmp_path / "state", {**actuators, "nvp_mode": nvp})
+    settings.apply("nvp_mode", "1")
+    settings.apply("cpu_khz", "900000")
+    again = Settings(tmp_path / "state", settings.actuators)
+    assert again.restore() == [] and mode.read_text() == "0"
+    assert actuators["cpu_khz"].read() == "1800000"
+
+
+def test_a_disk_that_has_become_read_only_stops_nobody(tmp_path: Path) -> None:
+    root = board(tmp_path)
+    folder = tmp_path / "state"
+    settings, starts = Settings(folder, find_actuators(root)), Starts(folder)
+    settings.apply("cpu_khz", "900000")
+    folder.rename(tmp_path / "elsewhere")
+    folder.write_text("")  # from now on nothing in it can be written or removed, by nobody
+    (problem,) = settings.restore()
+    assert "restore.json: cannot be removed" in problem
+    assert cpufreq.find(root).read() == "1800000"  # type: ignore[union-attr]
+    starts.ended_well()
+    assert not starts.safe_mode
 
 
 @pytest.mark.parametrize(
