@@ -22,6 +22,7 @@ from hil_config.wire.messages import NodeEvent
 from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.care import Care
 from node_agent.config import SafetyLimits, read_config
+from node_agent.log import LOG
 from node_agent.power_modes import cpufreq, fan, nvpmodel
 from node_agent.power_modes.actuator import Actuator
 from node_agent.power_modes.duty import DutyLimit
@@ -265,6 +266,21 @@ def test_the_boards_own_cut_stands_above_the_twins_order(tmp_path: Path) -> None
     cared.heat(60_000)
     assert cared.served[-1] == SetDuty(False, "the battery is empty"), "the twin's order comes back with the cold"
     assert [e.details["state"] for e in cared.events if e.name == "SafetyActed"] == ["cut", "ok"]
+
+
+def test_a_limit_without_a_thermometer_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def nobody(_: object) -> None:
+        return None
+
+    LOG.addHandler(caplog.handler)
+    try:
+        Care(msgspec.structs.replace(boards.config(tmp_path), safety=LIMITS), nobody, nobody)
+        assert "nothing stops work at 84 C" in caplog.text and "no thermal zone of a processor" in caplog.text
+        caplog.clear()
+        Care(boards.config(tmp_path), nobody, nobody)
+        assert not caplog.text, "no limit, no thermometer wanted"
+    finally:
+        LOG.removeHandler(caplog.handler)
 
 
 def test_throttling_eases_whatever_was_ordered(tmp_path: Path) -> None:
