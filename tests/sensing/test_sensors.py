@@ -74,6 +74,14 @@ def test_hottest_processor_zone_that_is_on(tmp_path: Path) -> None:
     assert thermal_zone.find(spec(boards.x86(tmp_path / "x86")), 10.0).read() == (61.0,)
 
 
+def test_a_temperature_names_all_zones_that_it_may_be_of(tmp_path: Path) -> None:
+    nano = thermal_zone.find(spec(boards.orin_nano(tmp_path / "nano")), 10.0)
+    zones = "thermal_zone0 cpu-thermal, thermal_zone3 soc0-thermal, thermal_zone4 tj-thermal"
+    assert by(nano, "temperature_c") == f"measured(hottest of {zones})"
+    pi = thermal_zone.find(spec(boards.pi_4(tmp_path / "pi")), 10.0)
+    assert by(pi, "temperature_c") == "measured(thermal_zone0 cpu-thermal)"
+
+
 def test_rapl_counts_across_the_wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = boards.x86(tmp_path)
     now = [100.0]
