@@ -142,10 +142,22 @@ def test_jtop_reports_power_hottest_zone_and_gpu() -> None:
         found.read()
 
 
-@pytest.mark.parametrize("changes", [{"power": {}}, {"temperature": {"cpu": {"online": True}}}, {"stats": None}])
+@pytest.mark.parametrize(
+    "changes", [{"power": {}}, {"temperature": {"cpu": {"online": True}}}, {"stats": None}, {"stats": {"CPU1": 3}}]
+)
 def test_jtop_with_other_content_is_an_error(changes: dict[str, Any]) -> None:
-    with pytest.raises((HardwareError, AttributeError), match=r"jtop|NoneType"):
+    with pytest.raises(HardwareError, match="jtop: unexpected content"):
         jtop_stats.instrument(Jtop(**changes), 1.0).read()
+
+
+@pytest.mark.parametrize("ended_by", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_jtop_service_that_goes_away_is_an_error_and_not_the_end(ended_by: Exception) -> None:
+    class Ended(Jtop):
+        def ok(self, spin: bool = False) -> bool:
+            raise ended_by  # as jetson-stats does: what ended its thread comes out here
+
+    with pytest.raises(HardwareError, match=f"stopped answering: {type(ended_by).__name__}"):
+        jtop_stats.instrument(Ended(), 1.0).read()
 
 
 @pytest.mark.skipif("jtop" in sys.modules, reason="jetson-stats is installed")
