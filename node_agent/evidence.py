@@ -153,9 +153,10 @@ class Evidence:
 
     def new_run(self, epoch: int) -> None:
         """The controller of `epoch` has put the node into a run, perhaps with an empty journal: what an earlier one has
-        committed will not come again."""
+        committed will not come again, of this process or of one before it."""
         self._epoch = epoch
-        self._spool.rebase("committed by an earlier run")
+        for stream in list(self._streams.values()):
+            stream.spool.rebase("committed by an earlier run")
 
     @property
     def waiting(self) -> int:

@@ -168,6 +168,27 @@ def test_a_second_controller_starts_where_the_first_one_ended(tmp_path: Path, ki
     agent.spool.close()
 
 
+def test_what_a_dead_agent_left_and_a_dead_controller_took_half_of(tmp_path: Path, killable: KilledBroker) -> None:
+    crew = Crew()
+    dead = LightAgent(tmp_path / "spool", killable.port, "alpha", "dead", crew)
+    for _ in range(7):
+        dead.sample()
+    crew.dismiss()
+    dead.link.stop()
+    crew = Crew()
+    agent = LightAgent(tmp_path / "spool", killable.port, "alpha", "b", crew)
+    agent.evidence.committed(m.Watermark(node="alpha", boot_id="dead", seq=4))  # of a controller that is gone then
+    second = Ground(tmp_path / "second", killable.port)
+    agent.evidence.new_run(2)
+    second.until(lambda: not agent.evidence.waiting)
+    assert {5, 6, 7} <= set(second.seqs("dead")) and second.journal.watermarks()["alpha", "dead"] == 8
+    assert second.journal.gaps() == {}, "every missing number is explained"
+    second.close()
+    agent.link.stop()
+    crew.dismiss()
+    agent.spool.close()
+
+
 @pytest.mark.parametrize("ranges", [((1, 10**15),), ((-5, 3),), ((7, 2),), ()])
 def test_a_gap_record_gives_up_nothing_above_itself(tmp_path: Path, ranges: tuple[tuple[int, int], ...]) -> None:
     journal = Journal.create(tmp_path)
