@@ -90,6 +90,8 @@ class Spool:
         gone = tuple((a + 1, b - 1) for a, b in pairwise([0, *sorted(numbers)]) if b - a > 1)
         if gone:
             self._declare(gone, "not in the spool any more when the agent started again")
+        if self._bytes > self._max_bytes:
+            self._make_room(self._bytes - self._max_bytes, "the spool was full", 0)
 
     def append(self, build: Callable[[int], bytes], low: bool = False) -> int:
         """Number, write and keep one record; `build(seq)` gives its bytes. Returns the number."""
@@ -249,6 +251,11 @@ class Spool:
                 self._note(error)
         self._give_up([(lane, seq)], f"could not be read back: {self.last_disk_error}")
         return None
+
+    @property
+    def bytes(self) -> int:
+        """Payload that waits."""
+        return self._bytes
 
     @property
     def acked(self) -> int:
