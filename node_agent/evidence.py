@@ -20,6 +20,7 @@ from hil_config.wire import topics
 from hil_config.wire.messages import Gap, LinkReport, NodeEvent, Record, SampleBatch, TokenEvidence, Watermark, encode
 from hil_config.wire.topics import Topic
 from node_agent.crew import Crew
+from node_agent.log import LOG
 from node_agent.mqtt_link import MqttLink
 from node_agent.spool import Ranges, Spool
 
@@ -76,8 +77,11 @@ def left_spools(root: Path, node: str, boot_id: str, max_bytes: int) -> list[tup
         room = max(0, room - spool.bytes)
         if spool.last_seq:
             found.append((earlier, spool))
+            continue
+        spool.close()
+        if spool.disk_errors:
+            LOG.warning("%s: left for the next start: %s", folder, spool.last_disk_error)
         else:
-            spool.close()
             shutil.rmtree(folder, ignore_errors=True)
     return found
 

@@ -20,6 +20,7 @@ from ground_controller.journal import Entry, Journal
 from hil_config.errors import EnvironmentFault
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.spool_file import segment_name
 from node_agent.crew import Crew
 from node_agent.evidence import left_spools, open_spool
 
@@ -189,6 +190,15 @@ def test_what_a_dead_agent_left_and_a_dead_controller_took_half_of(tmp_path: Pat
     agent.link.stop()
     crew.dismiss()
     agent.spool.close()
+
+
+def test_what_cannot_be_read_now_is_not_thrown_away(tmp_path: Path) -> None:
+    folder = tmp_path / "alpha-dead"
+    (folder / segment_name(1)).mkdir(parents=True)  # opens, and every read of it fails
+    assert left_spools(tmp_path, "alpha", "now", 100_000) == []
+    assert (folder / segment_name(1)).exists(), "a card may be well again at the next start"
+    (folder / segment_name(1)).rmdir()
+    assert left_spools(tmp_path, "alpha", "now", 100_000) == [] and not folder.exists()
 
 
 def test_what_many_starts_left_has_the_room_of_one(tmp_path: Path) -> None:
