@@ -62,6 +62,18 @@ def test_thor_power_is_that_of_the_input_monitor(tmp_path: Path) -> None:
     assert "INA238" in by(found, "power_w")
 
 
+@pytest.mark.parametrize("kind", ["ina219", "ina260"])
+def test_a_monitor_that_somebody_has_wired_in_is_no_module_input(tmp_path: Path, kind: str) -> None:
+    folder = "sys/class/hwmon/hwmon2"
+    files = {"name": kind, "in1_input": "5100", "curr1_input": "640", "power1_input": "3264000"}
+    root = boards.write(boards.pi_4(tmp_path), {f"{folder}/{name}": text for name, text in files.items()})
+    (root / folder / "device").symlink_to("../../../bus/i2c/devices/1-0040")
+    (root / "sys/bus/i2c/devices/1-0040").mkdir(parents=True)
+    found = hwmon_power.find(spec(root), 10.0)
+    assert values(found) == {"power_w": 3.264, "power_1-0040_w": 3.264}
+    assert by(found, "power_w") == f"measured({kind.upper()} 1-0040 1-0040, as wired)"
+
+
 def test_a_slow_monitor_limits_the_rate(tmp_path: Path) -> None:
     root = boards.orin_nano(tmp_path)
     (root / "sys/class/hwmon/hwmon1/update_interval").write_text("140\n")
