@@ -76,6 +76,11 @@ def characterise(
             pause.wait(windows.settle_s)
             load = _read(board.name, meters, windows.load_s)
             warm = _zones(shell)
+        if idle.provenance != load.provenance:
+            raise HardwareError(
+                f"board {board.name}: its idle power is {idle.provenance}, that under load {load.provenance}",
+                "run it again",
+            )
         if time.monotonic() - begun_s > lasts_s:
             raise HardwareError(f"board {board.name}: its load had ended before it was read", "run it again")
         die, no_die = _die(cool, warm)
