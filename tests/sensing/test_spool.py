@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hil_config.wire.spool_file import pack_record, read_segment, read_spool, segment_name
+from hil_config.wire.spool_file import read_segment, read_spool
 from node_agent.disk import Disk
 from node_agent.spool import Ranges, Spool, ranges_of
 
@@ -137,37 +136,6 @@ def test_a_new_controller_is_told_what_an_earlier_one_has(tmp_path: Path) -> Non
     spool.rebase("committed by an earlier run")
     records, shed, reasons = everything(spool)
     assert (sorted(records), shed, reasons) == ([4, 5, 6], {1, 2, 3}, ["committed by an earlier run"])
-    spool.close()
-
-
-def test_what_is_home_is_not_remembered(tmp_path: Path) -> None:
-    spool = opened(tmp_path)
-    spool.append(lambda seq: b"r")
-    spool.acknowledge(1)
-    tracemalloc.start()
-    for _ in range(20_000):
-        spool.acknowledge(spool.append(lambda seq: b"r"))
-    kept, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert kept < 200_000, "a board that runs for months must not hold a word for each record of its life"
-    spool.close()
-
-
-def test_what_a_long_life_left_is_taken_over_without_counting_to_it(tmp_path: Path) -> None:
-    last = 1_000_000
-    for seq in (last - 5, last):
-        (tmp_path / segment_name(seq)).write_bytes(pack_record(seq, b"r"))
-    tracemalloc.start()
-    spool = opened(tmp_path)
-    spool.acknowledge(1)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 1_000_000, "records of months are a gap, not a word for each of them"
-    assert texts(spool.after(0, 9, 256))[:2] == [b"r", b"r"]
-    ((_, told),) = spool.gaps()
-    assert json.loads(told)["gap"] == [[1, last - 6], [last - 4, last - 1]]
-    spool.acknowledge(spool.last_seq)
-    assert spool.waiting == 0 and spool.acked == last + 1
     spool.close()
 
 
