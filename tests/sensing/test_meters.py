@@ -194,6 +194,21 @@ def test_reports_that_wait_are_dropped_all_at_once() -> None:
     os.close(writer)
 
 
+def test_a_line_that_another_program_reads_is_left_to_it() -> None:
+    """`hil-agent sensors` beside the agent: answers would go to whoever reads first, volts for amperes among them."""
+    device = Device(korad)
+    at_work = serial_meter.find(SensorSpec("korad", device.path), 3.0)
+    try:
+        with pytest.raises(Absent, match="another program reads it"):
+            serial_meter.find(SensorSpec("korad", device.path), 3.0)
+        assert at_work.read()[1:] == (VOLTS, AMPERES)
+        at_work.close()
+        serial_meter.find(SensorSpec("korad", device.path), 3.0).close()
+    finally:
+        at_work.close()
+        device.close()
+
+
 def test_a_meter_is_absent_without_its_port() -> None:
     with pytest.raises(Absent, match="names no port"):
         serial_meter.find(SensorSpec("korad"), 1.0)

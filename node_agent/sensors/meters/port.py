@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import termios
@@ -28,6 +29,13 @@ class Port:
             self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
             raise HardwareError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise HardwareError(
+                f"{path}: another program reads it, perhaps this board's own agent, and would get its answers"
+            ) from error
         if os.isatty(self._fd):
             self._set_raw(baud)
 
