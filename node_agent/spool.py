@@ -21,6 +21,8 @@ from node_agent.disk import Disk
 from node_agent.segments import Kept, Segments
 
 SEGMENT_BYTES = 1 << 20
+MOST_SEGMENTS = 256
+"""Of a lane that is full; each is an open file."""
 MEMORY_BYTES = 4 << 20
 RETRY_RECORDS = 64
 Ranges = tuple[tuple[int, int], ...]
@@ -55,7 +57,7 @@ class Spool:
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
         self._gap = gap
         self._lock = threading.RLock()
-        size = max(4096, min(SEGMENT_BYTES, max_bytes // 8))
+        size = max(4096, min(max(SEGMENT_BYTES, max_bytes // MOST_SEGMENTS), max_bytes // 8))
         disk = disk or Disk()
         self._high = Segments(folder, "a", disk, size)
         self._low = Segments(folder, "z", disk, size)

@@ -39,3 +39,12 @@ def test_what_a_long_life_left_is_taken_over_without_counting_to_it(tmp_path: Pa
     spool.acknowledge(spool.last_seq)
     assert spool.waiting == 0 and spool.acked == last + 1
     spool.close()
+
+
+def test_a_large_spool_has_no_more_open_files_than_a_usual_one(tmp_path: Path) -> None:
+    spool = opened(tmp_path, 4 << 30)
+    for _ in range(60):
+        spool.append(lambda seq: bytes(1 << 20))
+    assert len(list(tmp_path.glob("*.spool"))) <= 60 * (1 << 20) // ((4 << 30) // 256) + 1
+    spool.acknowledge(60)
+    spool.close()
