@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -198,6 +199,26 @@ def test_duty_is_the_share_of_time_that_is_spent(share: float, monkeypatch: pyte
             busy += 0.001 * (1 + n % 7)
         now[0] += 0.0001
     assert busy / now[0] == pytest.approx(share, rel=0.05)
+
+
+def test_nobody_waits_on_for_a_share_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, now, computed = DutyLimit(), [0.0], threading.Event()
+    limit.set(0.01)
+    monkeypatch.setattr("node_agent.power_modes.duty.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with limit.turn():
+        now[0] = 10.0  # a long prompt: nobody gets a turn for 990 s
+
+    def compute() -> None:
+        with limit.turn():
+            computed.set()
+
+    waiting = threading.Thread(target=compute, daemon=True)
+    waiting.start()
+    while not limit._lock.locked():
+        threading.Event().wait(0.01)
+    limit.set(1.0)
+    assert computed.wait(10.0), "the board has its full power again"
+    waiting.join(10.0)
 
 
 def test_a_full_duty_lets_threads_compute_at_once() -> None:
