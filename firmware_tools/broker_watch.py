@@ -95,8 +95,7 @@ class BrokerWatch:
     def summaries(self, node: str, count: int, timeout_s: float) -> tuple[Summary, ...]:
         """The next `count` that an agent says, one a second; fewer if it has not said them within `timeout_s`."""
         with self._changed:
-            heard = self._summaries[node]
-            heard.clear()
+            heard = self._summaries[node] = deque(maxlen=max(KEPT, count))
             self._changed.wait_for(lambda: len(heard) >= count, timeout_s)
             return tuple(heard)[:count]
 

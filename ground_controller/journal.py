@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -271,16 +271,22 @@ class Journal:
         rows = self._db.execute(query, (REFUSED,))
         return {(node, boot): count for node, boot, count in rows if self.covers(node)}
 
-    def shed(self) -> dict[tuple[str, str], int]:
-        """(node, boot_id) -> records that the node says it gave up and that are not in the journal."""
+    def shed(self, first: Mapping[tuple[str, str], int] | None = None) -> dict[tuple[str, str], int]:
+        """(node, boot_id) -> records that the node says it gave up and that are not in the journal.
+
+        Args:
+            first: the first number of each source that counts, and none of other sources; None counts all.
+        """
         ranges: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for entry in self.entries("gap", REFUSED):
             ranges.setdefault((entry.node, entry.boot_id), []).extend(_gap_ranges(entry))
         found = {}
         for source, pairs in ranges.items():
-            lost, done = 0, 0
-            for first, last in sorted(pairs):
-                begin = max(first, done + 1)
+            if first is not None and source not in first:
+                continue
+            lost, done = 0, 0 if first is None else first[source] - 1
+            for lowest, last in sorted(pairs):
+                begin = max(lowest, done + 1)
                 if begin <= last:
                     query = "SELECT COUNT(*) FROM entry WHERE node = ? AND boot_id = ? AND seq BETWEEN ? AND ?"
                     have = self._db.execute(query, (*source, begin, last)).fetchone()[0]

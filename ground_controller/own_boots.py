@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
+
+from ground_controller.admission import KIND as REFUSED
 from ground_controller.inbox import Arrival
 from ground_controller.interruption import resumptions
 from ground_controller.journal import Journal
@@ -16,6 +19,12 @@ from hil_config.wire import messages as m
 
 EARLIER = "earlier"
 """Kind of an entry that is another run's."""
+
+
+class _Recorded(msgspec.Struct):
+    """The one field of a record that is needed here."""
+
+    epoch: int = 0
 
 
 class OwnBoots:
@@ -46,3 +55,22 @@ class OwnBoots:
             return True
         # Nothing is known of a node that has not said which boot it is in.
         return one.node in self._boots and one.boot_id not in self._boots[one.node]
+
+    def first_numbers(self, journal: Journal) -> dict[tuple[str, str], int]:
+        """(node, boot) -> the first of its numbers that is this run's; 1 where no record says which. Boots that are not
+        this run's are left out: what they gave up, other runs have or nobody waits for."""
+        found: dict[tuple[str, str], int] = {}
+        unknown: set[tuple[str, str]] = set()
+        for entry in journal.entries():
+            source = entry.node, entry.boot_id
+            if entry.seq <= 0 or source in found:
+                continue
+            if entry.node not in self._boots or entry.boot_id in self._boots[entry.node]:
+                unknown.add(source)
+                if entry.kind not in ("gap", EARLIER, REFUSED) and self._recorded_in_it(entry.body):
+                    found[source] = entry.seq
+        return dict.fromkeys(unknown, 1) | found
+
+    def _recorded_in_it(self, body: bytes) -> bool:
+        epoch = msgspec.json.decode(body, type=_Recorded).epoch
+        return epoch > 0 and epoch in self._epochs

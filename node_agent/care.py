@@ -135,5 +135,7 @@ def _own(find: Callable[[SensorSpec, float], Instrument], config: AgentConfig) -
     """An instrument for the watch alone; None where the board has none."""
     try:
         return find(SensorSpec("safety", config.sysfs_root), 2.0)
-    except Absent:
+    except Absent as absent:
+        if find is thermal_zone.find:
+            LOG.warning("safety: nothing stops work at %g C: %s", config.safety.die_stop_c, absent.message)
         return None

@@ -6,6 +6,7 @@ id of that process.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import threading
@@ -19,6 +20,7 @@ from hil_config.wire import topics
 from hil_config.wire.messages import Gap, LinkReport, NodeEvent, Record, SampleBatch, TokenEvidence, Watermark, encode
 from hil_config.wire.topics import Topic
 from node_agent.crew import Crew
+from node_agent.log import LOG
 from node_agent.mqtt_link import MqttLink
 from node_agent.spool import Ranges, Spool
 
@@ -59,19 +61,37 @@ def open_spool(root: Path, node: str, boot_id: str, max_bytes: int) -> Spool:
 
 
 def left_spools(root: Path, node: str, boot_id: str, max_bytes: int) -> list[tuple[str, Spool]]:
-    """(boot id, spool) of earlier processes of this node that still have something to hand in."""
-    found = []
-    for folder in sorted(root.glob(f"{node}-*")):
+    """(boot id, spool) of earlier processes of this node that still have something to hand in, the last one first.
+
+    Args:
+        max_bytes: of all of them together; the oldest give up theirs. A board that is switched off every night, with
+            nobody who takes its evidence, would one day have its disk full of it, and its memory of where that lies.
+    """
+    found, room = [], max_bytes
+    folders = [folder for folder in root.glob(f"{node}-*") if folder.is_dir()]
+    for folder in sorted(folders, key=_written_s, reverse=True):
         earlier = folder.name[len(node) + 1 :]
-        if earlier == boot_id or "-" in earlier or not folder.is_dir():
+        if earlier == boot_id or "-" in earlier:
             continue  # a dash: another node whose name begins like ours
-        spool = open_spool(root, node, earlier, max_bytes)
+        spool = open_spool(root, node, earlier, room)
+        room = max(0, room - spool.bytes)
         if spool.last_seq:
             found.append((earlier, spool))
+            continue
+        spool.close()
+        if spool.disk_errors:
+            LOG.warning("%s: left for the next start: %s", folder, spool.last_disk_error)
         else:
-            spool.close()
             shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _written_s(folder: Path) -> tuple[float, str]:
+    """When the newest file of a spool was written, by the wall clock; 0 where there is none."""
+    times = [0.0]
+    with contextlib.suppress(OSError):
+        times += [path.stat().st_mtime for path in folder.iterdir()]
+    return max(times), folder.name
 
 
 class _Stream:
@@ -153,9 +173,10 @@ class Evidence:
 
     def new_run(self, epoch: int) -> None:
         """The controller of `epoch` has put the node into a run, perhaps with an empty journal: what an earlier one has
-        committed will not come again."""
+        committed will not come again, of this process or of one before it."""
         self._epoch = epoch
-        self._spool.rebase("committed by an earlier run")
+        for stream in list(self._streams.values()):
+            stream.spool.rebase("committed by an earlier run")
 
     @property
     def waiting(self) -> int:

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import platform
+import select
 import signal
 import socket
 import sys
@@ -199,10 +200,13 @@ def _shard(config: AgentConfig) -> str:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        signal.alarm(int(SHARD_S))  # ends this process if the child hangs: nothing else is left to do then
+        late = not select.select([pipe], [], [], SHARD_S)[0]
+        if late:
+            os.kill(child, signal.SIGKILL)
         text = pipe.read()
-        signal.alarm(0)
     _, status = os.waitpid(child, 0)
+    if late:
+        raise EnvironmentFault(f"was not run within {SHARD_S:g} s", "look at card and load; try another onnxruntime")
     if not text:
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"code {os.waitstatus_to_exitcode(status)}"
         raise EnvironmentFault(

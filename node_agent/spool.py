@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain, pairwise
 from pathlib import Path
 
 from hil_config.errors import EnvironmentFault
@@ -20,6 +21,8 @@ from node_agent.disk import Disk
 from node_agent.segments import Kept, Segments
 
 SEGMENT_BYTES = 1 << 20
+MOST_SEGMENTS = 256
+"""Of a lane that is full; each is an open file."""
 MEMORY_BYTES = 4 << 20
 RETRY_RECORDS = 64
 Ranges = tuple[tuple[int, int], ...]
@@ -54,7 +57,7 @@ class Spool:
         self._max_bytes, self._memory_bytes = max_bytes, memory_bytes
         self._gap = gap
         self._lock = threading.RLock()
-        size = max(4096, min(SEGMENT_BYTES, max_bytes // 8))
+        size = max(4096, min(max(SEGMENT_BYTES, max_bytes // MOST_SEGMENTS), max_bytes // 8))
         disk = disk or Disk()
         self._high = Segments(folder, "a", disk, size)
         self._low = Segments(folder, "z", disk, size)
@@ -86,9 +89,11 @@ class Spool:
             return
         self._seq = max(numbers)
         self._bytes = sum(k.size for lane in (self._low, self._high) for k in lane.waiting.values())
-        gone = set(range(1, self._seq)) - numbers
+        gone = tuple((a + 1, b - 1) for a, b in pairwise([0, *sorted(numbers)]) if b - a > 1)
         if gone:
-            self._declare(ranges_of(gone), "not in the spool any more when the agent started again")
+            self._declare(gone, "not in the spool any more when the agent started again")
+        if self._bytes > self._max_bytes:
+            self._make_room(self._bytes - self._max_bytes, "the spool was full", 0)
 
     def append(self, build: Callable[[int], bytes], low: bool = False) -> int:
         """Number, write and keep one record; `build(seq)` gives its bytes. Returns the number."""
@@ -165,7 +170,10 @@ class Spool:
 
     def _declare(self, ranges: Ranges, reason: str) -> None:
         for first, last in ranges:
-            self._shed.update(n for n in range(max(first, self._floor + 1), last + 1))
+            if first <= self._floor + 1:  # of a long life almost all: not one by one
+                self._floor = max(self._floor, last)
+            else:
+                self._shed.update(range(first, last + 1))
         self._seq += 1
         seq = self._seq
         self._gaps[seq] = ranges
@@ -197,12 +205,22 @@ class Spool:
         """The ground has committed, or knows as a gap, everything up to `seq`."""
         with self._lock:
             seq = min(seq, self._seq)
-            for done in range(self._acked + 1, seq + 1):
+            for done in self._known(seq):
                 self._gaps.pop(done, None)
                 self._shed.discard(done)
                 self._forget(self._high if done in self._high.waiting else self._low, done)
             self._acked = max(self._acked, seq)
+            while self._recent and self._recent[0][1] <= self._acked:
+                self._recent.popleft()
             self._raise_floor()
+
+    def _known(self, seq: int) -> Iterable[int]:
+        """What there is to forget up to `seq`. What a long life left behind begins at a number of millions."""
+        span = range(self._acked + 1, seq + 1)
+        tables: tuple[Collection[int], ...] = (self._low.waiting, self._high.waiting, self._gaps, self._shed)
+        if len(span) <= sum(len(table) for table in tables):
+            return span
+        return [n for n in chain(*tables) if n <= seq]
 
     def after(self, seq: int, limit: int, window: int) -> list[tuple[int, bytes]]:
         """Up to `limit` waiting records above `seq`, in order, none further than `window` numbers ahead of the floor.
@@ -235,6 +253,11 @@ class Spool:
                 self._note(error)
         self._give_up([(lane, seq)], f"could not be read back: {self.last_disk_error}")
         return None
+
+    @property
+    def bytes(self) -> int:
+        """Payload that waits."""
+        return self._bytes
 
     @property
     def acked(self) -> int:

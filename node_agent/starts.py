@@ -7,6 +7,7 @@ safe mode, refuses runs, and can be looked at. Staying up for `WITHIN_S`, or a c
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -66,7 +67,8 @@ class Starts:
     def ended_well(self) -> None:
         """A clean stop, or a long life: forget the past."""
         self._lines, self._until_s, self.crashes = [], None, 0
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a card that has become read-only must not stop it either
+            self._path.unlink(missing_ok=True)
 
 
 def _system_boot() -> str:

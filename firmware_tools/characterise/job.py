@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SHELL_S, COMMAND_S = 180.0, 60.0
 _ZONES = (
     'for one in /sys/class/thermal/thermal_zone*; do [ -r "$one/temp" ] && '
-    'echo "zone $(cat $one/type) $(cat $one/temp 2>/dev/null)"; done; true'
+    'echo "zone ${one##*/} $(cat $one/type) $(cat $one/temp 2>/dev/null)"; done; true'
 )
 _CPU = re.compile(r"cpu|tj|soc|x86_pkg", re.IGNORECASE)
 """Names of zones that are the processor's, as the agent chooses them."""
@@ -76,6 +76,11 @@ def characterise(
             pause.wait(windows.settle_s)
             load = _read(board.name, meters, windows.load_s)
             warm = _zones(shell)
+        if idle.provenance != load.provenance:
+            raise HardwareError(
+                f"board {board.name}: its idle power is {idle.provenance}, that under load {load.provenance}",
+                "run it again",
+            )
         if time.monotonic() - begun_s > lasts_s:
             raise HardwareError(f"board {board.name}: its load had ended before it was read", "run it again")
         die, no_die = _die(cool, warm)
@@ -116,10 +121,16 @@ def _power(readings: Readings, for_s: float) -> Power:
 
 
 def _zones(shell: BoardShell) -> dict[str, float]:
-    """Degrees Celsius by zone of the processor; zones that are switched off are left out."""
+    """Degrees Celsius by zone of the processor; zones that are switched off are left out. Of several with one name, as
+    of two processors, each has its folder behind it."""
     out = shell.must(_ZONES, "reading its thermal zones", COMMAND_S)
-    found = re.findall(r"^zone (\S+) (-?\d+)\s*$", out, re.MULTILINE)
-    return {name: int(text) / 1000.0 for name, text in found if _CPU.search(name) and int(text) > -200_000}
+    found = re.findall(r"^zone (\S+) (\S+) (-?\d+)\s*$", out, re.MULTILINE)
+    names = [name for _, name, _ in found]
+    return {
+        name if names.count(name) == 1 else f"{name} ({folder})": int(text) / 1000.0
+        for folder, name, text in found
+        if _CPU.search(name) and int(text) > -200_000
+    }
 
 
 def _die(cool: dict[str, float], warm: dict[str, float]) -> tuple[Die | None, str]:

@@ -118,6 +118,12 @@ class Meters:
             return None
         assert self._watch is not None
         said = self._watch.summaries(meter.node, max(2, round(for_s)), SUMMARY_S + for_s)
+        after = self.provenance(meter.board)
+        if after not in (provenance, None):
+            raise HardwareError(
+                f"board {meter.board}: its power was {provenance} and has become {after} while it was read",
+                f"what does its agent say? hil console {meter.node}; then again",
+            )
         watts = tuple(_plausible(meter, one.power_w) for one in said if one.power_w is not None)
         return Readings(watts, provenance) if watts else None
 

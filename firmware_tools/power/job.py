@@ -101,12 +101,14 @@ def watch_of(bench: Bench, stack: ExitStack) -> BrokerWatch | None:
 def _witnesses(
     board: Board, watch: BrokerWatch | None, before: str, state: State, stack: ExitStack
 ) -> tuple[Callable[[], Evidence], ...]:
-    """Asked for before the switch: a port that took no connections then says nothing by taking none."""
+    """Asked for before the switch: a port that took no connections then says nothing by taking none, and no more does a
+    console that was silent."""
     found: list[Callable[[], Evidence]] = []
     console, ssh = board.console, board.ssh
     if console is not None:
         sock = stack.enter_context(open_console(board.name, console.port, console.baud, state))
-        found.append(lambda: console_witness(sock, console_trouble(board, state)))
+        spoke = console_witness(sock, at_once=True).verdict == "alive"
+        found.append(lambda: console_witness(sock, console_trouble(board, state), spoke))
     if watch is not None and before:
         found.append(lambda: _will(watch, board.name))
     if ssh is not None:

@@ -41,7 +41,9 @@ class Proof(msgspec.Struct, frozen=True):
     boot_id: str = ""
 
 
-def console_witness(console: socket.socket, trouble: Callable[[], str] = lambda: "") -> Evidence:
+def console_witness(
+    console: socket.socket, trouble: Callable[[], str] = lambda: "", lived: bool = True, at_once: bool = False
+) -> Evidence:
     """Ask with carriage returns, one each `ASK_S`: one for every piece of an answer would have every answer come in
     more pieces, and leave more on the line than anybody reads. A living board echoes or prints.
 
@@ -50,6 +52,8 @@ def console_witness(console: socket.socket, trouble: Callable[[], str] = lambda:
 
     Args:
         trouble: why the line is not open now, empty if it is.
+        lived: it was heard before; without that a cable that is nobody's would prove every board off.
+        at_once: the first answer is enough.
     """
     lost = trouble()
     console.settimeout(ASK_S)
@@ -65,6 +69,8 @@ def console_witness(console: socket.socket, trouble: Callable[[], str] = lambda:
             if not data:
                 return Evidence("console", "no way to tell", "the console's owner has gone")
             heard += len(data)
+            if at_once:
+                break
         except TimeoutError:
             continue
         except OSError as error:
@@ -73,6 +79,8 @@ def console_witness(console: socket.socket, trouble: Callable[[], str] = lambda:
     if lost and not heard:
         return Evidence("console", "no way to tell", f"its line is not open: {lost}")
     detail = f"{heard} bytes within {window_s:g} s" if heard else f"nothing within {window_s:g} s though asked"
+    if not heard and not lived:
+        return Evidence("console", "no way to tell", f"{detail}, as before it was switched off")
     return Evidence("console", "alive" if heard else "silent", detail)
 
 

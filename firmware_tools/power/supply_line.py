@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,14 @@ from hil_config.errors import HardwareError
 TIMEOUT_S = 2.0
 
 
-def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0) -> bytes:
-    """Send orders, then a question, and read its answer: `length` bytes, or a line if 0. Nobody speaks in between."""
+def ask(
+    spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str, length: int = 0, pause_s: float = 0.0
+) -> bytes:
+    """Send orders, then a question, and read its answer: `length` bytes, or a line if 0. Nobody speaks in between.
+
+    Args:
+        pause_s: after each order; a supply without line ends knows one by the silence behind it.
+    """
     import serial
 
     try:
@@ -29,6 +36,7 @@ def ask(spec: Place, baud: int, orders: tuple[str, ...], question: str, end: str
             for order in orders:
                 line.write(f"{order}{end}".encode())
                 line.flush()
+                time.sleep(pause_s)
             line.reset_input_buffer()
             line.write(f"{question}{end}".encode())
             answer: bytes = line.read(length) if length else line.read_until(b"\n")

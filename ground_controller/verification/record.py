@@ -7,6 +7,7 @@ import msgspec
 from ground_controller.client_events import TokenArrived
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
+from ground_controller.own_boots import OwnBoots
 from ground_controller.telemetry.tables import token_evidence
 from ground_controller.unread import HINT, unread_messages
 from ground_controller.verification.check import Check, judged, listed, not_applicable
@@ -32,7 +33,8 @@ def records(journal: Journal) -> Check:
     missing = [f"{source}: {count} not handed in at the end" for source, count in
                msgspec.json.decode(journal.meta("records_missing", "{}"), type=dict[str, int]).items()]  # fmt: skip
     missing += [f"{node} (boot {boot}): {count} never came" for (node, boot), count in journal.gaps().items()]
-    missing += [f"{node} (boot {boot}): {count} given up by it" for (node, boot), count in journal.shed().items()]
+    shed = journal.shed(OwnBoots(journal).first_numbers(journal))
+    missing += [f"{node} (boot {boot}): {count} given up by it" for (node, boot), count in shed.items()]
     missing += [f"{node} (boot {boot}): {count} refused" for (node, boot), count in journal.refused().items()]
     held = sum(1 for entry in journal.entries() if entry.seq > 0)
     hint = "look for full disks and dead nodes in the agents' logs; of refused ones the events say why"

@@ -165,6 +165,26 @@ class Bench(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_selected(self) -> Bench:
+        """Without a channel a supply's output is not selected: what was spoken to last would be switched or read."""
+        lines = [
+            (index, board.name, section, one)
+            for index, board in enumerate(self.boards)
+            for section, one in (("power", board.power), ("meter", board.meter))
+            if one is not None and one.via == "scpi"
+        ]
+        others = {one.at: (name, one.channel) for _, name, _, one in lines if one.channel not in (None, 1)}
+        for index, _, section, one in lines:
+            if one.channel is None and one.at in others:
+                name, channel = others[one.at]
+                raise refuse(
+                    ("boards", index, section),
+                    f"found no channel of a supply whose output {channel} is named for board {name}",
+                    "write `channel: 1`, or whichever it is",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_disks(self) -> Bench:
         owners: dict[str, str] = {}
         for index, board in enumerate(self.boards):

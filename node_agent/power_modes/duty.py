@@ -28,7 +28,11 @@ class DutyLimit:
     def set(self, share: float) -> None:
         if not LEAST <= share <= 1.0:
             raise UsageError(f"duty {share}, wanted {LEAST} to 1")
-        self.share = share
+        before, self.share = self.share, share
+        if share != before and not self._stopped.is_set():  # how long to wait was told by the share before
+            self._free_s = 0.0  # first: who finds the new event below must not wait for it
+            waiting, self._stopped = self._stopped, threading.Event()
+            waiting.set()
 
     @contextmanager
     def turn(self) -> Iterator[None]:

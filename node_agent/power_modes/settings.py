@@ -67,10 +67,11 @@ class Settings:
         self._originals = originals
 
     def restore(self) -> list[str]:
-        """Put everything back; returns what could not be, and keeps the file for that."""
-        failed: dict[str, str] = {}
+        """Put everything back, what was changed last first: a Jetson's mode sets frequencies too, so that the cap below
+        it was read in that mode. Returns what could not be, and keeps the file for that."""
+        left: list[str] = []
         problems = []
-        for name, value in self._originals.items():
+        for name, value in reversed(self._originals.items()):
             try:
                 actuator = self.actuators.get(name)
                 if actuator is None:
@@ -79,11 +80,16 @@ class Settings:
                 if (found := actuator.read()) != value:
                     raise HardwareError(f"{actuator.where}: {name} was put back to {value} and reads {found}")
             except HardwareError as error:
-                failed[name] = value
+                left.append(name)
                 problems.append(error.message)
-        if failed:
-            self._save(failed)
-        elif self._originals:
-            self._originals = {}
-            self._path.unlink(missing_ok=True)
+        try:
+            if left:
+                self._save({name: value for name, value in self._originals.items() if name in left})
+            elif self._originals:
+                self._originals = {}
+                self._path.unlink(missing_ok=True)
+        except EnvironmentFault as error:
+            problems.append(error.message)
+        except OSError as error:  # a card that has become read-only: the next start puts it all back once more
+            problems.append(f"{self._path}: cannot be removed: {error.strerror}")
         return problems

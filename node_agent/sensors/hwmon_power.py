@@ -6,7 +6,8 @@ INA238 families have `power1_input` in uW. Rails named NC are not connected; `in
 
 The board's power is the rail that feeds the module: VIN, POM_5V_IN or VDD_IN. AGX Orin has none; there it is the
 sum of the rails on the 5 V input and the two processor rails. VDDQ_VDD2_1V8AO hangs below VIN_SYS_5V0 and would be
-counted twice, so it is left out of the sum. All of them are inputs of the module, not of the carrier or the wall.
+counted twice, so it is left out of the sum. All of them are inputs of the module, not of the carrier or the wall. An
+INA2xx on another board measures whatever line somebody has put it into, and its provenance claims no more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ DRIVER = "hwmon_power"
 WHOLE = ("VIN", "POM_5V_IN", "VDD_IN")
 BELOW_ANOTHER = frozenset({"VDDQ_VDD2_1V8AO"})
 _THREE_CHANNELS = frozenset({"ina3221"})
-_ONE_CHANNEL = frozenset({"ina219", "ina220", "ina226", "ina230", "ina231", "ina237", "ina238"})
+_ONE_CHANNEL = frozenset({"ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina237", "ina238", "ina260"})
 
 
 class Rail(NamedTuple):
@@ -99,7 +100,9 @@ def find(spec: SensorSpec, hz: float) -> Instrument:
     by_label = {rail.label: index for index, rail in enumerate(rails)}
     whole = next((by_label[label] for label in WHOLE if label in by_label), None)
     parts = [whole] if whole is not None else [i for i, rail in enumerate(rails) if rail.label not in BELOW_ANOTHER]
-    by = " + ".join(f"{rails[i].chip} {rails[i].label}" for i in parts) + ", module input"
+    of_a_module = whole is not None or any(rail.chip.startswith("INA3221") for rail in rails)
+    by = " + ".join(f"{rails[i].chip} {rails[i].label}" for i in parts)
+    by += ", module input" if of_a_module else ", as wired"
 
     def read() -> tuple[float, ...]:
         values = [rail.read() for rail in rails]

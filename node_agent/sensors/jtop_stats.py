@@ -23,14 +23,14 @@ BEST_HZ = 2.0
 def connect() -> Any:
     """A started client; Absent if the package or its service is missing."""
     try:
-        from jtop import JtopException, jtop
+        from jtop import jtop
     except ImportError as error:
         raise Absent("jtop: the package jetson-stats is not installed (pip install 'spacemoe-hil[jetson]')") from error
     client = jtop(interval=1.0 / BEST_HZ)
     try:
         client.start()
-    except JtopException as error:
-        raise Absent(f"jtop: {error}") from error
+    except Exception as error:  # its own, the socket's, or that of a queue that stays empty
+        raise Absent(f"jtop: {error!r}") from error
     return client
 
 
@@ -39,12 +39,16 @@ def instrument(client: Any, hz: float) -> Instrument:
     hz = min(hz, BEST_HZ)
 
     def read() -> tuple[float, ...]:
-        if not client.ok(spin=True):
+        try:
+            alive = client.ok(spin=True)
+        except Exception as error:  # whatever ended its thread: the service was stopped or started again
+            raise HardwareError(f"jtop: its service has stopped answering: {error!r}") from error
+        if not alive:
             raise HardwareError("jtop: its service has stopped answering")
         try:
             total_mw = float(client.power["tot"]["power"])
             zones = [float(z["temp"]) for z in client.temperature.values() if z.get("online", True)]
-            gpu = float(client.stats.get("GPU", 0.0))
+            gpu = float(client.stats["GPU"])
         except (KeyError, TypeError, ValueError) as error:
             raise HardwareError(f"jtop: unexpected content: {error!r}") from error
         if not zones:

@@ -2,7 +2,8 @@
 
 A stuck sensor can only be told from a steady board when the load moves: a value that stays exactly the same while
 the processor load has swung by `LOAD_SWING` percent for `stuck_s` seconds is refused until it changes. Power follows
-the load at once; a die needs seconds, and its sensors have steps of up to 1 C.
+the load at once; a die needs seconds, and its sensors have steps of up to 1 C. A rail that is switched off takes 0 W
+whatever the load; a board does not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from hil_config.errors import HardwareError
 from hil_config.wire.messages import Quantity
 
+BOARD = "power_w"
 LOAD_SWING = 25.0
 """Percent of all cores."""
 
@@ -73,7 +75,8 @@ class Plausible:
                 f"{self._name}: from {last[0]:g} to {value:g} {self._unit} in {at_s - last[1]:.3f} s is not plausible"
             )
         held_s, swing = at_s - self._since_s, self._load[1] - self._load[0]
-        if not self._may_stick and held_s >= bounds.stuck_s and swing >= LOAD_SWING:
+        may_stick = self._may_stick or (value == 0.0 and self._name != BOARD)
+        if not may_stick and held_s >= bounds.stuck_s and swing >= LOAD_SWING:
             raise HardwareError(
                 f"{self._name}: stuck at {value:g} {self._unit} for {held_s:.1f} s while the load moved {swing:.0f} %"
             )

@@ -23,9 +23,12 @@ _CPU_ZONE = re.compile(r"(cpu|tj|soc|x86_pkg)", re.IGNORECASE)
 OFF_MDEG = -256_000
 
 
-def _zones(root: Path) -> list[Path]:
-    folders = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
-    return [f for f in folders if _CPU_ZONE.search(read_text(f / "type"))]
+def _zones(root: Path) -> dict[Path, str]:
+    """Name by folder."""
+    names = {
+        folder: read_text(folder / "type") for folder in sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    }
+    return {folder: name for folder, name in names.items() if _CPU_ZONE.search(name)}
 
 
 def _read(zones: list[Path]) -> tuple[float]:
@@ -45,5 +48,6 @@ def find(spec: SensorSpec, hz: float) -> Instrument:
         raise Absent(error.message) from error
     if not zones:
         raise Absent(f"{root / 'sys/class/thermal'}: no thermal zone of a processor")
-    quantity = Quantity("temperature_c", "C", hz, measured(f"thermal zone {zones[0].name}"))
-    return Instrument(DRIVER, str(root / "sys/class/thermal"), (quantity,), partial(_read, zones))
+    by = ", ".join(f"{folder.name} {name}" for folder, name in zones.items())
+    quantity = Quantity("temperature_c", "C", hz, measured(f"hottest of {by}" if len(zones) > 1 else by))
+    return Instrument(DRIVER, str(root / "sys/class/thermal"), (quantity,), partial(_read, list(zones)))

@@ -272,6 +272,29 @@ def test_a_channel_and_a_network_port_are_one_boards(write: Write, one: str, oth
         load_bench(path)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [
+        ("power: {via: scpi, at: /dev/k, channel: 2}", "power: {via: scpi, at: /dev/k}", True),
+        ("meter: {via: scpi, at: /dev/k, channel: 3}", "power: {via: scpi, at: /dev/k}", True),
+        ("power: {via: scpi, at: /dev/k, channel: 2}", "meter: {via: scpi, at: /dev/k}", True),
+        ("power: {via: scpi, at: /dev/k, channel: 2}", "power: {via: scpi, at: /dev/l}", False),
+        ("power: {via: scpi, at: /dev/k, channel: 1}", "meter: {via: scpi, at: /dev/k}", False),
+        ("power: {via: shelly, at: 'http://p', channel: 2}", "meter: {via: shelly, at: 'http://p'}", False),
+    ],
+)
+def test_an_output_that_nobody_selects_is_the_one_of_another_board(
+    write: Write, one: str, other: str, refused: bool
+) -> None:
+    rows = [f"  - {{name: {name}, profile: local-process, {what}}}\n" for name, what in (("a", one), ("b", other))]
+    path = write("bench: lab\nboards:\n" + "".join(rows))
+    if refused:
+        message = refusal(path).message
+        assert message.startswith(f"{path}:4:") and "is named for board a" in message
+    else:
+        load_bench(path)
+
+
 def test_two_real_boards_may_not_share_address_and_port(write: Write) -> None:
     text = "bench: lab\nidentity: i\nboards:\n" + "".join(
         f"  - {{name: {name}, profile: local-process, kind: debian, address: {address}, data_port: 7001}}\n"

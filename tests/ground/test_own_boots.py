@@ -11,6 +11,8 @@ from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
 from ground_controller.journal import Entry, Journal
 from ground_controller.own_boots import EARLIER, OwnBoots
+from ground_controller.verification.record import records
+from hil_config.wire import messages as m
 from hil_config.wire.messages import Status, encode
 
 
@@ -55,4 +57,27 @@ def test_what_a_boot_recorded_for_another_controller_is_not_this_runs(tmp_path: 
     journal.commit([Entry(1, 0.0, 1, RESUMED, "", "", 0, msgspec.json.encode(resumed))])
     mine = [token("b", n, epoch=epoch) for n, epoch in enumerate((7, 8, 9), 1)]
     assert kinds(OwnBoots(journal), status("b"), *mine) == ["status", "token", EARLIER, "token"]
+    journal.close()
+
+
+def record(boot_id: str, seq: int, body: m.NodeEvent | m.Gap, epoch: int = 0) -> Arrival:
+    wrapped = m.Record(node="alpha", boot_id=boot_id, seq=seq, mono_ns=1, wall_ns=1, epoch=epoch, body=body)
+    return Arrival(1, "gap" if isinstance(body, m.Gap) else "event", "alpha", boot_id, seq, encode(wrapped), epoch)
+
+
+def test_what_was_given_up_before_a_run_is_no_hole_in_its_record(tmp_path: Path) -> None:
+    """A bench in service: its agent lived on since the last run, and another one's spool was full when it died."""
+    journal = Journal.create(tmp_path / "run")
+    journal.set_meta("epoch", "7")
+    own, told = OwnBoots(journal), m.NodeEvent("Something", 1)
+    arrivals = [
+        status("b"), record("dead", 9, m.Gap(((1, 8),), 1, "the spool was full")),
+        record("b", 41, m.Gap(((1, 40),), 1, "committed by an earlier run")), record("b", 42, told, 7),
+    ]  # fmt: skip
+    journal.commit([Entry(0, 0.0, *one[:6]) for one in own.told_apart(arrivals)])
+    assert journal.gaps() == {} and records(journal).outcome == "pass"
+    late = record("b", 46, m.Gap(((43, 45),), 1, "the spool was full"), 7)
+    journal.commit([Entry(0, 0.0, *one[:6]) for one in own.told_apart([late])])
+    found = records(journal)
+    assert found.outcome == "fail" and "alpha (boot b): 3 given up by it" in found.where
     journal.close()

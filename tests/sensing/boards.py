@@ -123,6 +123,20 @@ def pi_4(root: Path) -> Path:
     )
 
 
+def pi_4_with_fan(root: Path) -> Path:
+    """A Pi 4 with two frequency policies and a fan."""
+    for n in (0, 4):
+        folder = f"sys/devices/system/cpu/cpufreq/policy{n}"
+        write(
+            root,
+            {f"{folder}/scaling_max_freq": "1800000", f"{folder}/cpuinfo_min_freq": "600000",
+             f"{folder}/cpuinfo_max_freq": "1800000"},
+        )  # fmt: skip
+    hwmon = "sys/class/hwmon/hwmon2"
+    write(root, {f"{hwmon}/name": "pwmfan", f"{hwmon}/pwm1": "75", f"{hwmon}/pwm1_enable": "2"})
+    return pi_4(root)
+
+
 def x86(root: Path) -> Path:
     """A server: one package with a core plane below it."""
     folder = "sys/class/powercap/intel-rapl"

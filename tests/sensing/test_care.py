@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hil_config.errors import EnvironmentFault, HardwareError, UsageError
+from hil_config.errors import HardwareError, UsageError
 from hil_config.schema.profiles import load_profile, profile_names
 from hil_config.wire.messages import NodeEvent
 from hil_config.wire.orders import SetDuty, SetPower
 from node_agent.care import Care
 from node_agent.config import SafetyLimits, read_config
-from node_agent.power_modes import cpufreq, fan, nvpmodel
+from node_agent.log import LOG
+from node_agent.power_modes import cpufreq
 from node_agent.power_modes.duty import DutyLimit
-from node_agent.power_modes.settings import Settings, find_actuators
 from node_agent.safety import BLIND_S, HOLD_S, Guard, Seen, Verdict
 from node_agent.watchdog import Heart, Watchdog, silent
 from tests.sensing import boards
+from tests.sensing.boards import pi_4_with_fan as board
 
 LIMITS = SafetyLimits(die_stop_c=84.0, die_resume_c=76.0, silence_s=60.0)
-
-
-def board(root: Path) -> Path:
-    """A Pi 4 with two frequency policies and a fan."""
-    for n in (0, 4):
-        folder = f"sys/devices/system/cpu/cpufreq/policy{n}"
-        boards.write(
-            root,
-            {f"{folder}/scaling_max_freq": "1800000", f"{folder}/cpuinfo_min_freq": "600000",
-             f"{folder}/cpuinfo_max_freq": "1800000"},
-        )  # fmt: skip
-    hwmon = "sys/class/hwmon/hwmon2"
-    boards.write(root, {f"{hwmon}/name": "pwmfan", f"{hwmon}/pwm1": "75", f"{hwmon}/pwm1_enable": "2"})
-    return boards.pi_4(root)
 
 
 # --- the guard --------------------------------------------------------------------------------------------------
@@ -107,98 +94,6 @@ def test_every_real_board_profile_has_a_cut_off(tmp_path: Path, name: str) -> No
     assert (safety.die_stop_c > safety.die_resume_c > 0) == (name != "local-process")
 
 
-# --- settings ---------------------------------------------------------------------------------------------------
-
-
-def test_settings_are_read_back_and_put_back(tmp_path: Path) -> None:
-    root = board(tmp_path)
-    settings = Settings(tmp_path / "state", find_actuators(root))
-    assert settings.apply("cpu_khz", "900000") == "900000" and settings.apply("fan", "200") == "200"
-    assert settings.apply("cpu_khz", "600000") == "600000"
-    assert json.loads((tmp_path / "state/restore.json").read_text()) == {"cpu_khz": "1800000", "fan": "auto2"}
-    assert settings.restore() == [] and not settings.changed
-    assert (root / "sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq").read_text() == "1800000\n"
-    assert (root / "sys/class/hwmon/hwmon2/pwm1_enable").read_text() == "2\n"
-    assert not (tmp_path / "state/restore.json").exists()
-
-
-def test_a_start_after_kill_9_puts_back_what_was_changed(tmp_path: Path) -> None:
-    root = board(tmp_path)
-    code = (
-        "import sys, pathlib\n"
-        "from node_agent.power_modes.settings import Settings, find_actuators\n"
-        "root = pathlib.Path(sys.argv[1])\n"
-        "Settings(root / 'state', find_actuators(root)).apply('cpu_khz', '900000')\n"
-        "print('set', flush=True); sys.stdin.read()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "set\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.communicate()
-    again = Settings(root / "state", find_actuators(root))
-    assert again.changed and cpufreq.find(root).read() == "900000"  # type: ignore[union-attr]
-    assert again.restore() == [] and cpufreq.find(root).read() == "1800000"  # type: ignore[union-attr]
-
-
-def test_a_board_that_does_not_obey_is_an_error_and_is_remembered(tmp_path: Path) -> None:
-    root = board(tmp_path)
-    actuators = find_actuators(root)
-    deaf = actuators["fan"]._replace(apply=lambda text: None)
-    settings = Settings(tmp_path / "state", {**actuators, "fan": deaf})
-    with pytest.raises(HardwareError, match="was set to 200 and reads auto2"):
-        settings.apply("fan", "200")
-    settings.apply("cpu_khz", "900000")
-    (root / "sys/devices/system/cpu/cpufreq/policy0/cpuinfo_max_freq").write_text("1000000\n")
-    problems = settings.restore()
-    assert len(problems) == 1 and "wanted 600000 to 1000000" in problems[0]
-    assert json.loads((tmp_path / "state/restore.json").read_text()) == {"cpu_khz": "1800000"}
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [("cpu_khz", "5", HardwareError), ("cpu_khz", "-1", HardwareError), ("fan", "256", HardwareError),
-     ("fan", "x", HardwareError), ("nvp_mode", "1", UsageError)],
-)  # fmt: skip
-def test_what_the_board_cannot_do_is_refused_by_name(
-    tmp_path: Path, name: str, value: str, error: type[Exception]
-) -> None:
-    settings = Settings(tmp_path / "state", find_actuators(board(tmp_path)))
-    with pytest.raises(error, match=name if name != "cpu_khz" or value == "-1" else "policy0"):
-        settings.apply(name, value)
-
-
-def test_a_damaged_restore_file_is_not_ignored(tmp_path: Path) -> None:
-    (tmp_path / "restore.json").write_text("{")
-    with pytest.raises(EnvironmentFault, match=r"restore\.json"):
-        Settings(tmp_path, {})
-
-
-def test_nvpmodel_is_set_and_read_back(tmp_path: Path) -> None:
-    mode = tmp_path / "mode"
-    mode.write_text("0")
-    tool = tmp_path / "nvpmodel"
-    refusal = 'echo "NVPM ERROR: Error opening mode $2" >&2; exit 255'
-    tool.write_text(
-        f'#!/bin/sh\ncase "$1" in\n-q) echo "NV Power Mode: 15W"; cat {mode}; echo;;\n'
-        f'-m) [ "$2" -lt 3 ] || {{ {refusal}; }}; printf %s "$2" > {mode};;\nesac\n'
-    )
-    tool.chmod(0o755)
-    actuator = nvpmodel.find(str(tool))
-    assert actuator is not None and actuator.read() == "0"
-    actuator.apply("1")
-    assert actuator.read() == "1"
-    with pytest.raises(HardwareError, match="NVPM ERROR"):
-        actuator.apply("7")
-    assert nvpmodel.find(str(tmp_path / "none")) is None
-
-
-def test_a_board_without_anything_has_no_actuators(tmp_path: Path) -> None:
-    assert find_actuators(tmp_path) == {} and fan.find(tmp_path) is None
-
-
 # --- care as a whole --------------------------------------------------------------------------------------------
 
 
@@ -229,6 +124,21 @@ def test_the_boards_own_cut_stands_above_the_twins_order(tmp_path: Path) -> None
     cared.heat(60_000)
     assert cared.served[-1] == SetDuty(False, "the battery is empty"), "the twin's order comes back with the cold"
     assert [e.details["state"] for e in cared.events if e.name == "SafetyActed"] == ["cut", "ok"]
+
+
+def test_a_limit_without_a_thermometer_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def nobody(_: object) -> None:
+        return None
+
+    LOG.addHandler(caplog.handler)
+    try:
+        Care(msgspec.structs.replace(boards.config(tmp_path), safety=LIMITS), nobody, nobody)
+        assert "nothing stops work at 84 C" in caplog.text and "no thermal zone of a processor" in caplog.text
+        caplog.clear()
+        Care(boards.config(tmp_path), nobody, nobody)
+        assert not caplog.text, "no limit, no thermometer wanted"
+    finally:
+        LOG.removeHandler(caplog.handler)
 
 
 def test_throttling_eases_whatever_was_ordered(tmp_path: Path) -> None:
@@ -289,6 +199,26 @@ def test_duty_is_the_share_of_time_that_is_spent(share: float, monkeypatch: pyte
             busy += 0.001 * (1 + n % 7)
         now[0] += 0.0001
     assert busy / now[0] == pytest.approx(share, rel=0.05)
+
+
+def test_nobody_waits_on_for_a_share_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, now, computed = DutyLimit(), [0.0], threading.Event()
+    limit.set(0.01)
+    monkeypatch.setattr("node_agent.power_modes.duty.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with limit.turn():
+        now[0] = 10.0  # a long prompt: nobody gets a turn for 990 s
+
+    def compute() -> None:
+        with limit.turn():
+            computed.set()
+
+    waiting = threading.Thread(target=compute, daemon=True)
+    waiting.start()
+    while not limit._lock.locked():
+        threading.Event().wait(0.01)
+    limit.set(1.0)
+    assert computed.wait(10.0), "the board has its full power again"
+    waiting.join(10.0)
 
 
 def test_a_full_duty_lets_threads_compute_at_once() -> None:

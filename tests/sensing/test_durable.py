@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from ground_controller.journal import Entry, Journal
 from hil_config.errors import EnvironmentFault
 from hil_config.wire import messages as m
 from hil_config.wire import topics
+from hil_config.wire.spool_file import segment_name
 from node_agent.crew import Crew
+from node_agent.evidence import left_spools, open_spool
 
 
 class Ground:
@@ -166,6 +169,58 @@ def test_a_second_controller_starts_where_the_first_one_ended(tmp_path: Path, ki
     agent.link.stop()
     crew.dismiss()
     agent.spool.close()
+
+
+def test_what_a_dead_agent_left_and_a_dead_controller_took_half_of(tmp_path: Path, killable: KilledBroker) -> None:
+    crew = Crew()
+    dead = LightAgent(tmp_path / "spool", killable.port, "alpha", "dead", crew)
+    for _ in range(7):
+        dead.sample()
+    crew.dismiss()
+    dead.link.stop()
+    crew = Crew()
+    agent = LightAgent(tmp_path / "spool", killable.port, "alpha", "b", crew)
+    agent.evidence.committed(m.Watermark(node="alpha", boot_id="dead", seq=4))  # of a controller that is gone then
+    second = Ground(tmp_path / "second", killable.port)
+    agent.evidence.new_run(2)
+    second.until(lambda: not agent.evidence.waiting)
+    assert {5, 6, 7} <= set(second.seqs("dead")) and second.journal.watermarks()["alpha", "dead"] == 8
+    assert second.journal.gaps() == {}, "every missing number is explained"
+    second.close()
+    agent.link.stop()
+    crew.dismiss()
+    agent.spool.close()
+
+
+def test_what_cannot_be_read_now_is_not_thrown_away(tmp_path: Path) -> None:
+    folder = tmp_path / "alpha-dead"
+    (folder / segment_name(1)).mkdir(parents=True)  # opens, and every read of it fails
+    assert left_spools(tmp_path, "alpha", "now", 100_000) == []
+    assert (folder / segment_name(1)).exists(), "a card may be well again at the next start"
+    (folder / segment_name(1)).rmdir()
+    assert left_spools(tmp_path, "alpha", "now", 100_000) == [] and not folder.exists()
+
+
+def test_what_many_starts_left_has_the_room_of_one(tmp_path: Path) -> None:
+    """Each night off, and nobody takes the evidence."""
+    for start in range(6):
+        spool = open_spool(tmp_path, "alpha", f"boot{start}", 50_000)
+        for n in range(100):
+            spool.append(lambda seq: b"%0400d" % seq, low=n % 2 == 0)
+        spool.close()
+        for path in spool.folder.iterdir():
+            os.utime(path, (start, start))
+    left = left_spools(tmp_path, "alpha", "now", 100_000)
+    assert [boot for boot, _ in left] == [f"boot{start}" for start in reversed(range(6))], "the newest first"
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.spool")) < 110_000
+    held = [len(spool.after(0, 200, 200)) for _, spool in left]
+    assert held[:2] == [100, 100] and 1 < held[2] < 100 and held[3:] == [1, 1, 1]
+    for _, spool in left[3:]:
+        ((_, told),) = spool.gaps()
+        gap = m.decode(told, m.Record).body
+        assert isinstance(gap, m.Gap) and (gap.ranges, gap.reason) == (((1, 100),), "the spool was full")
+    for _, spool in left:
+        spool.close()
 
 
 @pytest.mark.parametrize("ranges", [((1, 10**15),), ((-5, 3),), ((7, 2),), ()])

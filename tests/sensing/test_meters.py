@@ -166,6 +166,49 @@ def test_unplugged_meter_is_an_error_then_absent(name: str, device: Device) -> N
     found.close()
 
 
+@pytest.mark.parametrize("lines", [200, 600])
+def test_a_board_that_prints_more_than_is_asked_for_gives_what_it_says_now(lines: int) -> None:
+    device = Device(lambda r: b"", b"4064,5000\n")
+    found = serial_meter.find(SensorSpec("ina226_line", device.path, shunt_ohm=0.01), 10.0)
+    device.stream = b""
+    os.write(device._master, b"1000,100\n" * lines)
+    device.stream = b"4064,5000\n"
+    try:
+        assert found.read()[1:] == pytest.approx((VOLTS, AMPERES), rel=1e-3)
+    finally:
+        found.close()
+        device.close()
+
+
+def test_reports_that_wait_are_dropped_all_at_once() -> None:
+    """A pipe of packets gives one a read, as a hidraw node does."""
+    reader, writer = os.pipe2(os.O_DIRECT)
+    line = port.Port(f"/proc/self/fd/{reader}", 9600)
+    for n in range(10):
+        os.write(writer, bytes([n]) * 64)
+    line.forget()
+    os.write(writer, b"n" * 64)
+    assert line.read_exactly(64) == b"n" * 64
+    line.close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_line_that_another_program_reads_is_left_to_it() -> None:
+    """`hil-agent sensors` beside the agent: answers would go to whoever reads first, volts for amperes among them."""
+    device = Device(korad)
+    at_work = serial_meter.find(SensorSpec("korad", device.path), 3.0)
+    try:
+        with pytest.raises(Absent, match="another program reads it"):
+            serial_meter.find(SensorSpec("korad", device.path), 3.0)
+        assert at_work.read()[1:] == (VOLTS, AMPERES)
+        at_work.close()
+        serial_meter.find(SensorSpec("korad", device.path), 3.0).close()
+    finally:
+        at_work.close()
+        device.close()
+
+
 def test_a_meter_is_absent_without_its_port() -> None:
     with pytest.raises(Absent, match="names no port"):
         serial_meter.find(SensorSpec("korad"), 1.0)

@@ -57,6 +57,14 @@ def test_a_model_may_say_the_same_for_ever() -> None:
     assert flagged_at(quantity, [2.7] * 100, [0.0, 100.0] * 50) is None
 
 
+def test_a_rail_may_be_off_and_a_board_may_not() -> None:
+    swinging = [0.0, 100.0] * 50
+    rail = Quantity("power_cv_w", "W", 10.0, measured("INA3221 1-0041 CV"))
+    assert flagged_at(rail, [0.0] * 100, swinging) is None
+    assert flagged_at(rail, [0.4] * 100, swinging) is not None
+    assert flagged_at(WATTS, [0.0] * 100, swinging) is not None
+
+
 def test_stuck_ends_when_the_value_changes() -> None:
     judge = Plausible(WATTS)
     for n in range(50):

@@ -70,6 +70,27 @@ def test_a_runtime_that_ends_its_process_is_a_finding(
     assert not check.ok and "signal 9" in check.detail
 
 
+def test_a_runtime_that_hangs_is_a_finding_beside_the_others(
+    tmp_path: Path, broker: Address, reference_shards: Path
+) -> None:
+    path = agent_file(tmp_path, broker, reference_shards)
+    code = (
+        "import sys, threading\n"
+        "from node_agent import cli, self_test\n"
+        "self_test.SHARD_S, self_test._try_shard = 0.5, lambda config: threading.Event().wait()\n"
+        "sys.exit(cli.main(['self-test', '--config', sys.argv[1]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(path)],
+        capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 9, done.stderr
+    lines = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert lines.keys() == {name for name, _ in CHECKS}
+    assert lines["shard"].startswith("FAIL") and "was not run within 0.5 s" in lines["shard"]
+    assert lines["broker"].startswith("ok")
+
+
 def test_an_identity_that_does_not_serve_and_a_port_that_cannot_be_had_are_findings(
     tmp_path: Path, broker: Address, reference_shards: Path
 ) -> None:

@@ -62,6 +62,18 @@ def test_thor_power_is_that_of_the_input_monitor(tmp_path: Path) -> None:
     assert "INA238" in by(found, "power_w")
 
 
+@pytest.mark.parametrize("kind", ["ina219", "ina260"])
+def test_a_monitor_that_somebody_has_wired_in_is_no_module_input(tmp_path: Path, kind: str) -> None:
+    folder = "sys/class/hwmon/hwmon2"
+    files = {"name": kind, "in1_input": "5100", "curr1_input": "640", "power1_input": "3264000"}
+    root = boards.write(boards.pi_4(tmp_path), {f"{folder}/{name}": text for name, text in files.items()})
+    (root / folder / "device").symlink_to("../../../bus/i2c/devices/1-0040")
+    (root / "sys/bus/i2c/devices/1-0040").mkdir(parents=True)
+    found = hwmon_power.find(spec(root), 10.0)
+    assert values(found) == {"power_w": 3.264, "power_1-0040_w": 3.264}
+    assert by(found, "power_w") == f"measured({kind.upper()} 1-0040 1-0040, as wired)"
+
+
 def test_a_slow_monitor_limits_the_rate(tmp_path: Path) -> None:
     root = boards.orin_nano(tmp_path)
     (root / "sys/class/hwmon/hwmon1/update_interval").write_text("140\n")
@@ -72,6 +84,14 @@ def test_hottest_processor_zone_that_is_on(tmp_path: Path) -> None:
     assert thermal_zone.find(spec(boards.orin_nano(tmp_path / "nano")), 10.0).read() == (48.437,)
     assert thermal_zone.find(spec(boards.pi_4(tmp_path / "pi")), 10.0).read() == (51.121,)
     assert thermal_zone.find(spec(boards.x86(tmp_path / "x86")), 10.0).read() == (61.0,)
+
+
+def test_a_temperature_names_all_zones_that_it_may_be_of(tmp_path: Path) -> None:
+    nano = thermal_zone.find(spec(boards.orin_nano(tmp_path / "nano")), 10.0)
+    zones = "thermal_zone0 cpu-thermal, thermal_zone3 soc0-thermal, thermal_zone4 tj-thermal"
+    assert by(nano, "temperature_c") == f"measured(hottest of {zones})"
+    pi = thermal_zone.find(spec(boards.pi_4(tmp_path / "pi")), 10.0)
+    assert by(pi, "temperature_c") == "measured(thermal_zone0 cpu-thermal)"
 
 
 def test_rapl_counts_across_the_wrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +154,22 @@ def test_jtop_reports_power_hottest_zone_and_gpu() -> None:
         found.read()
 
 
-@pytest.mark.parametrize("changes", [{"power": {}}, {"temperature": {"cpu": {"online": True}}}, {"stats": None}])
+@pytest.mark.parametrize(
+    "changes", [{"power": {}}, {"temperature": {"cpu": {"online": True}}}, {"stats": None}, {"stats": {"CPU1": 3}}]
+)
 def test_jtop_with_other_content_is_an_error(changes: dict[str, Any]) -> None:
-    with pytest.raises((HardwareError, AttributeError), match=r"jtop|NoneType"):
+    with pytest.raises(HardwareError, match="jtop: unexpected content"):
         jtop_stats.instrument(Jtop(**changes), 1.0).read()
+
+
+@pytest.mark.parametrize("ended_by", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_jtop_service_that_goes_away_is_an_error_and_not_the_end(ended_by: Exception) -> None:
+    class Ended(Jtop):
+        def ok(self, spin: bool = False) -> bool:
+            raise ended_by  # as jetson-stats does: what ended its thread comes out here
+
+    with pytest.raises(HardwareError, match=f"stopped answering: {type(ended_by).__name__}"):
+        jtop_stats.instrument(Ended(), 1.0).read()
 
 
 @pytest.mark.skipif("jtop" in sys.modules, reason="jetson-stats is installed")

@@ -69,7 +69,7 @@ def test_records_wait_in_order_until_acknowledged(tmp_path: Path) -> None:
 
 
 def test_segments_below_the_watermark_are_deleted(tmp_path: Path) -> None:
-    spool = opened(tmp_path, 1 << 30)
+    spool = opened(tmp_path, 1 << 28)
     for _ in range(50):
         spool.append(lambda seq: b"x" * 100_000)
     before = len(list(tmp_path.glob("*.spool")))

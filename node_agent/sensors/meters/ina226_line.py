@@ -22,7 +22,8 @@ def start(port: Port, shunt_ohm: float) -> None:
 
 
 def read(port: Port, shunt_ohm: float) -> tuple[float, float]:
-    """(volts, amperes)."""
+    """(volts, amperes) of the line that comes next: the board may print more of them than are asked for."""
+    port.forget_lines()
     line = port.read_line()
     try:
         bus, shunt = (int(part) for part in line.split(","))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import termios
@@ -13,6 +14,8 @@ from hil_config.errors import HardwareError
 
 TIMEOUT_S = 1.0
 MOST_WAITING = 1 << 16
+KERNEL_BYTES = 4095
+"""What a terminal's line discipline holds (drivers/tty/n_tty.c)."""
 _SPEEDS = {int(name[1:]): getattr(termios, name) for name in dir(termios) if name[0] == "B" and name[1:].isdigit()}
 
 
@@ -26,6 +29,13 @@ class Port:
             self._fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
             raise HardwareError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._fd)
+            raise HardwareError(
+                f"{path}: another program reads it, perhaps this board's own agent, and would get its answers"
+            ) from error
         if os.isatty(self._fd):
             self._set_raw(baud)
 
@@ -50,8 +60,29 @@ class Port:
 
     def forget(self) -> None:
         """Drop what has come so far, so that the next reading is new."""
-        self._pull(0.0)
+        self._drain()
         self._buffer.clear()
+
+    def forget_lines(self) -> None:
+        """Drop the lines that have come so far; one that has begun is read to its end next.
+
+        Not where the kernel had no room for more: that one may lack its middle, and older ones may come behind it.
+        """
+        while self._drain() >= KERNEL_BYTES:
+            self.read_line()
+        del self._buffer[: self._buffer.rfind(b"\n") + 1]
+
+    def _drain(self) -> int:
+        """Take all that waits, and tell how many bytes came. A hidraw node gives one report a read."""
+        deadline, came = time.monotonic() + TIMEOUT_S, 0
+        while True:
+            before = len(self._buffer)
+            if not self._pull(0.0):
+                return came
+            came += len(self._buffer) - before
+            del self._buffer[: -MOST_WAITING // 2]
+            if time.monotonic() > deadline:
+                raise HardwareError(f"{self.path}: more comes than can be read")
 
     def _pull(self, wait_s: float) -> bool:
         ready, _, _ = select.select([self._fd], [], [], max(0.0, wait_s))

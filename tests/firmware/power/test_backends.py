@@ -287,6 +287,19 @@ def test_supplies(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
         backend(gone).status(gone)
 
 
+def test_a_supply_without_line_ends_is_given_time_after_each_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    supply, pauses = Supply("korad"), list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    try:
+        spec = Switch("alpha", "korad", supply.port, volts=5.1, amps=3.0)
+        backend(spec).switch(spec, True)
+        assert len(pauses) == 3 and min(pauses) >= 0.05, "volts, amperes, on"
+        backend(spec).switch(spec, False)
+        assert len(pauses) == 4
+    finally:
+        supply.close()
+
+
 def test_boards_on_two_outputs_of_one_supply_are_switched_at_once() -> None:
     supply = Supply("scpi")
     specs = [Switch(name, "scpi", supply.port, channel) for name, channel in (("alpha", 1), ("bravo", 2))]

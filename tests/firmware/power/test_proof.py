@@ -21,16 +21,17 @@ from tests.firmware.powered_console import PoweredConsole
 
 
 class Board(PoweredConsole):
-    """A board whose power a test takes away."""
+    """A board whose power a test takes away: by `alive`, or by its switch, whose last word is in the file `said`, once
+    it `obeys`."""
 
-    def __init__(self) -> None:
-        self.alive = True
-        super().__init__(lambda: self.alive)
+    def __init__(self, said: Path) -> None:
+        self.alive, self.obeys = True, False
+        super().__init__(lambda: self.alive and not (self.obeys and said.exists() and said.read_text() == "off\n"))
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
-    one = Board()
+def board(tmp_path: Path) -> Iterator[Board]:
+    one = Board(tmp_path / "said")
     yield one
     one.close()
 
@@ -59,12 +60,23 @@ def bench_file(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_board_that_lives_on_is_not_off(bench_file: Path, board: Board, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["power", "alpha", "off", "--bench", str(bench_file)]) == 6
     assert "its switch says off, but it lives (console:" in capsys.readouterr().err
-    board.alive = False
+    assert run(["power", "alpha", "on", "--bench", str(bench_file)]) == 0
+    board.obeys = True
+    capsys.readouterr()
     assert run(["power", "alpha", "off", "--bench", str(bench_file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["boards"][0]["result"]
     assert found["proved"] is True and found["evidence"][0]["verdict"] == "silent"
     assert run(["power", "alpha", "status", "--bench", str(bench_file)]) == 0
     assert capsys.readouterr().out == "alpha: off\n"
+
+
+def test_a_console_that_was_silent_before_proves_nothing(
+    bench_file: Path, board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board.alive = False  # or its cable is on another board, or nothing has a prompt there
+    assert run(["power", "alpha", "off", "--bench", str(bench_file)]) == 0
+    said = capsys.readouterr().out
+    assert "alpha: off, NOT proved: console: nothing within" in said and "as before it was switched off" in said
 
 
 def test_a_cycle_that_cuts_something_else_does_not_leave_it_off(
