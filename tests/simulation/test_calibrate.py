@@ -15,7 +15,7 @@ from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import verdict
 from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
-from ground_controller.simulation.board_model import DEFAULT, read_calibration, write_calibration
+from ground_controller.simulation.board_model import DEFAULT, Calibration, read_calibration, write_calibration
 from ground_controller.simulation.fidelity import Pair, compare, power_of
 from ground_controller.simulation.fit import calibrate_run, fit_line
 from ground_controller.simulation.run import simulate
@@ -112,6 +112,27 @@ def test_boards_with_clocks_of_their_own_calibrate_alike(tmp_path: Path) -> None
     assert found[0].boards == found[1].boards
 
 
+def test_equal_times_of_two_steps_do_not_make_them_one_batch(tmp_path: Path) -> None:
+    """Clocks tell nanoseconds: in a long run many steps share a trunk time, or one of the head, with others."""
+    intent = load_campaign(default_path("campaign"))
+    orbit = intent.orbit.model_copy(update={"duration_s": 130.0})
+    intent = intent.model_copy(
+        update={"orbit": orbit, "workload": intent.workload.model_copy(update={"concurrency": 1})}
+    )
+    board = msgspec.structs.replace(DEFAULT.board(load_profile("local-process")), spread=0.2)
+    boards = Calibration("", (board,))
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled", boards)
+    _as_on_boards(tmp_path / "modelled", tmp_path / "real", dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0))
+    journal = Journal.read(tmp_path / "real")
+    steps = [m.decode(entry.body, m.Record).body for entry in journal.entries("token")]
+    journal.close()
+    layers = [layer for step in steps if isinstance(step, m.TokenEvidence) for layer in step.layers]
+    assert len({layer.trunk_us for layer in layers}) < len(layers) / 2
+    (found,) = calibrate_run(tmp_path / "real").boards
+    assert found.work("trunk").samples == len(layers)
+    assert found.work("head").samples == sum(step.head_us > 0.0 for step in steps if isinstance(step, m.TokenEvidence))
+
+
 def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     intent = load_campaign(default_path("campaign"))
     intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
@@ -122,6 +143,14 @@ def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     simulate(prepare(bench.model_copy(update={"boards": slower}), intent), tmp_path / "slower")
     with pytest.raises(InvalidRunError, match="boards are not those of"):
         compare(tmp_path / "real", tmp_path / "slower")
+
+
+def _whole_us(body: Any) -> Any:
+    """With times of trunk and head in whole microseconds, of which few differ."""
+    if not isinstance(body, m.TokenEvidence):
+        return body
+    layers = tuple(msgspec.structs.replace(layer, trunk_us=round(layer.trunk_us)) for layer in body.layers)
+    return msgspec.structs.replace(body, layers=layers, head_us=round(body.head_us))
 
 
 def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
@@ -139,7 +168,7 @@ def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> Non
             body: Any = record.body
             then = body.mono_ns
             then = tuple(at + ahead for at in then) if isinstance(then, tuple) else then + ahead
-            moved = msgspec.structs.replace(body, mono_ns=then)
+            moved = msgspec.structs.replace(_whole_us(body), mono_ns=then)
             one = entry._replace(
                 body=m.encode(msgspec.structs.replace(record, mono_ns=record.mono_ns + ahead, body=moved))
             )
