@@ -40,11 +40,12 @@ F64 = NDArray[np.float64]
 
 
 class Line(NamedTuple):
-    """us = base + row x rows; `residual`: root mean square of (median / fitted - 1) weighted by samples."""
+    """us = base + row x rows; `residual`: root mean square of (median / fitted - 1) weighted by samples, None where all
+    had as many rows: a line goes through one median whatever it is."""
 
     base_us: float
     row_us: float
-    residual: float
+    residual: float | None
     samples: int
 
 
@@ -68,7 +69,7 @@ def fit_line(rows: list[float], us: list[float]) -> Line:
         base, slope = 0.0, float((weight**2 * x * y).sum() / (weight**2 * x * x).sum())
     fitted = np.maximum(base + slope * x, 1e-9)
     residual = float(np.sqrt(np.average((y / fitted - 1.0) ** 2, weights=weight**2)))
-    return Line(base, slope, residual, len(us))
+    return Line(base, slope, residual if len(x) > 1 else None, len(us))
 
 
 def calibrate_run(folder: Path) -> Calibration:
@@ -100,11 +101,14 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
         raise InvalidRunError(f"{told}: hardly any tokens in it", "calibrate from a longer run")
     # A mode that was only passed through, before an order or after it, has too little to fit.
     full = {key: one for key, one in seen.items() if one.count >= LEAST and len(one.watts) >= LEAST}
-    short = {profile for profile, _ in seen} - {profile for profile, _ in full}
+    short = sorted({profile for profile, _ in seen} - {profile for profile, _ in full})
     if short:
-        seconds = max(len(one.watts) for (profile, _), one in seen.items() if profile in short)
+        mine = [one for (profile, _), one in seen.items() if profile == short[0]]
+        most = max(mine, key=lambda one: min(one.count, len(one.watts)))
         raise InvalidRunError(
-            f"{told}: {seconds} seconds of power of {', '.join(sorted(short))}, wanted {LEAST}", "use a longer run"
+            f"{told}: {most.count} measurements of work and {len(most.watts)} seconds of power of {short[0]},"
+            f" wanted {LEAST} of each",
+            "use a longer run, or one in which boards of that kind have work",
         )
     boards = [_board(load_profile(profile), mode, one) for (profile, mode), one in full.items()]
     where = {place: None for one in full.values() for place in one.where}
@@ -140,10 +144,11 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
     watts, error = _watts(idle_w, seen, busy)
     works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in by_name.values()]
     idle = "idle power of the profile" if not seen.idle_w else "idle power from idle windows"
+    hops = len(seen.hop_us) >= LEAST
     return BoardModel(
         profile.name,
         round(idle_w, 4),
-        round(max(0.0, float(np.median(seen.hop_us))), 2) if seen.hop_us else 0.0,
+        round(max(0.0, float(np.median(seen.hop_us))), 2) if hops else usual.hop_us,
         tuple(works),
         profile.cores,
         power_residual_w=round(error, 4),
@@ -151,7 +156,7 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
         mode=mode,
         setting=setting_of(profile, mode),
         origin=f"times measured in run {', '.join(seen.runs)} on {', '.join(seen.where)};"
-        f" watts from power_w {_power([seen])}, {idle}",
+        f" watts from power_w {_power([seen])}, {idle}{'' if hops else '; hop: the default, hardly a frame was sent'}",
     )
 
 
@@ -172,7 +177,7 @@ def _work(usual: BoardModel, seen: Seen, name: str) -> Work:
     line = fit_line(seen.rows[name], seen.us[name])
     return Work(
         kind, round(line.base_us, 2), round(line.row_us, 3), 0.0, precision,
-        residual=round(line.residual, 4), samples=line.samples,
+        residual=None if line.residual is None else round(line.residual, 4), samples=line.samples,
     )  # fmt: skip
 
 

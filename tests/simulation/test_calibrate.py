@@ -20,6 +20,7 @@ from ground_controller.simulation.fidelity import Pair, compare, power_of
 from ground_controller.simulation.fit import calibrate_run, fit_line
 from ground_controller.simulation.run import simulate
 from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
+from hil_config.schema.campaign import Policy
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.profiles import load_profile
 from hil_config.wire import messages as m
@@ -35,6 +36,14 @@ def test_line_through_medians() -> None:
     assert line.residual == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(InvalidRunError, match="at least"):
         fit_line([1.0], [1.0])
+
+
+def test_a_line_through_one_point_has_no_misfit_to_tell() -> None:
+    us = np.random.default_rng(3).lognormal(5.0, 0.5, 200)  # half of it and twice as much alike
+    line = fit_line([1.0] * len(us), us.tolist())
+    assert line.base_us == pytest.approx(float(np.median(us)))
+    assert line.row_us == 0.0
+    assert line.residual is None
 
 
 @pytest.mark.parametrize("bend", [0.8, 1.0, 1.2, 1.4])
@@ -131,6 +140,30 @@ def test_equal_times_of_two_steps_do_not_make_them_one_batch(tmp_path: Path) -> 
     (found,) = calibrate_run(tmp_path / "real").boards
     assert found.work("trunk").samples == len(layers)
     assert found.work("head").samples == sum(step.head_us > 0.0 for step in steps if isinstance(step, m.TokenEvidence))
+
+
+def test_boards_that_send_no_frames_keep_the_default_hop_and_idle_ones_are_named(tmp_path: Path) -> None:
+    """Everything on the first of two boards: between a board and itself a frame takes no time, between two it does."""
+    intent, bench = load_campaign(default_path("campaign")), load_bench(default_path("bench"))
+    orbit = {"duration_s": 550.0, "satellites": intent.orbit.satellites[:2]}
+    placement = Policy(name="ground_controller.studies.simulated:OneBoard")
+    intent = intent.model_copy(
+        update={
+            "orbit": intent.orbit.model_copy(update=orbit),
+            "twin": intent.twin.model_copy(update={"start": intent.twin.start[:2]}),
+            "model": intent.model.model_copy(update={"replicas": 1}),
+            "policies": intent.policies.model_copy(update={"placement": placement}),
+        }
+    )
+    other = bench.boards[1].model_copy(update={"profile": "raspberry-pi-5"})
+    for name, boards in (("alike", bench.boards[:2]), ("apart", (bench.boards[0], other))):
+        simulate(prepare(bench.model_copy(update={"boards": boards}), intent), tmp_path / name)
+        _as_on_boards(tmp_path / name, tmp_path / f"real-{name}", {"alpha": 0, "bravo": 0})
+    (found,) = calibrate_run(tmp_path / "real-alike").boards
+    assert found.hop_us == DEFAULT.board(load_profile("local-process")).hop_us
+    assert found.origin.endswith("hop: the default, hardly a frame was sent")
+    with pytest.raises(InvalidRunError, match=r"0 measurements of work and \d+ seconds of power of raspberry-pi-5"):
+        calibrate_run(tmp_path / "real-apart")
 
 
 def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
