@@ -14,13 +14,14 @@ from click.testing import CliRunner
 
 from ground_controller.cli.sweep import sweep_command
 from ground_controller.simulation.board_model import DEFAULT
-from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axis, with_axes
+from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axes, value_axis, with_axes
 from ground_controller.sweep.execute import CellResult, run_cell
 from ground_controller.sweep.pools import DIED, in_processes, on_cluster
 from ground_controller.sweep.run import TABLE, run_sweep
 from ground_controller.sweep.table import unit_of
 from hil_config.errors import ConfigError, EnvironmentFault, InvalidRunError, UsageError
 from hil_config.schema.load import default_path, load_bench
+from hil_config.schema.profiles import PROFILES
 from hil_config.schema.yaml_text import read_yaml
 
 BENCH = load_bench(default_path("bench"))
@@ -36,9 +37,7 @@ def campaign(tmp_path: Path) -> Path:
 
 
 def cells(campaign: Path, policies: Sequence[str], seeds: Sequence[int], *changes: str) -> list[SweepCell]:
-    axes = policy_axis(policies)
-    for text in changes:
-        axes |= value_axis(text)
+    axes = policy_axis(policies) | value_axes(changes)
     return cells_of(BENCH, with_axes(read_yaml(campaign), axes, seeds), DEFAULT, 1)
 
 
@@ -60,14 +59,33 @@ def test_cells_are_variants_times_seeds_each_with_its_own_key(campaign: Path) ->
     assert cells(campaign, ("topk",), (1,))[0].key == cells(campaign, ("topk",), (1,))[0].key
 
 
-def test_a_file_that_the_campaign_names_is_part_of_the_key(campaign: Path, tmp_path: Path) -> None:
+def test_a_file_that_the_campaign_names_is_part_of_the_key(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the command is given in the campaign's folder, and the file has a bare name."""
+    monkeypatch.chdir(tmp_path)
+    demo = campaign.read_text(encoding="utf-8")
     prompts = tmp_path / "prompts.json"
-    prompts.write_text('[{"domain": "a", "text": "one"}]')
-    campaign.write_text(campaign.read_text().replace("prompts: reference", f"prompts: {prompts}"))
-    (before,) = cells(campaign, (), (1,))
-    prompts.write_text('[{"domain": "a", "text": "two"}]')
-    (after,) = cells(campaign, (), (1,))
-    assert before.campaign == after.campaign and before.key != after.key
+    for written in (str(prompts), prompts.name):
+        prompts.write_text('[{"domain": "a", "text": "one"}]')
+        campaign.write_text(demo.replace("prompts: reference", f"prompts: {written}"))
+        (before,) = cells(Path(campaign.name), (), (1,))
+        prompts.write_text('[{"domain": "a", "text": "two"}]')
+        (after,) = cells(Path(campaign.name), (), (1,))
+        assert before.campaign == after.campaign and before.key != after.key
+
+
+def test_a_profile_of_ones_own_is_part_of_the_key(campaign: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "mine.yaml"
+    ours = (PROFILES / "raspberry-pi-5.yaml").read_text(encoding="utf-8").replace("raspberry-pi-5", "mine")
+    bench = tmp_path / "bench.yaml"
+    bench.write_text(default_path("bench").read_text(encoding="utf-8").replace("local-process", str(profile)))
+    keys = set()
+    for text in (ours, ours + "\n# looked at again\n"):
+        profile.write_text(text, encoding="utf-8")
+        (cell,) = cells_of(load_bench(bench), read_yaml(campaign), DEFAULT, 1)
+        keys.add(cell.key)
+    assert len(keys) == 2
 
 
 def test_an_axis_of_the_file_and_a_mistake_in_an_option_are_told(campaign: Path) -> None:
@@ -93,9 +111,12 @@ def test_seeds_and_values_are_read_or_refused() -> None:
     for wrong in ("x", "5-2", "1,,2"):
         with pytest.raises(UsageError, match="--seeds"):
             seeds_of(wrong)
-    for wrong in ("key", "key=", "key=1,1"):
+    assert len(value_axis("key=1,true")["key"]) == 2
+    for wrong in ("key", "key=", "key=1,1", "key=40,4e1", "key=1,1.0"):
         with pytest.raises(UsageError, match="--set"):
             value_axis(wrong)
+    with pytest.raises(UsageError, match="its key is there twice"):
+        value_axes(("a.b=1,2", "a.c=1", "a.b=3"))
 
 
 def test_a_failed_cell_is_recorded_and_only_it_runs_again(campaign: Path, tmp_path: Path) -> None:
@@ -176,6 +197,16 @@ def test_every_figure_has_the_unit_its_name_ends_in() -> None:
     assert [unit_of(name) for name in ("tpot_ms", "tokens_per_s", "gross_j_per_token", "energy_net_j", "tokens")] == [
         "ms", "1/s", "J/token", "J", "count",
     ]  # fmt: skip
+    keys = ("twin.platform.battery_wh", "orbit.link_rate_mbit_s", "orbit.duration_s", "orbit.rate", "workload.requests")
+    assert [unit_of(key, "") for key in keys] == ["Wh", "Mbit/s", "s", "", ""]
+
+
+def test_only_what_took_time_here_is_called_measured(campaign: Path) -> None:
+    """A tick of a stepped clock is never late: that is no measurement."""
+    found = run_cell(cells(campaign, ("topk",), (1,))[0])
+    assert not found.error
+    measured = {name for name, source in found.sources.items() if source.startswith("measured")}
+    assert measured == {f"decide_ms_{statistic}" for statistic in ("p50", "p95", "p99", "max")}
 
 
 def test_cells_travel_between_processes(campaign: Path) -> None:
