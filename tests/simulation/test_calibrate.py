@@ -176,6 +176,8 @@ def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     simulate(prepare(bench.model_copy(update={"boards": slower}), intent), tmp_path / "slower")
     with pytest.raises(InvalidRunError, match="boards are not those of"):
         compare(tmp_path / "real", tmp_path / "slower")
+    with pytest.raises(InvalidRunError, match="real: the run has not ended"):
+        compare(tmp_path / "real", tmp_path / "modelled")  # the record lacks its end
 
 
 def _whole_us(body: Any) -> Any:
