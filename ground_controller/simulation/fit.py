@@ -31,7 +31,7 @@ from ground_controller.simulation.work_seen import Key, RunReader, Second, Seen
 from ground_controller.telemetry.sources import by_provenance, combined
 from hil_config.errors import DataFileError, InvalidRunError, UsageError
 from hil_config.schema.profiles import BoardProfile, load_profile
-from hil_config.wire.manifest import Precision
+from hil_config.wire.manifest import ModelCard, Precision
 
 LEAST = 50
 """Measurements of a kind of work that a fit needs."""
@@ -83,9 +83,10 @@ def calibrate_run(folder: Path) -> Calibration:
 
 def calibrate_runs(folders: Sequence[Path]) -> Calibration:
     """As `calibrate_run`, from several runs together: what they measured of a kind of board in a mode is pooled. A
-    UsageError names a run that is given twice."""
+    UsageError names a run that is given twice, or one of another model, whose work is other work."""
     seen: dict[Key, Seen] = defaultdict(Seen)
-    runs = []
+    runs: list[str] = []
+    models: list[ModelCard] = []
     for folder in folders:
         journal = open_run(folder)  # of a fleet with model boards the real ones
         try:
@@ -94,6 +95,12 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
             if run in runs:
                 raise UsageError(f"{folder}: run {run} was named before, and would count twice", "name each run once")
             runs.append(run)
+            models.append(card := msgspec.json.decode(journal.meta("model_card"), type=ModelCard))
+            if _work_of(card) != _work_of(models[0]):
+                raise UsageError(
+                    f"{folder}: its model {card.name} is not {models[0].name} of {folders[0]}, or is built otherwise:"
+                    " their times are of different work", "calibrate from runs of one model"
+                )  # fmt: skip
         finally:
             journal.close()
     told = " and ".join(map(str, folders))
@@ -114,9 +121,16 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
     where = {place: None for one in full.values() for place in one.where}
     # Waiting for each other's cores is in the times already where several local boards were measured at once.
     return Calibration(
-        f"fitted to run {', '.join(runs)} on {', '.join(where)}; power {_power(list(full.values()))}",
+        f"fitted to run {', '.join(runs)} of {models[0].name} on {', '.join(where)};"
+        f" power {_power(list(full.values()))}",
         tuple(sorted(boards, key=_place)),
     )
+
+
+def _work_of(card: ModelCard) -> tuple[object, ...]:
+    """What decides how much work a row is."""
+    widths = (card.layers, card.experts, card.hidden, card.expert_width, card.vocabulary, card.kv_heads, card.head_dim)
+    return card.family, *widths, card.trunk_depth, card.trunk_precision, card.scale_block
 
 
 def _place(board: BoardModel) -> tuple[str, float, str]:

@@ -17,9 +17,9 @@ from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
 from ground_controller.simulation.board_model import DEFAULT, Calibration, read_calibration, write_calibration
 from ground_controller.simulation.fidelity import Pair, compare, power_of
-from ground_controller.simulation.fit import calibrate_run, fit_line
+from ground_controller.simulation.fit import calibrate_run, calibrate_runs, fit_line
 from ground_controller.simulation.run import simulate
-from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
+from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError, UsageError
 from hil_config.schema.campaign import Policy
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.profiles import load_profile
@@ -137,7 +137,9 @@ def test_equal_times_of_two_steps_do_not_make_them_one_batch(tmp_path: Path) -> 
     journal.close()
     layers = [layer for step in steps if isinstance(step, m.TokenEvidence) for layer in step.layers]
     assert len({layer.trunk_us for layer in layers}) < len(layers) / 2
-    (found,) = calibrate_run(tmp_path / "real").boards
+    calibration = calibrate_run(tmp_path / "real")
+    assert "of spacemoe-reference" in calibration.source, "a file that is used for another model says so"
+    (found,) = calibration.boards
     assert found.work("trunk").samples == len(layers)
     assert found.work("head").samples == sum(step.head_us > 0.0 for step in steps if isinstance(step, m.TokenEvidence))
 
@@ -164,6 +166,21 @@ def test_boards_that_send_no_frames_keep_the_default_hop_and_idle_ones_are_named
     assert found.origin.endswith("hop: the default, hardly a frame was sent")
     with pytest.raises(InvalidRunError, match=r"0 measurements of work and \d+ seconds of power of raspberry-pi-5"):
         calibrate_run(tmp_path / "real-apart")
+
+
+def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path) -> None:
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    for name in ("one", "other"):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0))
+    other = Journal.reopen(tmp_path / "other")
+    card = json.loads(other.meta("model_card"))
+    other.set_meta("model_card", json.dumps({**card, "name": "larger", "expert_width": 2 * card["expert_width"]}))
+    other.set_meta("run", "another")
+    other.close()
+    with pytest.raises(UsageError, match="its model larger is not spacemoe-reference"):
+        calibrate_runs((tmp_path / "one", tmp_path / "other"))
 
 
 def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
