@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ground_controller.policies.registry import SELECTION
 from ground_controller.report.intervals import paired_interval
 from ground_controller.studies.chart import Chart, Curve, Study, Table
 from ground_controller.studies.offline_bound import Bound
-from ground_controller.studies.policy_cells import IDLE, Cell, Effort, named
+from ground_controller.studies.policy_cells import BESIDE, IDLE, Cell, Effort, named
 from ground_controller.studies.policy_gap import gap_table, gap_text
 from ground_controller.studies.policy_scene import Scene
 from ground_controller.studies.policy_verdicts import AXES, EQUAL_NATS, Axis, Found, Rival, Win, rivals, wins
@@ -54,6 +56,9 @@ def compose(
         "bounds": [_finite(asdict(bound)) for bound in bounds],
     }  # fmt: skip
     command = f"hil study policies --scene {scene.name} --seeds {effort.seeds} --orbits {effort.orbits}"
+    named_ones = () if sorted(policies) == sorted([*SELECTION, *BESIDE]) else policies
+    command += f" --plans {effort.plans}" + "".join(f" --policy {shlex.quote(one)}" for one in named_ones)
+    command += "" if bounds else " --no-bound"
     return Study(
         "policies", "What every selection policy costs over an orbit", PROVENANCE, command, tuple(tables),
         tuple(_charts(found, policies)), tuple(text), numbers,

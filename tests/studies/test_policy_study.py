@@ -157,6 +157,9 @@ def test_the_study_is_written_whole(tmp_path: Path) -> None:
     policies = ["horizon", "horizon coverage=0.8", "topk"]
     cells, bounds = run_all(SMALL, policies, effort, 1, True)
     study = compose(SMALL, effort, policies, cells, bounds)
+    assert study.command.endswith(
+        " --seeds 2 --orbits 2 --plans 1 --policy horizon --policy 'horizon coverage=0.8' --policy topk"
+    )
     write_study(tmp_path, study)
     numbers = json.loads((tmp_path / "study.json").read_text())
     assert len(numbers["cells"]) == 8 and len(numbers["bounds"]) == 2 and all(b["solved"] for b in numbers["bounds"])
