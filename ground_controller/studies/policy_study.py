@@ -121,7 +121,7 @@ def _rivals_table(ours: str, beside: Sequence[Rival]) -> Table:
     rows = []
     for r in beside:
         rows.append((
-            r.policy, "equal" if r.equal else f"{ours} {_word(r.nats.verdict)}", r.nats.text("{:+.4f}"),
+            r.policy, "equal" if r.equal else _word(ours, r.nats.verdict), r.nats.text("{:+.4f}"),
             r.wear.text("{:+.3f}"), r.wear.verdict, r.over.text("{:+.1f}"), r.over.verdict,
         ))  # fmt: skip
     head = (
@@ -131,8 +131,9 @@ def _rivals_table(ours: str, beside: Sequence[Rival]) -> Table:
     return Table(f"{ours} beside each policy that serves all tokens, paired by seed", head, tuple(rows))
 
 
-def _word(verdict: str) -> str:
-    return {"lower": "better", "higher": "worse"}.get(verdict, verdict)
+def _word(ours: str, verdict: str) -> str:
+    word = {"lower": "better", "higher": "worse"}.get(verdict)
+    return f"{ours} {word}" if word else "cannot be told: too few seeds"
 
 
 def _won_text(won: Sequence[Win], found: Found, policies: Sequence[str]) -> list[str]:
@@ -156,7 +157,10 @@ def claim_text(found: Found, ours: str, beside: Sequence[Rival]) -> str:
         return f"{ours} itself dropped {found.mean(ours, 'unserved'):.1%} of the tokens, so it is not compared."
     equal = [r for r in beside if r.equal]
     if not equal:
-        return f"No other policy has the perplexity of {ours}, so the claim cannot be tried here."
+        return (
+            f"No other policy was shown to have the perplexity of {ours} (within {EQUAL_NATS:.0%}), so the claim cannot"
+            " be tried here."
+        )
     wear = {verdict: [r.policy for r in equal if r.wear.verdict == verdict] for verdict in _VERDICTS}
     over = {verdict: [r.policy for r in equal if r.over.verdict == verdict] for verdict in _VERDICTS}
     holds = len(wear["lower"]) == len(equal) and not over["higher"]
