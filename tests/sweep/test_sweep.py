@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -207,6 +212,28 @@ def test_only_what_took_time_here_is_called_measured(campaign: Path) -> None:
     assert not found.error
     measured = {name for name, source in found.sources.items() if source.startswith("measured")}
     assert measured == {f"decide_ms_{statistic}" for statistic in ("p50", "p95", "p99", "max")}
+
+
+def test_processes_end_with_a_command_that_is_killed(campaign: Path, tmp_path: Path) -> None:
+    """They would wait for their next cell for ever, each with the model in memory."""
+    campaign.write_text(campaign.read_text().replace("duration_s: 10", "duration_s: 600"))
+    told = ["sweep", str(default_path("bench")), str(campaign), "--seeds", "1-20", "--jobs", "2"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "hil_config.door", *told, "--out", str(tmp_path / "out")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    found: list[psutil.Process] = []
+    pause, deadline = threading.Event(), time.monotonic() + 60.0
+    while len(found) < 3:  # two at work, and the one that keeps count of what they share
+        assert command.poll() is None and time.monotonic() < deadline
+        pause.wait(0.05)
+        found = psutil.Process(command.pid).children()
+    command.kill()
+    command.wait()
+    gone, alive = psutil.wait_procs(found, timeout=30.0)
+    for left in alive:
+        left.kill()
+    assert len(gone) == 3 and not alive
 
 
 def test_cells_travel_between_processes(campaign: Path) -> None:
