@@ -67,6 +67,8 @@ def with_axes(
     matrix["axes"] = known
     if seeds:
         matrix["seeds"] = tuple(seeds)
+        for number in range(len(seeds)):
+            places[("matrix", "seeds", number)] = places[()]
     data["matrix"] = matrix
     return Document(document.path, data, places)
 

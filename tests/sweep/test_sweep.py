@@ -103,6 +103,8 @@ def test_an_axis_of_the_file_and_a_mistake_in_an_option_are_told(campaign: Path)
         cells(campaign, ("lyapunov",), ())
     with pytest.raises(ConfigError, match="nonsense"):
         cells(campaign, (), (), "twin.nonsense=1")
+    with pytest.raises(ConfigError, match=r"matrix\.seeds\[1\]: found 4294967296, wanted a whole number from 0 to"):
+        cells(campaign, (), (1, 2**32))
     campaign.write_text(campaign.read_text() + "  repeats: 2\n")
     with pytest.raises(ConfigError, match="once"):
         cells(campaign, (), ())
