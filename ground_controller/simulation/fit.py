@@ -155,7 +155,7 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
     for second, name, rows in seen.done:
         busy[second] += (by_name.get(name) or by_name[owns[0]]).us(rows) * 1e-6
     idle_w = float(np.mean(seen.idle_w)) if seen.idle_w else profile.idle_w
-    watts, error = _watts(idle_w, seen, busy)
+    watts, error, share = _watts(idle_w, seen, busy)
     works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in by_name.values()]
     idle = "idle power of the profile" if not seen.idle_w else "idle power from idle windows"
     hops = len(seen.hop_us) >= LEAST
@@ -170,7 +170,8 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
         mode=mode,
         setting=setting_of(profile, mode),
         origin=f"times measured in run {', '.join(seen.runs)} on {', '.join(seen.where)};"
-        f" watts from power_w {_power([seen])}, {idle}{'' if hops else '; hop: the default, hardly a frame was sent'}",
+        f" watts from power_w {_power([seen])}, {idle}; work took {share:.2%} of the time"
+        + ("" if hops else "; hop: the default, hardly a frame was sent"),
     )
 
 
@@ -195,10 +196,11 @@ def _work(usual: BoardModel, seen: Seen, name: str) -> Work:
     )  # fmt: skip
 
 
-def _watts(idle_w: float, seen: Seen, busy_s: dict[Second, float]) -> tuple[float, float]:
-    """Watts above idle while busy with fitted work, and what remains of a second (root mean square, W)."""
+def _watts(idle_w: float, seen: Seen, busy_s: dict[Second, float]) -> tuple[float, float, float]:
+    """Watts above idle while busy with fitted work, what remains of a second (root mean square, W), and the share of
+    time that the work took: the smaller it is, the more of the watts is what a board draws without work."""
     busy = np.array([busy_s.get(second, 0.0) for second, _ in seen.watts])
     power = np.array([watts for _, watts in seen.watts])
     # Part of what a board does is in no evidence (telemetry, the clock): it is spread over the work that is.
     watts = max(0.0, float(power.mean() - idle_w) / max(1e-6, float(busy.mean())))
-    return watts, float(np.sqrt(np.mean((power - idle_w - watts * busy) ** 2)))
+    return watts, float(np.sqrt(np.mean((power - idle_w - watts * busy) ** 2))), float(busy.mean())

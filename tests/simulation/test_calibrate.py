@@ -15,6 +15,7 @@ from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import verdict
 from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
+from ground_controller.report.metrics import measure
 from ground_controller.simulation.board_model import DEFAULT, Calibration, read_calibration, write_calibration
 from ground_controller.simulation.fidelity import Pair, compare, power_of
 from ground_controller.simulation.fit import calibrate_run, calibrate_runs, fit_line
@@ -138,6 +139,10 @@ def test_equal_times_of_two_steps_do_not_make_them_one_batch(tmp_path: Path) -> 
     layers = [layer for step in steps if isinstance(step, m.TokenEvidence) for layer in step.layers]
     assert len({layer.trunk_us for layer in layers}) < len(layers) / 2
     calibration = calibrate_run(tmp_path / "real")
+    share = float(calibration.boards[0].origin.split("work took ")[1].split("%")[0]) / 100.0
+    above = measure(tmp_path / "modelled").energy_net_j
+    assert above is not None  # of 4 boards in the 13 s: watts while at work, for as long as there was work
+    assert calibration.boards[0].works[0].watts * share * 4 * 13.0 == pytest.approx(above, rel=0.1)
     assert "of spacemoe-reference" in calibration.source, "a file that is used for another model says so"
     (found,) = calibration.boards
     assert found.work("trunk").samples == len(layers)
