@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.optimize import nnls
 
 from ground_controller.campaign import run_campaign
-from ground_controller.cli.calibrate import verdict
+from ground_controller.cli.calibrate import fidelity_command, verdict
 from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
 from ground_controller.report.metrics import measure
@@ -102,6 +103,10 @@ def test_calibrate_and_compare(tmp_path: Path) -> None:
     shares = [pair for name, pair in pairs.items() if name.startswith("share of steps at ")]
     assert sum(pair.real or 0.0 for pair in shares) == pytest.approx(1.0)
     assert sum(pair.simulated or 0.0 for pair in shares) == pytest.approx(1.0)
+    told = CliRunner().invoke(fidelity_command, [str(tmp_path / "real"), str(tmp_path / "simulated"), "--json"])
+    said = json.loads(told.stdout)
+    assert [one["name"] for one in said["figures"]] == list(pairs) and "aims" in said["verdict"]
+    assert said["power"].startswith("modelled(") and said["modes"] == []  # its joules of boards are no measurement
     with pytest.raises(InvalidRunError, match="was simulated"):
         calibrate_run(tmp_path / "simulated")
     assert power_of(tmp_path / "real").startswith("modelled(")
