@@ -91,7 +91,8 @@ class RunReader:
                 "give a run on boards or local agents: hil campaign run",
             )
         self._journal = journal
-        self._run = journal.meta("run")
+        # A folder's name is not enough: in every variant of a matrix there is an `s1`.
+        self._run = f"{journal.meta('run')} ({journal.meta('began_utc')})"
         self._seen = seen
         bench = msgspec.json.decode(journal.meta("bench"))
         self._profile: dict[str, str] = {board["name"]: board["profile"] for board in bench["boards"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from hil_config.schema.campaign import Policy
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.profiles import load_profile
 from hil_config.wire import messages as m
+from hil_config.wire.provenance import measured
 
 
 def test_line_through_medians() -> None:
@@ -176,6 +178,29 @@ def test_boards_that_send_no_frames_keep_the_default_hop_and_idle_ones_are_named
     assert found.origin.endswith("hop: the default, hardly a frame was sent")
     with pytest.raises(InvalidRunError, match=r"0 measurements of work and \d+ seconds of power of raspberry-pi-5"):
         calibrate_run(tmp_path / "real-apart")
+
+
+def test_of_two_runs_with_one_name_neither_passes_for_the_other(tmp_path: Path) -> None:
+    """In every variant of a matrix there is an `s1`: modelled watts of one are not measured because the other's are."""
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 300.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    nodes = dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0)
+    for name in ("metered", "other"):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, nodes)
+    metered = Journal.reopen(tmp_path / "metered")
+    metered.set_meta("began_utc", "2026-01-02T03:04:05Z")
+    metered.close()
+    with sqlite3.connect(tmp_path / "metered" / "journal.sqlite") as db:
+        for row, body in db.execute("SELECT id, body FROM entry WHERE kind = 'status'").fetchall():
+            status = m.decode(body, m.Status)
+            power = tuple(msgspec.structs.replace(q, provenance=measured("meter")) for q in status.quantities)
+            said = m.encode(msgspec.structs.replace(status, quantities=power))
+            db.execute("UPDATE entry SET body = ? WHERE id = ?", (said, row))
+    db.close()
+    found = calibrate_runs((tmp_path / "metered", tmp_path / "other"))
+    assert "meter" in found.source and "modelled(" in found.source
+    assert found.boards[0].origin.startswith("times measured in run modelled (2026-01-02T03:04:05Z), modelled (")
 
 
 def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path) -> None:
