@@ -86,7 +86,8 @@ def fidelity_command(real: Path, simulated: Path, as_json: bool) -> None:
     """Put a run on boards and a simulation of the same campaign side by side."""
     pairs = compare(real, simulated)
     if as_json:
-        click.echo(json.dumps([pair._asdict() for pair in pairs]))
+        found = {"figures": [pair._asdict() for pair in pairs], "verdict": verdict(pairs), "power": power_of(real)}
+        click.echo(json.dumps({**found, "modes": msgspec.to_builtins(modes_used(simulated))}))
         return
     table = Table()
     for heading in ("figure", "boards", "simulated", "ratio", "aim"):

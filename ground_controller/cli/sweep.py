@@ -16,7 +16,7 @@ from ground_controller.cli.starting import bar, files_or_demo, new_folder
 from ground_controller.preparation import prepare
 from ground_controller.simulation.board_model import DEFAULT, read_calibration
 from ground_controller.simulation.traces import record_traces
-from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axis, with_axes
+from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axes, with_axes
 from ground_controller.sweep.pools import in_processes, on_cluster
 from ground_controller.sweep.run import SweepOutcome, run_sweep
 from hil_config.errors import HilError, InvalidRunError
@@ -65,9 +65,7 @@ def sweep_command(
     bench_path, campaign_path = files_or_demo(bench_file, campaign_file, demo)
     bench = load_bench(bench_path)
     document = read_yaml(campaign_path)
-    axes = policy_axis(policies)
-    for text in changes:
-        axes |= value_axis(text)
+    axes = policy_axis(policies) | value_axes(changes)
     document = with_axes(document, axes, seeds_of(seeds) if seeds else ())
     cells = cells_of(bench, document, DEFAULT if calibration is None else read_calibration(calibration), stride)
     folder = new_folder(out, document.data["campaign"], "sweep")

@@ -99,13 +99,16 @@ def _set_aside(folder: Path, cell: Cell) -> None:
 
 
 def _metrics(home: Path) -> Metrics:
-    """Of a finished run: from its report, which is written where there is none yet."""
+    """Of a finished run: from its report, which is written where there is none yet, or one that was made before."""
     path = home / "report.json"
     if path.exists():
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Metrics)
+            found = msgspec.json.decode(path.read_bytes(), type=Metrics)
         except ValueError:  # of another release, or cut short: made again from the journal
             pass
+        else:
+            if found.complete:
+                return found
     return report_run(home).metrics
 
 

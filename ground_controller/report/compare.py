@@ -19,6 +19,7 @@ from ground_controller.report.accounting import accounting_of_runs, measure_toge
 from ground_controller.report.answers import joules_a_token
 from ground_controller.report.intervals import Statistic, paired_interval
 from ground_controller.report.metrics import Metrics
+from ground_controller.report.passed import passed
 from ground_controller.run_folder import open_run
 from ground_controller.telemetry.tables import token_evidence
 from hil_config.errors import HilError, InvalidRunError, UsageError
@@ -246,26 +247,40 @@ def _blocks(a: Path, b: Path) -> tuple[list[_Pair], str]:
         journal = open_run(run)
         try:
             orbit = msgspec.json.decode(journal.meta("campaign"))["orbit"]
-            found.append((joules_a_token(journal, BLOCKS), orbit["duration_s"], orbit["rate"]))
+            lived_s = passed(journal).scenario_s
+            found.append((joules_a_token(journal, BLOCKS), lived_s, (orbit["duration_s"], orbit["rate"])))
         finally:
             journal.close()
-    (ours, *first), (theirs, *second) = found
-    if first == second and ours and theirs:
+    (ours, first_s, first), (theirs, second_s, second) = found
+    alike = abs(first_s - second_s) <= max(first_s, second_s) / (2 * BLOCKS)  # else the tenths are of other seconds
+    if first == second and alike and ours and theirs:
         return list(zip(ours, theirs, strict=True)), ""
     silent = " and ".join(side for side, values in (("the base", ours), ("the other", theirs)) if not values)
     why = f"not known of {silent}, or interrupted" if silent else "the orbits or their rates differ"
+    if not silent and first == second:
+        why = f"they lived through {first_s:.0f} and {second_s:.0f} s of the orbit"
     return [*((one, None) for one in ours), *((None, one) for one in theirs)], why
 
 
 def _by_seed(a: list[Path], b: list[Path]) -> list[Line]:
-    ours, theirs = ({m.seed: m for m in measure_together(group)} for group in (a, b))
-    for group, found in ((a, ours), (b, theirs)):
-        if len(found) != len(group):
-            raise InvalidRunError(f"{group[0].parent}: several runs have the same seed", "give each run its own seed")
+    ours, theirs = (_by_own_seed(group, measure_together(group)) for group in (a, b))
     same = sorted(ours.keys() & theirs.keys())
     if len(same) < 2:
         raise UsageError(f"{a[0].parent} and {b[0].parent} share {len(same)} seeds; at least 2 are needed")
     return [_line(metric, [(of(ours[s]), of(theirs[s])) for s in same]) for metric, of in _RUN]
+
+
+def _by_own_seed(group: list[Path], found: list[Metrics]) -> dict[int, Metrics]:
+    """InvalidRunError for a seed that comes twice, or a run without its end: its totals are of part of the orbit."""
+    if len({m.seed for m in found}) != len(group):
+        raise InvalidRunError(f"{group[0].parent}: several runs have the same seed", "give each run its own seed")
+    for run, metrics in zip(group, found, strict=True):
+        if not metrics.complete:
+            raise InvalidRunError(
+                f"{run}: the run has not ended: its totals are of {metrics.scenario_s:g} s of the orbit",
+                f"go on with it: hil campaign resume {run}; or take its folder away",
+            )
+    return {m.seed: m for m in found}
 
 
 def _line(metric: _Metric, values: list[_Pair], why: str = "") -> Line:

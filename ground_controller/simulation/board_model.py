@@ -30,8 +30,8 @@ class Work(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of work: occupies a processor for `base_us` + `row_us` x rows and draws `watts` above idle meanwhile.
 
     `gate` is choosing, preparing calls and adding up of one layer; `frame` is writing or reading one frame. `residual`
-    is the root mean square of (measured / fitted - 1), None where nothing was fitted, and `samples` how many
-    measurements there were.
+    is the root mean square of (median of equal rows / fitted - 1), None where nothing was fitted or all had as many
+    rows, and `samples` how many measurements there were.
     """
 
     kind: WorkKind

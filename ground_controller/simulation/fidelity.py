@@ -75,6 +75,7 @@ class _Inputs(NamedTuple):
     boards: tuple[tuple[str, str], ...]
     simulated: bool
     mixed: bool
+    ended: bool
 
 
 def _inputs(folder: Path) -> _Inputs:
@@ -84,7 +85,7 @@ def _inputs(folder: Path) -> _Inputs:
         return _Inputs(
             Campaign.model_validate_json(journal.meta("campaign")).model_dump_json(), journal.meta("schedule_sha256"),
             tuple((board.name, board.profile) for board in boards), bool(journal.meta("simulated", "")),
-            bool(journal.meta(MIXED, "")),
+            bool(journal.meta(MIXED, "")), bool(journal.meta("ended_utc", "")),
         )  # fmt: skip
     finally:
         journal.close()
@@ -128,6 +129,12 @@ def compare(real: Path, simulated: Path) -> list[Pair]:
             f"{simulated}: its campaign, schedule or boards are not those of {real}",
             "simulate the same files: hil simulate",
         )
+    for folder, found in ((real, ours), (simulated, theirs)):
+        if not found.ended:
+            raise InvalidRunError(
+                f"{folder}: the run has not ended: its energy is that of part of the orbit",
+                f"go on with it: hil campaign resume {folder}",
+            )
     a, b = measure_together((real, simulated))
     for folder, metrics in ((real, a), (simulated, b)):
         if not metrics.tokens:

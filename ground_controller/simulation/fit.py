@@ -31,7 +31,7 @@ from ground_controller.simulation.work_seen import Key, RunReader, Second, Seen
 from ground_controller.telemetry.sources import by_provenance, combined
 from hil_config.errors import DataFileError, InvalidRunError, UsageError
 from hil_config.schema.profiles import BoardProfile, load_profile
-from hil_config.wire.manifest import Precision
+from hil_config.wire.manifest import ModelCard, Precision
 
 LEAST = 50
 """Measurements of a kind of work that a fit needs."""
@@ -40,11 +40,12 @@ F64 = NDArray[np.float64]
 
 
 class Line(NamedTuple):
-    """us = base + row x rows; `residual`: root mean square of (median / fitted - 1) weighted by samples."""
+    """us = base + row x rows; `residual`: root mean square of (median / fitted - 1) weighted by samples, None where all
+    had as many rows: a line goes through one median whatever it is."""
 
     base_us: float
     row_us: float
-    residual: float
+    residual: float | None
     samples: int
 
 
@@ -68,7 +69,7 @@ def fit_line(rows: list[float], us: list[float]) -> Line:
         base, slope = 0.0, float((weight**2 * x * y).sum() / (weight**2 * x * x).sum())
     fitted = np.maximum(base + slope * x, 1e-9)
     residual = float(np.sqrt(np.average((y / fitted - 1.0) ** 2, weights=weight**2)))
-    return Line(base, slope, residual, len(us))
+    return Line(base, slope, residual if len(x) > 1 else None, len(us))
 
 
 def calibrate_run(folder: Path) -> Calibration:
@@ -82,9 +83,10 @@ def calibrate_run(folder: Path) -> Calibration:
 
 def calibrate_runs(folders: Sequence[Path]) -> Calibration:
     """As `calibrate_run`, from several runs together: what they measured of a kind of board in a mode is pooled. A
-    UsageError names a run that is given twice."""
+    UsageError names a run that is given twice, or one of another model, whose work is other work."""
     seen: dict[Key, Seen] = defaultdict(Seen)
-    runs = []
+    runs: list[str] = []
+    models: list[ModelCard] = []
     for folder in folders:
         journal = open_run(folder)  # of a fleet with model boards the real ones
         try:
@@ -93,6 +95,12 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
             if run in runs:
                 raise UsageError(f"{folder}: run {run} was named before, and would count twice", "name each run once")
             runs.append(run)
+            models.append(card := msgspec.json.decode(journal.meta("model_card"), type=ModelCard))
+            if _work_of(card) != _work_of(models[0]):
+                raise UsageError(
+                    f"{folder}: its model {card.name} is not {models[0].name} of {folders[0]}, or is built otherwise:"
+                    " their times are of different work", "calibrate from runs of one model"
+                )  # fmt: skip
         finally:
             journal.close()
     told = " and ".join(map(str, folders))
@@ -100,19 +108,29 @@ def calibrate_runs(folders: Sequence[Path]) -> Calibration:
         raise InvalidRunError(f"{told}: hardly any tokens in it", "calibrate from a longer run")
     # A mode that was only passed through, before an order or after it, has too little to fit.
     full = {key: one for key, one in seen.items() if one.count >= LEAST and len(one.watts) >= LEAST}
-    short = {profile for profile, _ in seen} - {profile for profile, _ in full}
+    short = sorted({profile for profile, _ in seen} - {profile for profile, _ in full})
     if short:
-        seconds = max(len(one.watts) for (profile, _), one in seen.items() if profile in short)
+        mine = [one for (profile, _), one in seen.items() if profile == short[0]]
+        most = max(mine, key=lambda one: min(one.count, len(one.watts)))
         raise InvalidRunError(
-            f"{told}: {seconds} seconds of power of {', '.join(sorted(short))}, wanted {LEAST}", "use a longer run"
+            f"{told}: {most.count} measurements of work and {len(most.watts)} seconds of power of {short[0]},"
+            f" wanted {LEAST} of each",
+            "use a longer run, or one in which boards of that kind have work",
         )
     boards = [_board(load_profile(profile), mode, one) for (profile, mode), one in full.items()]
     where = {place: None for one in full.values() for place in one.where}
     # Waiting for each other's cores is in the times already where several local boards were measured at once.
     return Calibration(
-        f"fitted to run {', '.join(runs)} on {', '.join(where)}; power {_power(list(full.values()))}",
+        f"fitted to run {', '.join(runs)} of {models[0].name} on {', '.join(where)};"
+        f" power {_power(list(full.values()))}",
         tuple(sorted(boards, key=_place)),
     )
+
+
+def _work_of(card: ModelCard) -> tuple[object, ...]:
+    """What decides how much work a row is."""
+    widths = (card.layers, card.experts, card.hidden, card.expert_width, card.vocabulary, card.kv_heads, card.head_dim)
+    return card.family, *widths, card.trunk_depth, card.trunk_precision, card.scale_block
 
 
 def _place(board: BoardModel) -> tuple[str, float, str]:
@@ -137,13 +155,14 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
     for second, name, rows in seen.done:
         busy[second] += (by_name.get(name) or by_name[owns[0]]).us(rows) * 1e-6
     idle_w = float(np.mean(seen.idle_w)) if seen.idle_w else profile.idle_w
-    watts, error = _watts(idle_w, seen, busy)
+    watts, error, share = _watts(idle_w, seen, busy)
     works = [msgspec.structs.replace(work, watts=round(watts, 4)) for work in by_name.values()]
     idle = "idle power of the profile" if not seen.idle_w else "idle power from idle windows"
+    hops = len(seen.hop_us) >= LEAST
     return BoardModel(
         profile.name,
         round(idle_w, 4),
-        round(max(0.0, float(np.median(seen.hop_us))), 2) if seen.hop_us else 0.0,
+        round(max(0.0, float(np.median(seen.hop_us))), 2) if hops else usual.hop_us,
         tuple(works),
         profile.cores,
         power_residual_w=round(error, 4),
@@ -151,7 +170,8 @@ def _board(profile: BoardProfile, mode: str, seen: Seen) -> BoardModel:
         mode=mode,
         setting=setting_of(profile, mode),
         origin=f"times measured in run {', '.join(seen.runs)} on {', '.join(seen.where)};"
-        f" watts from power_w {_power([seen])}, {idle}",
+        f" watts from power_w {_power([seen])}, {idle}; work took {share:.2%} of the time"
+        + ("" if hops else "; hop: the default, hardly a frame was sent"),
     )
 
 
@@ -172,14 +192,15 @@ def _work(usual: BoardModel, seen: Seen, name: str) -> Work:
     line = fit_line(seen.rows[name], seen.us[name])
     return Work(
         kind, round(line.base_us, 2), round(line.row_us, 3), 0.0, precision,
-        residual=round(line.residual, 4), samples=line.samples,
+        residual=None if line.residual is None else round(line.residual, 4), samples=line.samples,
     )  # fmt: skip
 
 
-def _watts(idle_w: float, seen: Seen, busy_s: dict[Second, float]) -> tuple[float, float]:
-    """Watts above idle while busy with fitted work, and what remains of a second (root mean square, W)."""
+def _watts(idle_w: float, seen: Seen, busy_s: dict[Second, float]) -> tuple[float, float, float]:
+    """Watts above idle while busy with fitted work, what remains of a second (root mean square, W), and the share of
+    time that the work took: the smaller it is, the more of the watts is what a board draws without work."""
     busy = np.array([busy_s.get(second, 0.0) for second, _ in seen.watts])
     power = np.array([watts for _, watts in seen.watts])
     # Part of what a board does is in no evidence (telemetry, the clock): it is spread over the work that is.
     watts = max(0.0, float(power.mean() - idle_w) / max(1e-6, float(busy.mean())))
-    return watts, float(np.sqrt(np.mean((power - idle_w - watts * busy) ** 2)))
+    return watts, float(np.sqrt(np.mean((power - idle_w - watts * busy) ** 2))), float(busy.mean())

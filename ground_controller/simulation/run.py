@@ -169,7 +169,7 @@ class Simulation:
         """Ticks until the orbit is replayed or the prompts are used up."""
         begin_s, began_cpu_s = time.perf_counter(), time.process_time()
         self._write_meta()
-        p, tick_s = self._p, self._p.campaign.control.tick_s
+        p = self._p
         first = Core(p.setting, p.policy, EPOCH, p.campaign.control.plan_ttl_s).advance(-1, 0.0, []).plan
         self.fleet.plan(first)
         for node in self.fleet.nodes.values():
@@ -195,7 +195,8 @@ class Simulation:
             self.fleet.hand_in()
         self._finish(loop)
         wall_s, cpu_s = time.perf_counter() - begin_s, time.process_time() - began_cpu_s
-        return Speed(decision.scenario_s, loop.tick * tick_s, wall_s, cpu_s, self.tokens, self.agenda.done)
+        host_s = self._window.host_s(self.agenda.now_s)
+        return Speed(decision.scenario_s, host_s, wall_s, cpu_s, self.tokens, self.agenda.done)
 
     def _begin_requests(self) -> bool:
         """Keep the workload's number of generations in flight; False when all are over."""

@@ -1,8 +1,9 @@
 """What the record of a real run says of its boards' work: times, rows, watts, by kind of board and power mode.
 
-Steps that went through a layer together share one trunk time; they are put together again by it, so that rows are
-those of the batch. What a gateway's step took beyond its named parts counts as `gate`. Work during which a board's mode
-changed, or was not the one ordered, is left out.
+Steps that went through a layer together share all of its times; they are put together again by these, so that rows are
+those of the batch. One of them would not do: of thousands of steps some take the same trunk time to the nanosecond.
+What a gateway's step took beyond its named parts counts as `gate`. Work during which a board's mode changed, or was not
+the one ordered, is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from ground_controller.telemetry.scenario_time import ScenarioTime
 from ground_controller.telemetry.sources import quantities
 from hil_config.errors import InvalidRunError
 from hil_config.wire.manifest import Precision
-from hil_config.wire.messages import LinkReport, NodeEvent, Quantity, Record, SampleBatch, TokenEvidence, decode
+from hil_config.wire.messages import (
+    LayerEvidence,
+    LinkReport,
+    NodeEvent,
+    Quantity,
+    Record,
+    SampleBatch,
+    TokenEvidence,
+    decode,
+)  # fmt: skip
 from hil_config.wire.orders import SetPower
 from hil_config.wire.plan import SelectionPlan
 
@@ -31,6 +41,14 @@ Key = tuple[str, str]
 Second = tuple[str, str, int]
 """A run, a node, and a second of the ground's clock, which all of them share."""
 _WHERE = {"local": "local processes that share the cores of one machine", "virtual": "emulated boards"}
+
+
+Times = tuple[float, ...]
+
+
+def _times(layer: LayerEvidence) -> Times:
+    """Those of a layer, which all steps of a batch share."""
+    return layer.trunk_us, layer.serialise_us, layer.link_us, layer.queue_us, layer.expert_us, layer.combine_us
 
 
 class Seen:
@@ -73,7 +91,8 @@ class RunReader:
                 "give a run on boards or local agents: hil campaign run",
             )
         self._journal = journal
-        self._run = journal.meta("run")
+        # A folder's name is not enough: in every variant of a matrix there is an `s1`.
+        self._run = f"{journal.meta('run')} ({journal.meta('began_utc')})"
         self._seen = seen
         bench = msgspec.json.decode(journal.meta("bench"))
         self._profile: dict[str, str] = {board["name"]: board["profile"] for board in bench["boards"]}
@@ -136,24 +155,25 @@ class RunReader:
                         seen.load_us.append(taken_ns / 1e3)
 
     def _steps(self) -> None:
-        batches: dict[tuple[str, int, float], list[tuple[TokenEvidence, int]]] = defaultdict(list)
-        heads: set[tuple[str, float]] = set()
+        batches: dict[tuple[str, int, Times], list[tuple[TokenEvidence, int]]] = defaultdict(list)
+        heads: set[tuple[str, float, Times]] = set()
         for entry in self._journal.entries("token"):
             body = decode(entry.body, Record).body
             assert isinstance(body, TokenEvidence)
             seen = self._of(entry.node, body.mono_ns - round(body.total_us * 1e3), body.mono_ns)
-            if seen is not None and body.head_us and (entry.node, body.head_us) not in heads:
-                heads.add((entry.node, body.head_us))  # once for all that went through it together
+            head = (entry.node, body.head_us, _times(body.layers[-1]) if body.layers else ())
+            if seen is not None and body.head_us and head not in heads:
+                heads.add(head)  # once for all that went through it together
                 seen.add("head", 1, body.head_us)
                 seen.done.append((self._second(entry.node, body.mono_ns), "head", 1))
             named = body.head_us
             for i, layer in enumerate(body.layers):
-                batches[entry.node, layer.layer, layer.trunk_us].append((body, i))
+                batches[entry.node, layer.layer, _times(layer)].append((body, i))
                 named += layer.trunk_us + layer.serialise_us + layer.link_us + layer.queue_us + layer.expert_us
             if seen is not None and body.rows == 1 and body.layers:
                 seen.add("gate", 1, max(0.0, body.total_us - named) / len(body.layers))
-        for (node, _, trunk_us), members in batches.items():
-            self._batch(node, trunk_us, members)
+        for (node, _, _), members in batches.items():
+            self._batch(node, members)
 
     def _second(self, node: str, mono_ns: int, by: str = "") -> Second:
         """Of an instant of the node's clock, or of that of `by`."""
@@ -167,7 +187,7 @@ class RunReader:
         wanted = plan.layers[layer].precisions()
         return Counter(wanted.get((expert, host), self._precision) for expert in experts)
 
-    def _batch(self, node: str, trunk_us: float, members: list[tuple[TokenEvidence, int]]) -> None:
+    def _batch(self, node: str, members: list[tuple[TokenEvidence, int]]) -> None:
         nodes = tuple(self._profile)
         rows = sum(body.rows for body, _ in members)
         first, index = members[0]
@@ -178,7 +198,7 @@ class RunReader:
         seen = self._of(node, *span)
         here = self._second(node, first.mono_ns)
         if seen is not None:
-            seen.add("trunk", rows, trunk_us)
+            seen.add("trunk", rows, layer.trunk_us)
             if remote:
                 seen.add("frame", rows, layer.serialise_us / len(remote))
             # What the model would have been busy with, so that its energy is the measured one over the same work.

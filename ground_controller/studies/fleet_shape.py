@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,9 +47,10 @@ def storage_study(seeds: int, duration_s: float, told: Told, cases: Sequence[Cas
         f" {seeds} seeds. What copies add is also what has to be sent once, from a board that has it to one that has"
         " not. top-k shares a row's experts out over all copies, near and far, so that a token waits for the farthest"
         " of more boards. What copies are for, boards that fail, does not happen here.",
+        *_unknown(found),
     )
-    numbers = {"seeds": seeds, "duration_s": duration_s, "held_mb": held}
-    return Study("storage", "Access latency against storage", MODELLED, "hil study storage",
+    numbers = {"seeds": seeds, "duration_s": duration_s, "held_mb": held, "figures": _numbers(found)}
+    return Study("storage", "Access latency against storage", MODELLED, _command("storage", seeds, duration_s),
                  (Table("Copies of every expert", head, tuple(rows)),), charts, text, numbers)  # fmt: skip
 
 
@@ -56,27 +58,53 @@ def architecture_study(seeds: int, duration_s: float, told: Told, cases: Sequenc
     """One satellite, a ring in its plane, across planes, with a ground station: the same work on each."""
     found = run_cases(cases, range(seeds), duration_s, told)
     rows = [(case.name, *_figures(found[case.name])) for case in cases]
-    chart = Chart(
+    energies = {case.name: _each(found[case.name], "energy") for case in cases}
+    charts = (Chart(
         "architecture", "Energy against time a token, by architecture (modelled)", "ms a token, median",
         "J a token, gross",
         tuple(
-            _curve(case.name, [float(np.mean(_each(found[case.name], "tpot")))], [_each(found[case.name], "energy")])
+            _curve(case.name, [float(np.mean(_each(found[case.name], "tpot")))], [energies[case.name]])
             for case in cases
         ), "points",
-    )  # fmt: skip
+    ),) if np.isfinite(list(energies.values())).all() else ()  # fmt: skip
     text = (
         f"The reference model, top-k, {duration_s:g} s of orbit, {seeds} seeds. One satellite holds everything and"
         " sends nothing between satellites; its second board stands by and its idle power counts. The others share"
         f" experts over four. The station ({STATION.name}) reaches the satellites over whatever the shell relays;"
         " energy counts idle power of all boards.",
+        *_unknown(found),
     )
-    numbers = {"seeds": seeds, "duration_s": duration_s, "cases": [case.name for case in cases]}
-    return Study("architecture", "Architectures", MODELLED, "hil study architecture",
-                 (Table("Where the boards are", ("architecture", *_HEAD), tuple(rows)),), (chart,), text,
+    numbers = {"seeds": seeds, "duration_s": duration_s, "figures": _numbers(found)}
+    return Study("architecture", "Architectures", MODELLED, _command("architecture", seeds, duration_s),
+                 (Table("Where the boards are", ("architecture", *_HEAD), tuple(rows)),), charts, text,
                  numbers)  # fmt: skip
 
 
 _HEAD = ("ms/token p50", "p95", "tokens/s", "bytes/token", "J/token gross")
+_KEYS = {
+    "tpot": "tpot_ms_p50", "p95": "tpot_ms_p95", "rate": "tokens_per_s", "bytes": "bytes_per_token",
+    "energy": "gross_j_per_token",
+}  # fmt: skip
+
+
+def _command(name: str, seeds: int, duration_s: float) -> str:
+    return f"hil study {name} --seeds {seeds} --duration-s {duration_s:g}"
+
+
+def _numbers(found: dict[str, Ran]) -> dict[str, dict[str, list[float | None]]]:
+    """By case, every figure of the table, one value a seed; None where a run does not give it."""
+    return {
+        case: {name: [one if math.isfinite(one) else None for one in _each(ran, key)] for key, name in _KEYS.items()}
+        for case, ran in found.items()
+    }
+
+
+def _unknown(found: dict[str, Ran]) -> tuple[str, ...]:
+    """Why energy is not known, where it is not."""
+    notes = dict.fromkeys(
+        node.energy_note for ran in found.values() for _, m in ran if m.gross_j_per_token is None for node in m.nodes
+    )
+    return (f"Energy is not known: {'; '.join(notes)}.",) if notes else ()
 
 
 def _held_mb(prepared: Prepared) -> float:
@@ -104,7 +132,8 @@ def _each(ran: Ran, key: str) -> list[float]:
 
 def _figures(ran: Ran) -> tuple[str, ...]:
     patterns = (("tpot", ".1f"), ("p95", ".1f"), ("rate", ".1f"), ("bytes", ".0f"), ("energy", ".3f"))
-    return tuple(format(float(np.mean(_each(ran, key))), pattern) for key, pattern in patterns)
+    means = ((float(np.mean(_each(ran, key))), pattern) for key, pattern in patterns)
+    return tuple(format(mean, pattern) if math.isfinite(mean) else "not known" for mean, pattern in means)
 
 
 def _curve(name: str, x: Sequence[float], each: Sequence[Sequence[float]]) -> Curve:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ground_controller.orphans import end_with_parent
 from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
 from ground_controller.studies.offline_bound import Bound, lower_bound
 from ground_controller.studies.policy_loop import Course, PolicyLoop
@@ -218,7 +219,7 @@ def run_all(
     offline bounds without and with the limit on heat."""
     shards = stage(scene, 0, effort.orbits, effort.tick_s).prepared.shards  # built once, before the processes start
     wanted = [(policy, seed) for seed in range(effort.seeds) for policy in (IDLE, *policies)]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         bounds = [pool.submit(bound_of, scene, effort, heat) for heat in (False, True)] if bound else []
         sampled = []
         for job, one in zip(wanted, pool.map(partial(run_cell, scene, effort), wanted), strict=True):

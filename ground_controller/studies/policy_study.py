@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ground_controller.policies.registry import SELECTION
 from ground_controller.report.intervals import paired_interval
 from ground_controller.studies.chart import Chart, Curve, Study, Table
 from ground_controller.studies.offline_bound import Bound
-from ground_controller.studies.policy_cells import IDLE, Cell, Effort, named
+from ground_controller.studies.policy_cells import BESIDE, IDLE, Cell, Effort, named
 from ground_controller.studies.policy_gap import gap_table, gap_text
 from ground_controller.studies.policy_scene import Scene
 from ground_controller.studies.policy_verdicts import AXES, EQUAL_NATS, Axis, Found, Rival, Win, rivals, wins
@@ -54,6 +56,9 @@ def compose(
         "bounds": [_finite(asdict(bound)) for bound in bounds],
     }  # fmt: skip
     command = f"hil study policies --scene {scene.name} --seeds {effort.seeds} --orbits {effort.orbits}"
+    named_ones = () if sorted(policies) == sorted([*SELECTION, *BESIDE]) else policies
+    command += f" --plans {effort.plans}" + "".join(f" --policy {shlex.quote(one)}" for one in named_ones)
+    command += "" if bounds else " --no-bound"
     return Study(
         "policies", "What every selection policy costs over an orbit", PROVENANCE, command, tuple(tables),
         tuple(_charts(found, policies)), tuple(text), numbers,
@@ -116,7 +121,7 @@ def _rivals_table(ours: str, beside: Sequence[Rival]) -> Table:
     rows = []
     for r in beside:
         rows.append((
-            r.policy, "equal" if r.equal else f"{ours} {_word(r.nats.verdict)}", r.nats.text("{:+.4f}"),
+            r.policy, "equal" if r.equal else _word(ours, r.nats.verdict), r.nats.text("{:+.4f}"),
             r.wear.text("{:+.3f}"), r.wear.verdict, r.over.text("{:+.1f}"), r.over.verdict,
         ))  # fmt: skip
     head = (
@@ -126,8 +131,9 @@ def _rivals_table(ours: str, beside: Sequence[Rival]) -> Table:
     return Table(f"{ours} beside each policy that serves all tokens, paired by seed", head, tuple(rows))
 
 
-def _word(verdict: str) -> str:
-    return {"lower": "better", "higher": "worse"}.get(verdict, verdict)
+def _word(ours: str, verdict: str) -> str:
+    word = {"lower": "better", "higher": "worse"}.get(verdict)
+    return f"{ours} {word}" if word else "cannot be told: too few seeds"
 
 
 def _won_text(won: Sequence[Win], found: Found, policies: Sequence[str]) -> list[str]:
@@ -151,7 +157,10 @@ def claim_text(found: Found, ours: str, beside: Sequence[Rival]) -> str:
         return f"{ours} itself dropped {found.mean(ours, 'unserved'):.1%} of the tokens, so it is not compared."
     equal = [r for r in beside if r.equal]
     if not equal:
-        return f"No other policy has the perplexity of {ours}, so the claim cannot be tried here."
+        return (
+            f"No other policy was shown to have the perplexity of {ours} (within {EQUAL_NATS:.0%}), so the claim cannot"
+            " be tried here."
+        )
     wear = {verdict: [r.policy for r in equal if r.wear.verdict == verdict] for verdict in _VERDICTS}
     over = {verdict: [r.policy for r in equal if r.over.verdict == verdict] for verdict in _VERDICTS}
     holds = len(wear["lower"]) == len(equal) and not over["higher"]

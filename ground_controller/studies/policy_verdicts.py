@@ -14,7 +14,8 @@ from ground_controller.studies.policy_cells import Cell
 Float = NDArray[np.float64]
 
 EQUAL_NATS = 0.01
-"""Policies count as equal in perplexity where the interval of their difference stays within 1 %, or holds 0."""
+"""Policies count as equal in perplexity where the whole interval of their difference stays within 1 %: one that holds 0
+and more says that too few seeds were asked."""
 LEAST_SERVED = 0.999
 
 
@@ -106,13 +107,15 @@ def wins(found: Found, policies: Sequence[str]) -> list[Win]:
 
 
 def rivals(found: Found, policy: str, others: Sequence[str]) -> list[Rival]:
-    """`policy` minus each of the others that serve all tokens; those of equal perplexity first."""
+    """`policy` minus each of the others that serve all tokens; those of equal perplexity first. Where no plan of a seed
+    could be sampled, nothing is known of nats."""
     answer = []
     for other in others:
-        if other == policy or not found.serves_all(other):
+        read = all(np.isfinite(found.values(p, "nats")).all() for p in (policy, other))
+        if other == policy or not found.serves_all(other) or not read:
             continue
         nats = _gap(found, policy, other, "nats")
-        equal = max(abs(nats.low), abs(nats.high)) <= EQUAL_NATS or not nats.distinguishable
+        equal = max(abs(nats.low), abs(nats.high)) <= EQUAL_NATS
         gaps = (nats, _gap(found, policy, other, "wear_year"), _gap(found, policy, other, "over_k_s"))
         answer.append(Rival(other, *gaps, equal))
     return sorted(answer, key=lambda rival: (not rival.equal, rival.policy))

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ground_controller.orphans import end_with_parent
 from ground_controller.policies.registry import placement_policy
 from ground_controller.policies.view import PlacementProblem
 from ground_controller.studies.constellation import Sky, expected_s
@@ -162,7 +163,7 @@ def measure_all(
             answer.append(measure(case, effort))
             told(case)
         return answer
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         waiting = [pool.submit(measure, case, effort) for case in wanted]
         answer = []
         for case, one in zip(wanted, waiting, strict=True):

@@ -69,7 +69,8 @@ def compose(base: Case, found: Found, turned: list[Found], effort: Effort) -> St
     }  # fmt: skip
     return Study(
         "spacemoe-placement", "Where experts are placed in a constellation of 1,056 satellites", PROVENANCE,
-        "hil study spacemoe-placement", tuple(tables), tuple(charts), tuple(text), numbers,
+        f"hil study spacemoe-placement --draws {effort.draws} --tokens {effort.tokens} --seed {base.work.seed}"
+        + ("" if turned else " --no-sweep"), tuple(tables), tuple(charts), tuple(text), numbers,
     )  # fmt: skip
 
 

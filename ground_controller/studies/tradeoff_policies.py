@@ -33,12 +33,12 @@ MEASURED = f"{MODELLED}. Measured: nats, of the real quantised reference model i
 def wear_study(scene: Scene, effort: Effort, jobs: int, told: Told, loads: Sequence[float] = LOADS) -> Study:
     """Throughput and latency now against battery wear over a year."""
     found: dict[str, list[tuple[float, Found]]] = {policy: [] for policy in WEAR_POLICIES}
-    cells: list[Cell] = []
+    cells: list[dict[str, object]] = []
     for load in loads:
         loaded = replace(scene, tokens_s=scene.tokens_s * load)
         told(f"{loaded.tokens_s:g} tokens a second")
         ran, _ = run_all(loaded, WEAR_POLICIES, effort, jobs, False, told)
-        cells += ran
+        cells += [{"tokens_s": loaded.tokens_s, **row} for row in _plain(ran)]
         for policy in WEAR_POLICIES:
             found[policy].append((loaded.tokens_s, Found(ran)))
     rows, wear, latency = [], [], []
@@ -70,9 +70,10 @@ def wear_study(scene: Scene, effort: Effort, jobs: int, told: Told, loads: Seque
         dropped(found),
         waiting(found),
     )
-    numbers = {"scene": scene.name, "loads": list(loads), "effort": asdict(effort), "cells": _plain(cells)}
+    numbers = {"scene": scene.name, "loads": list(loads), "effort": asdict(effort), "cells": cells}
     return Study(
-        "wear", "Throughput and latency now against battery wear", MODELLED, "hil study wear",
+        "wear", "Throughput and latency now against battery wear", MODELLED,
+        f"hil study wear --scene {scene.name} --seeds {effort.seeds}",
         (Table("Load turned up, policy by policy", head, tuple(rows)),), charts, text, numbers,
     )  # fmt: skip
 
@@ -152,7 +153,8 @@ def accuracy_study(
     )
     numbers = {"scene": scene.name, "effort": asdict(effort), "cells": _plain(cells)}
     return Study(
-        "accuracy", "Accuracy against heat and bytes", MEASURED, "hil study accuracy",
+        "accuracy", "Accuracy against heat and bytes", MEASURED,
+        f"hil study accuracy --scene {scene.name} --seeds {effort.seeds}",
         (Table("One knob of each policy", head, tuple(rows)),), charts, text, numbers,
     )  # fmt: skip
 

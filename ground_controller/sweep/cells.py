@@ -29,8 +29,8 @@ class SweepCell(msgspec.Struct, frozen=True):
     """One run, whole in itself so that any process can run it.
 
     `key`: SHA-256 of everything that decides the result: release and revision, configuration, seed, board models,
-    stride and the bytes of every file that the campaign names. `labels`: axis -> variant; `changes`: dotted key -> its
-    value.
+    stride and the bytes of every file that the campaign names, and of the boards' own profiles. `labels`: axis ->
+    variant; `changes`: dotted key -> its value.
     `bench`, `campaign`, `calibration`: their JSON, the campaign with its seed.
     """
 
@@ -67,6 +67,8 @@ def with_axes(
     matrix["axes"] = known
     if seeds:
         matrix["seeds"] = tuple(seeds)
+        for number in range(len(seeds)):
+            places[("matrix", "seeds", number)] = places[()]
     data["matrix"] = matrix
     return Document(document.path, data, places)
 
@@ -85,9 +87,22 @@ def value_axis(text: str) -> dict[str, dict[str, dict[str, Any]]]:
     parts = [part.strip() for part in values.split(",")]
     if not equals or not key.strip() or not all(parts):
         raise UsageError(f"--set {text}: wanted KEY=VALUE,VALUE", "like --set twin.platform.battery_wh=40,60")
-    if len(set(parts)) != len(parts):
+    found = [_scalar(part) for part in parts]
+    told = [(isinstance(one, bool), one) for one in found]  # 40 and 4e1 are one value, 1 and true are not
+    if any(one in told[:at] for at, one in enumerate(told)) or len({_plain(part) for part in parts}) < len(parts):
         raise UsageError(f"--set {text}: a value is there twice", "give each value once")
-    return {_plain(key.strip()): {_plain(part): {key.strip(): _scalar(part)} for part in parts}}
+    return {_plain(key.strip()): {_plain(part): {key.strip(): one} for part, one in zip(parts, found, strict=True)}}
+
+
+def value_axes(texts: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """All of `--set`, each an axis of its own key."""
+    axes: dict[str, dict[str, dict[str, Any]]] = {}
+    for text in texts:
+        axis = value_axis(text)
+        if axes.keys() & axis.keys():
+            raise UsageError(f"--set {text}: its key is there twice", "give all values of a key in one --set")
+        axes |= axis
+    return axes
 
 
 def _plain(text: str) -> str:
@@ -154,11 +169,12 @@ def cells_of(bench: Bench, document: Document, calibration: Calibration, stride:
                 "", variant.labels, changes, seed, bench.model_dump_json(), campaign.model_dump_json(), boards, stride,
                 here.version, revision,
             )  # fmt: skip
-            cells.append(msgspec.structs.replace(cell, key=_key(cell, campaign.model_dump(mode="json"))))
+            files = _files([campaign.model_dump(mode="json"), [board.profile for board in bench.boards]])
+            cells.append(msgspec.structs.replace(cell, key=_key(cell, files)))
     return cells
 
 
-def _key(cell: SweepCell, campaign: Any) -> str:
+def _key(cell: SweepCell, files: dict[str, str]) -> str:
     told = [
         FORMAT,
         cell.release,
@@ -167,7 +183,7 @@ def _key(cell: SweepCell, campaign: Any) -> str:
         cell.campaign,
         cell.calibration,
         cell.stride,
-        _files(campaign),
+        files,
     ]
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 

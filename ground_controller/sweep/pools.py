@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from ground_controller.orphans import end_with_parent
 from ground_controller.sweep.cells import SweepCell
 from ground_controller.sweep.execute import CellResult, run_cell
 from hil_config.errors import EnvironmentFault
@@ -43,7 +44,8 @@ def in_processes(cells: Sequence[SweepCell], jobs: int) -> Iterator[CellResult]:
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # Spawned: a forked child of a process with threads (onnxruntime's among them) may hang.
-    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent)
 
 
 def _alone(cell: SweepCell) -> CellResult:

@@ -16,16 +16,19 @@ from ground_controller.sweep.execute import CLOCK, FIGURES, CellResult, column_o
 _UNITS = (
     ("_ms", "ms"), ("_s", "s"), ("_j", "J"), ("_c", "degC"), ("_v", "V"), ("_per_s", "1/s"), ("_per_token", "J/token"),
     ("_share", "1"), ("_nats", "nat/token"),
+    ("_wh", "Wh"), ("_w", "W"), ("_j_k", "J/K"), ("_k_w", "K/W"), ("_m", "m"), ("_m2", "m2"), ("_km", "km"),
+    ("_deg", "deg"), ("_deg_s", "deg/s"), ("_mbit_s", "Mbit/s"), ("_j_per_bit", "J/bit"), ("_ohm", "ohm"),
+    ("_percent", "%"),
 )  # fmt: skip
 _OTHERS = {"charge_end": "1", "wear": "full discharges", "kept_mass": "1", "agreement": "1"}
 
 
-def unit_of(metric: str) -> str:
-    """The unit that a figure's name ends in; `1` for shares, `count` where there is none."""
-    if metric in _OTHERS:
-        return _OTHERS[metric]
-    fits = [(end, unit) for end, unit in _UNITS if metric.endswith(end)]
-    return max(fits, key=lambda pair: len(pair[0]))[1] if fits else "count"
+def unit_of(name: str, other: str = "count") -> str:
+    """The unit that the name of a figure or of a campaign's key ends in; `1` for shares, `other` where it has none."""
+    if name in _OTHERS:
+        return _OTHERS[name]
+    fits = [(end, unit) for end, unit in _UNITS if name.endswith(end)]
+    return max(fits, key=lambda pair: len(pair[0]))[1] if fits else other
 
 
 def table_of(cells: Sequence[SweepCell], results: Sequence[CellResult]) -> pa.Table:
@@ -50,8 +53,9 @@ def table_of(cells: Sequence[SweepCell], results: Sequence[CellResult]) -> pa.Ta
         numbers = all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values)
         shown = values if numbers else [None if v is None else _text(v) for v in values]
         add(
-            f"set.{key}", pa.float64() if numbers else pa.string(), shown, unit_of(key) if numbers else "", "configured"
-        )
+            f"set.{key}", pa.float64() if numbers else pa.string(), shown, unit_of(key, "") if numbers else "",
+            "configured",
+        )  # fmt: skip
     add("seed", pa.int64(), [cell.seed for cell, _ in rows], "", "configured")
     add("stride", pa.int64(), [cell.stride for cell, _ in rows], "", "configured: 1 of so many seconds in detail")
     add("status", pa.string(), ["failed" if r.error else "done" for _, r in rows], "", "of the sweep")

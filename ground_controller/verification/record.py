@@ -11,6 +11,11 @@ from ground_controller.own_boots import OwnBoots
 from ground_controller.telemetry.tables import token_evidence
 from ground_controller.unread import HINT, unread_messages
 from ground_controller.verification.check import Check, judged, listed, not_applicable
+from hil_config.errors import HilError
+from hil_config.wire.messages import Record, decode
+
+_EVIDENCE = ("samples", "token", "event", "links", "work")
+_OWN = ("tick", "decision", "status", "client_token", "attempt", "request_begin", "request_end")
 
 
 def ended(journal: Journal) -> Check:
@@ -22,10 +27,24 @@ def ended(journal: Journal) -> Check:
 
 
 def file(journal: Journal) -> Check:
-    """SQLite finds the journal sound."""
-    damage = journal.damage()
+    """SQLite finds the journal sound, and what figures are made from can be read."""
+    damage = journal.damage() or _unreadable(journal)
     return judged("journal file", not damage, damage or "SQLite's check finds nothing", str(journal.path),
                   "take the run folder from a copy: a damaged journal proves nothing")  # fmt: skip
+
+
+def _unreadable(journal: Journal) -> str:
+    """The first entry that is not what its kind is: SQLite looks at pages, and not at what is in them."""
+    for entry in journal.entries(*_EVIDENCE, *_OWN):
+        try:
+            if entry.kind in _EVIDENCE:
+                decode(entry.body, Record)
+            else:
+                msgspec.json.decode(entry.body)
+        except (HilError, ValueError) as error:
+            whose = f" of {entry.node}" if entry.node else ""
+            return f"an entry of tick {entry.tick} ({entry.kind}{whose}) cannot be read: {error}"
+    return ""
 
 
 def records(journal: Journal) -> Check:

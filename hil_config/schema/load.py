@@ -50,7 +50,7 @@ def load_bench(path: Path) -> Bench:
 
 
 def load_campaign(path: Path) -> Campaign:
-    """The campaign in `path`. Paths in it are relative to its folder, and exist.
+    """The campaign in `path`. Paths in it are relative to its folder and exist; what is returned has absolute ones.
 
     Raises:
         ConfigError: see `read_yaml` and `validated`; or a file that is not there.
@@ -120,7 +120,8 @@ def campaign_of(document: Document) -> Campaign:
                 document, (section, key), f"found {written!r}, but there is no {file}",
                 f"write a path relative to {document.path.name}, or " + (f"`{word}`" if word else "leave the key out"),
             )  # fmt: skip
-        campaign = campaign.model_copy(update={section: part.model_copy(update={key: str(file)})})
+        # Absolute: it is recorded, and read again from wherever somebody replays the run.
+        campaign = campaign.model_copy(update={section: part.model_copy(update={key: os.path.abspath(file)})})
     return campaign
 
 

@@ -72,7 +72,7 @@ def test_once_in_each_mode_then_simulated_in_one_that_was_left_out(tmp_path: Pat
     found = read_calibration(out)
     assert [(b.profile, b.mode, b.setting["duty"]) for b in found.boards] == [("own", "full", 1), ("own", "half", 0.5)]
     for board in found.boards:
-        assert board.calibrated and f"times measured in run {board.mode} on local processes" in board.origin
+        assert board.calibrated and f"times measured in run {board.mode} (" in board.origin
         assert {w.kind for w in board.works if w.samples >= 50} >= {"trunk", "expert", "gate"}
         assert all(w.watts > 0.0 for w in board.works)
     for mode, duty in (("full", 1.0), ("half", 0.5)):
@@ -96,9 +96,11 @@ def test_once_in_each_mode_then_simulated_in_one_that_was_left_out(tmp_path: Pat
     told = CliRunner().invoke(fidelity_command, [str(runs / "half"), str(tmp_path / "half")])
     assert told.exit_code == 0, told.output
     assert "mode half of own: calibrated: times measured in run half" in told.output
-    pairs = json.loads(
+    compared = json.loads(
         CliRunner().invoke(fidelity_command, [str(runs / "half"), str(tmp_path / "half"), "--json"]).output
     )
+    pairs = compared["figures"]
+    assert [(use["mode"], use["calibrated"]) for use in compared["modes"]] == [("half", True)]
     shares = [pair for pair in pairs if pair["name"].endswith("in mode half")]
     assert len(shares) == 4 and all(p["simulated"] == pytest.approx(1.0) for p in shares)
     assert all(0.5 < p["real"] <= 1.0 for p in shares), "a real board gets there a moment after the run began"

@@ -45,6 +45,14 @@ def test_defaults(tmp_path: Path) -> None:
     assert campaign.twin.platform.model_dump(exclude_none=True) == {"preset": "12u-bupt1"}
 
 
+def test_a_file_beside_the_campaign_is_found_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record holds the path: whoever replays it may stand elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.json").write_text("[]", encoding="utf-8")
+    written(Path(), GOOD + "workload: {prompts: prompts.json}\n")
+    assert load_campaign(Path("campaign.yaml")).workload.prompts == str(tmp_path / "prompts.json")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "where", "words"),
     [

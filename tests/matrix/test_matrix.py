@@ -9,12 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ground_controller.journal import Journal
-from ground_controller.matrix.plan import read_plan
-from hil_config.schema.load import default_path
+from ground_controller.matrix.begin import plan_of
+from ground_controller.matrix.plan import Simulated, read_plan, write_plan
+from ground_controller.matrix.run import run_matrix
+from ground_controller.preparation import Prepared
+from ground_controller.report.metrics import measure
+from ground_controller.report.page import report_run
+from ground_controller.simulation.run import SimProgress, simulate
+from hil_config.schema.load import default_path, load_bench
 
 HIL = (sys.executable, "-m", "hil_config.door")
 AXES = """
@@ -116,6 +123,26 @@ def test_ctrl_c_then_resume(tmp_path: Path) -> None:
     assert [row["cell"]["name"] for row in json.loads(resumed.stdout)["summary"]["rows"]] == order
     assert {p: (p / "report.json").stat().st_mtime_ns for p in done} == done
     assert read_plan(out).cells[0].name == order[0]
+
+
+def test_a_report_of_a_run_under_way_does_not_count(tmp_path: Path) -> None:
+    """Somebody looks how a run gets on: its figures are those of its end all the same."""
+    bench, path = load_bench(default_path("bench")), _campaign(tmp_path, "  seeds: [1]\n")
+    plan = plan_of(bench, path, "model nodes", Simulated())
+
+    def watched(prepared: Prepared, folder: Path, done: Callable[[float], None]) -> None:
+        def half(progress: SimProgress) -> None:
+            if progress.scenario_s == 10.0:
+                assert not report_run(folder).metrics.complete
+
+        simulate(prepared, folder, show=half)
+
+    write_plan(tmp_path / "out", plan)
+    outcome = run_matrix(tmp_path / "out", plan, watched, lambda *_: None)
+    for row in outcome.summary.rows:
+        found = measure(tmp_path / "out" / row.cell.name)
+        assert found.complete and row.figures["tokens"] == found.tokens
+        assert json.loads((tmp_path / "out" / row.cell.name / "report.json").read_text())["complete"]
 
 
 def test_repeats_are_for_boards(tmp_path: Path) -> None:

@@ -114,6 +114,26 @@ def test_a_figure_that_one_side_alone_has_is_shown(run: Path) -> None:
         assert joules.note == f"no figures to pair: not known of the {whose}, or interrupted"
 
 
+def cut_short(run: Path, copy: Path, ticks: int) -> Path:
+    """A copy as if the run had been broken off after so many ticks."""
+    shutil.copytree(run, copy)
+    with sqlite3.connect(copy / "journal.sqlite") as db:
+        db.execute("DELETE FROM entry WHERE tick >= ?", (ticks,))
+        db.execute("DELETE FROM meta WHERE key = 'ended_utc'")
+    db.close()
+    return copy
+
+
+def test_energy_of_other_seconds_of_the_orbit_is_not_paired(run: Path) -> None:
+    """Tenths of a run that was broken off are other tenths; its requests are what they are."""
+    half = cut_short(run, run.with_name("half"), 20)
+    (found,) = compare(run, (half,))
+    lines = {one.metric: one for one in found.lines}
+    assert lines["energy gross a token"].verdict == "no answer"
+    assert lines["energy gross a token"].note.endswith("they lived through 200 and 95 s of the orbit")
+    assert lines["time per output token"].pairs >= 5
+
+
 def test_a_planted_five_percent_is_found(run: Path) -> None:
     """In each of ten copies; a 95 % interval need not cover the truth every time, so nine in ten are asked for."""
     covered = 0
@@ -153,6 +173,16 @@ def test_groups_are_paired_by_seed_and_name_what_differs(groups: Path) -> None:
     assert told["paired_by"] == "Paired by seed: one value a run."
     shown = CliRunner().invoke(compare_command, [str(tmp_path / "plain"), str(tmp_path / "sunlit")])
     assert "sunlit_first (base: topk)" in shown.stdout
+
+
+def test_a_run_of_a_group_that_has_not_ended_is_named(groups: Path, tmp_path: Path) -> None:
+    """Bytes, wear and seconds over a limit are totals: half of an orbit has about half of them."""
+    shutil.copytree(groups / "plain", tmp_path / "plain")
+    shutil.rmtree(tmp_path / "plain" / "3")
+    broken = cut_short(groups / "plain" / "3", tmp_path / "plain" / "3", 20)
+    with pytest.raises(InvalidRunError, match="has not ended: its totals are of 95 s of the orbit") as caught:
+        compare(groups / "sunlit", (tmp_path / "plain",))
+    assert caught.value.message.startswith(f"{broken}: ") and f"hil campaign resume {broken}" in caught.value.hint
 
 
 def test_what_cannot_be_compared_is_refused(run: Path, tmp_path: Path) -> None:

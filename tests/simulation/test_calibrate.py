@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy.optimize import nnls
 
 from ground_controller.campaign import run_campaign
-from ground_controller.cli.calibrate import verdict
+from ground_controller.cli.calibrate import fidelity_command, verdict
 from ground_controller.journal import Journal
 from ground_controller.preparation import prepare
-from ground_controller.simulation.board_model import DEFAULT, read_calibration, write_calibration
+from ground_controller.report.metrics import measure
+from ground_controller.simulation.board_model import DEFAULT, Calibration, read_calibration, write_calibration
 from ground_controller.simulation.fidelity import Pair, compare, power_of
-from ground_controller.simulation.fit import calibrate_run, fit_line
+from ground_controller.simulation.fit import calibrate_run, calibrate_runs, fit_line
 from ground_controller.simulation.run import simulate
-from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError
+from hil_config.errors import DataFileError, EnvironmentFault, InvalidRunError, UsageError
+from hil_config.schema.campaign import Policy
 from hil_config.schema.load import default_path, load_bench, load_campaign
 from hil_config.schema.profiles import load_profile
 from hil_config.wire import messages as m
+from hil_config.wire.provenance import measured
 
 
 def test_line_through_medians() -> None:
@@ -35,6 +40,14 @@ def test_line_through_medians() -> None:
     assert line.residual == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(InvalidRunError, match="at least"):
         fit_line([1.0], [1.0])
+
+
+def test_a_line_through_one_point_has_no_misfit_to_tell() -> None:
+    us = np.random.default_rng(3).lognormal(5.0, 0.5, 200)  # half of it and twice as much alike
+    line = fit_line([1.0] * len(us), us.tolist())
+    assert line.base_us == pytest.approx(float(np.median(us)))
+    assert line.row_us == 0.0
+    assert line.residual is None
 
 
 @pytest.mark.parametrize("bend", [0.8, 1.0, 1.2, 1.4])
@@ -92,6 +105,10 @@ def test_calibrate_and_compare(tmp_path: Path) -> None:
     shares = [pair for name, pair in pairs.items() if name.startswith("share of steps at ")]
     assert sum(pair.real or 0.0 for pair in shares) == pytest.approx(1.0)
     assert sum(pair.simulated or 0.0 for pair in shares) == pytest.approx(1.0)
+    told = CliRunner().invoke(fidelity_command, [str(tmp_path / "real"), str(tmp_path / "simulated"), "--json"])
+    said = json.loads(told.stdout)
+    assert [one["name"] for one in said["figures"]] == list(pairs) and "aims" in said["verdict"]
+    assert said["power"].startswith("modelled(") and said["modes"] == []  # its joules of boards are no measurement
     with pytest.raises(InvalidRunError, match="was simulated"):
         calibrate_run(tmp_path / "simulated")
     assert power_of(tmp_path / "real").startswith("modelled(")
@@ -112,6 +129,95 @@ def test_boards_with_clocks_of_their_own_calibrate_alike(tmp_path: Path) -> None
     assert found[0].boards == found[1].boards
 
 
+def test_equal_times_of_two_steps_do_not_make_them_one_batch(tmp_path: Path) -> None:
+    """Clocks tell nanoseconds: in a long run many steps share a trunk time, or one of the head, with others."""
+    intent = load_campaign(default_path("campaign"))
+    orbit = intent.orbit.model_copy(update={"duration_s": 130.0})
+    intent = intent.model_copy(
+        update={"orbit": orbit, "workload": intent.workload.model_copy(update={"concurrency": 1})}
+    )
+    board = msgspec.structs.replace(DEFAULT.board(load_profile("local-process")), spread=0.2)
+    boards = Calibration("", (board,))
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled", boards)
+    _as_on_boards(tmp_path / "modelled", tmp_path / "real", dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0))
+    journal = Journal.read(tmp_path / "real")
+    steps = [m.decode(entry.body, m.Record).body for entry in journal.entries("token")]
+    journal.close()
+    layers = [layer for step in steps if isinstance(step, m.TokenEvidence) for layer in step.layers]
+    assert len({layer.trunk_us for layer in layers}) < len(layers) / 2
+    calibration = calibrate_run(tmp_path / "real")
+    share = float(calibration.boards[0].origin.split("work took ")[1].split("%")[0]) / 100.0
+    above = measure(tmp_path / "modelled").energy_net_j
+    assert above is not None  # of 4 boards in the 13 s: watts while at work, for as long as there was work
+    assert calibration.boards[0].works[0].watts * share * 4 * 13.0 == pytest.approx(above, rel=0.1)
+    assert "of spacemoe-reference" in calibration.source, "a file that is used for another model says so"
+    (found,) = calibration.boards
+    assert found.work("trunk").samples == len(layers)
+    assert found.work("head").samples == sum(step.head_us > 0.0 for step in steps if isinstance(step, m.TokenEvidence))
+
+
+def test_boards_that_send_no_frames_keep_the_default_hop_and_idle_ones_are_named(tmp_path: Path) -> None:
+    """Everything on the first of two boards: between a board and itself a frame takes no time, between two it does."""
+    intent, bench = load_campaign(default_path("campaign")), load_bench(default_path("bench"))
+    orbit = {"duration_s": 550.0, "satellites": intent.orbit.satellites[:2]}
+    placement = Policy(name="ground_controller.studies.simulated:OneBoard")
+    intent = intent.model_copy(
+        update={
+            "orbit": intent.orbit.model_copy(update=orbit),
+            "twin": intent.twin.model_copy(update={"start": intent.twin.start[:2]}),
+            "model": intent.model.model_copy(update={"replicas": 1}),
+            "policies": intent.policies.model_copy(update={"placement": placement}),
+        }
+    )
+    other = bench.boards[1].model_copy(update={"profile": "raspberry-pi-5"})
+    for name, boards in (("alike", bench.boards[:2]), ("apart", (bench.boards[0], other))):
+        simulate(prepare(bench.model_copy(update={"boards": boards}), intent), tmp_path / name)
+        _as_on_boards(tmp_path / name, tmp_path / f"real-{name}", {"alpha": 0, "bravo": 0})
+    (found,) = calibrate_run(tmp_path / "real-alike").boards
+    assert found.hop_us == DEFAULT.board(load_profile("local-process")).hop_us
+    assert found.origin.endswith("hop: the default, hardly a frame was sent")
+    with pytest.raises(InvalidRunError, match=r"0 measurements of work and \d+ seconds of power of raspberry-pi-5"):
+        calibrate_run(tmp_path / "real-apart")
+
+
+def test_of_two_runs_with_one_name_neither_passes_for_the_other(tmp_path: Path) -> None:
+    """In every variant of a matrix there is an `s1`: modelled watts of one are not measured because the other's are."""
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 300.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    nodes = dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0)
+    for name in ("metered", "other"):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, nodes)
+    metered = Journal.reopen(tmp_path / "metered")
+    metered.set_meta("began_utc", "2026-01-02T03:04:05Z")
+    metered.close()
+    with sqlite3.connect(tmp_path / "metered" / "journal.sqlite") as db:
+        for row, body in db.execute("SELECT id, body FROM entry WHERE kind = 'status'").fetchall():
+            status = m.decode(body, m.Status)
+            power = tuple(msgspec.structs.replace(q, provenance=measured("meter")) for q in status.quantities)
+            said = m.encode(msgspec.structs.replace(status, quantities=power))
+            db.execute("UPDATE entry SET body = ? WHERE id = ?", (said, row))
+    db.close()
+    found = calibrate_runs((tmp_path / "metered", tmp_path / "other"))
+    assert "meter" in found.source and "modelled(" in found.source
+    assert found.boards[0].origin.startswith("times measured in run modelled (2026-01-02T03:04:05Z), modelled (")
+
+
+def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path) -> None:
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    for name in ("one", "other"):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0))
+    other = Journal.reopen(tmp_path / "other")
+    card = json.loads(other.meta("model_card"))
+    other.set_meta("model_card", json.dumps({**card, "name": "larger", "expert_width": 2 * card["expert_width"]}))
+    other.set_meta("run", "another")
+    other.close()
+    with pytest.raises(UsageError, match="its model larger is not spacemoe-reference"):
+        calibrate_runs((tmp_path / "one", tmp_path / "other"))
+
+
 def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     intent = load_campaign(default_path("campaign"))
     intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
@@ -122,6 +228,16 @@ def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     simulate(prepare(bench.model_copy(update={"boards": slower}), intent), tmp_path / "slower")
     with pytest.raises(InvalidRunError, match="boards are not those of"):
         compare(tmp_path / "real", tmp_path / "slower")
+    with pytest.raises(InvalidRunError, match="real: the run has not ended"):
+        compare(tmp_path / "real", tmp_path / "modelled")  # the record lacks its end
+
+
+def _whole_us(body: Any) -> Any:
+    """With times of trunk and head in whole microseconds, of which few differ."""
+    if not isinstance(body, m.TokenEvidence):
+        return body
+    layers = tuple(msgspec.structs.replace(layer, trunk_us=round(layer.trunk_us)) for layer in body.layers)
+    return msgspec.structs.replace(body, layers=layers, head_us=round(body.head_us))
 
 
 def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
@@ -139,7 +255,7 @@ def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> Non
             body: Any = record.body
             then = body.mono_ns
             then = tuple(at + ahead for at in then) if isinstance(then, tuple) else then + ahead
-            moved = msgspec.structs.replace(body, mono_ns=then)
+            moved = msgspec.structs.replace(_whole_us(body), mono_ns=then)
             one = entry._replace(
                 body=m.encode(msgspec.structs.replace(record, mono_ns=record.mono_ns + ahead, body=moved))
             )

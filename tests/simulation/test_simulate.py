@@ -93,6 +93,7 @@ def test_report_and_export_say_modelled(plain: Result) -> None:
     assert metrics.sources["power_w"].startswith("modelled(board model of local-process")
     assert (metrics.agreement, metrics.accuracy_note[:9]) == (None, "simulated")
     assert metrics.tokens == plain.speed.tokens
+    assert metrics.host_s == pytest.approx(plain.speed.host_s)
     assert metrics.energy_gross_j is not None
     assert not metrics.record_gaps
     assert export_run(plain.folder)
@@ -149,6 +150,7 @@ def test_stride_stands_for_the_rest(prepared: Prepared, plain: Result, tmp_path:
     result = Result(tmp_path / "run", simulate(prepared, tmp_path / "run", stride=10))
     assert replay_run(result.folder).mismatches == 0
     assert result.speed.events * 5 < plain.speed.events
+    assert result.speed.host_s == pytest.approx(plain.speed.host_s)
     estimated, exact = result.metrics, plain.metrics
     assert estimated.tokens == pytest.approx(exact.tokens, rel=0.15)
     assert estimated.energy_gross_j == pytest.approx(exact.energy_gross_j, rel=0.15)

@@ -152,11 +152,30 @@ def test_verdicts_compare_only_what_is_comparable() -> None:
     assert "NOT borne out" in text and "wears less than topk, not distinguishably from other" in text
 
 
+def test_a_difference_that_is_not_known_is_no_equality() -> None:
+    """Two seeds: the interval of the noisy one holds 0, and half of a nat as well."""
+    cells = [
+        _cell(policy, seed, 9.0, nats)
+        for policy, each in {"horizon": (2.0, 2.0), "noisy": (2.02, 2.09), "same": (2.0001, 1.9999)}.items()
+        for seed, nats in enumerate(each)
+    ]
+    found = Found(cells)
+    beside = {rival.policy: rival for rival in rivals(found, "horizon", ["noisy", "same"])}
+    assert not beside["noisy"].nats.distinguishable and not beside["noisy"].equal and beside["same"].equal
+    assert "Of 1 policies of equal perplexity" in claim_text(found, "horizon", list(beside.values()))
+    assert "was shown to have" in claim_text(found, "horizon", [beside["noisy"]])
+    unread = Found([*cells, *(_cell("unread", seed, 9.0, nats) for seed, nats in enumerate((2.0, float("nan"))))])
+    assert [rival.policy for rival in rivals(unread, "horizon", ["same", "unread"])] == ["same"]
+
+
 def test_the_study_is_written_whole(tmp_path: Path) -> None:
     effort = Effort(orbits=2, seeds=2, plans=1, tokens=40, tick_s=240.0)
     policies = ["horizon", "horizon coverage=0.8", "topk"]
     cells, bounds = run_all(SMALL, policies, effort, 1, True)
     study = compose(SMALL, effort, policies, cells, bounds)
+    assert study.command.endswith(
+        " --seeds 2 --orbits 2 --plans 1 --policy horizon --policy 'horizon coverage=0.8' --policy topk"
+    )
     write_study(tmp_path, study)
     numbers = json.loads((tmp_path / "study.json").read_text())
     assert len(numbers["cells"]) == 8 and len(numbers["bounds"]) == 2 and all(b["solved"] for b in numbers["bounds"])

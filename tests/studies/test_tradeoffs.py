@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_more_work_wears_more_and_takes_no_less_time(tmp_path: Path) -> None:
     assert "served all tokens at every load" in study.text[1] and "of its cores" in study.text[2]
     write_study(tmp_path, study)
     assert "extrapolated" in (tmp_path / "study.html").read_text()
+    cells = json.loads((tmp_path / "study.json").read_text())["cells"]
+    assert len({(cell["tokens_s"], cell["policy"], cell["seed"]) for cell in cells}) == len(cells) == 2 * 2 * 4
 
 
 def test_dropped_tokens_are_told_with_policy_and_load() -> None:

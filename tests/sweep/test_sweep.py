@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from ground_controller.cli.sweep import sweep_command
 from ground_controller.simulation.board_model import DEFAULT
-from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axis, with_axes
+from ground_controller.sweep.cells import SweepCell, cells_of, policy_axis, seeds_of, value_axes, value_axis, with_axes
 from ground_controller.sweep.execute import CellResult, run_cell
 from ground_controller.sweep.pools import DIED, in_processes, on_cluster
 from ground_controller.sweep.run import TABLE, run_sweep
 from ground_controller.sweep.table import unit_of
 from hil_config.errors import ConfigError, EnvironmentFault, InvalidRunError, UsageError
 from hil_config.schema.load import default_path, load_bench
+from hil_config.schema.profiles import PROFILES
 from hil_config.schema.yaml_text import read_yaml
 
 BENCH = load_bench(default_path("bench"))
@@ -36,9 +42,7 @@ def campaign(tmp_path: Path) -> Path:
 
 
 def cells(campaign: Path, policies: Sequence[str], seeds: Sequence[int], *changes: str) -> list[SweepCell]:
-    axes = policy_axis(policies)
-    for text in changes:
-        axes |= value_axis(text)
+    axes = policy_axis(policies) | value_axes(changes)
     return cells_of(BENCH, with_axes(read_yaml(campaign), axes, seeds), DEFAULT, 1)
 
 
@@ -60,14 +64,33 @@ def test_cells_are_variants_times_seeds_each_with_its_own_key(campaign: Path) ->
     assert cells(campaign, ("topk",), (1,))[0].key == cells(campaign, ("topk",), (1,))[0].key
 
 
-def test_a_file_that_the_campaign_names_is_part_of_the_key(campaign: Path, tmp_path: Path) -> None:
+def test_a_file_that_the_campaign_names_is_part_of_the_key(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the command is given in the campaign's folder, and the file has a bare name."""
+    monkeypatch.chdir(tmp_path)
+    demo = campaign.read_text(encoding="utf-8")
     prompts = tmp_path / "prompts.json"
-    prompts.write_text('[{"domain": "a", "text": "one"}]')
-    campaign.write_text(campaign.read_text().replace("prompts: reference", f"prompts: {prompts}"))
-    (before,) = cells(campaign, (), (1,))
-    prompts.write_text('[{"domain": "a", "text": "two"}]')
-    (after,) = cells(campaign, (), (1,))
-    assert before.campaign == after.campaign and before.key != after.key
+    for written in (str(prompts), prompts.name):
+        prompts.write_text('[{"domain": "a", "text": "one"}]')
+        campaign.write_text(demo.replace("prompts: reference", f"prompts: {written}"))
+        (before,) = cells(Path(campaign.name), (), (1,))
+        prompts.write_text('[{"domain": "a", "text": "two"}]')
+        (after,) = cells(Path(campaign.name), (), (1,))
+        assert before.campaign == after.campaign and before.key != after.key
+
+
+def test_a_profile_of_ones_own_is_part_of_the_key(campaign: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "mine.yaml"
+    ours = (PROFILES / "raspberry-pi-5.yaml").read_text(encoding="utf-8").replace("raspberry-pi-5", "mine")
+    bench = tmp_path / "bench.yaml"
+    bench.write_text(default_path("bench").read_text(encoding="utf-8").replace("local-process", str(profile)))
+    keys = set()
+    for text in (ours, ours + "\n# looked at again\n"):
+        profile.write_text(text, encoding="utf-8")
+        (cell,) = cells_of(load_bench(bench), read_yaml(campaign), DEFAULT, 1)
+        keys.add(cell.key)
+    assert len(keys) == 2
 
 
 def test_an_axis_of_the_file_and_a_mistake_in_an_option_are_told(campaign: Path) -> None:
@@ -80,6 +103,8 @@ def test_an_axis_of_the_file_and_a_mistake_in_an_option_are_told(campaign: Path)
         cells(campaign, ("lyapunov",), ())
     with pytest.raises(ConfigError, match="nonsense"):
         cells(campaign, (), (), "twin.nonsense=1")
+    with pytest.raises(ConfigError, match=r"matrix\.seeds\[1\]: found 4294967296, wanted a whole number from 0 to"):
+        cells(campaign, (), (1, 2**32))
     campaign.write_text(campaign.read_text() + "  repeats: 2\n")
     with pytest.raises(ConfigError, match="once"):
         cells(campaign, (), ())
@@ -93,9 +118,12 @@ def test_seeds_and_values_are_read_or_refused() -> None:
     for wrong in ("x", "5-2", "1,,2"):
         with pytest.raises(UsageError, match="--seeds"):
             seeds_of(wrong)
-    for wrong in ("key", "key=", "key=1,1"):
+    assert len(value_axis("key=1,true")["key"]) == 2
+    for wrong in ("key", "key=", "key=1,1", "key=40,4e1", "key=1,1.0"):
         with pytest.raises(UsageError, match="--set"):
             value_axis(wrong)
+    with pytest.raises(UsageError, match="its key is there twice"):
+        value_axes(("a.b=1,2", "a.c=1", "a.b=3"))
 
 
 def test_a_failed_cell_is_recorded_and_only_it_runs_again(campaign: Path, tmp_path: Path) -> None:
@@ -176,6 +204,38 @@ def test_every_figure_has_the_unit_its_name_ends_in() -> None:
     assert [unit_of(name) for name in ("tpot_ms", "tokens_per_s", "gross_j_per_token", "energy_net_j", "tokens")] == [
         "ms", "1/s", "J/token", "J", "count",
     ]  # fmt: skip
+    keys = ("twin.platform.battery_wh", "orbit.link_rate_mbit_s", "orbit.duration_s", "orbit.rate", "workload.requests")
+    assert [unit_of(key, "") for key in keys] == ["Wh", "Mbit/s", "s", "", ""]
+
+
+def test_only_what_took_time_here_is_called_measured(campaign: Path) -> None:
+    """A tick of a stepped clock is never late: that is no measurement."""
+    found = run_cell(cells(campaign, ("topk",), (1,))[0])
+    assert not found.error
+    measured = {name for name, source in found.sources.items() if source.startswith("measured")}
+    assert measured == {f"decide_ms_{statistic}" for statistic in ("p50", "p95", "p99", "max")}
+
+
+def test_processes_end_with_a_command_that_is_killed(campaign: Path, tmp_path: Path) -> None:
+    """They would wait for their next cell for ever, each with the model in memory."""
+    campaign.write_text(campaign.read_text().replace("duration_s: 10", "duration_s: 600"))
+    told = ["sweep", str(default_path("bench")), str(campaign), "--seeds", "1-20", "--jobs", "2"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "hil_config.door", *told, "--out", str(tmp_path / "out")],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    found: list[psutil.Process] = []
+    pause, deadline = threading.Event(), time.monotonic() + 60.0
+    while len(found) < 3:  # two at work, and the one that keeps count of what they share
+        assert command.poll() is None and time.monotonic() < deadline
+        pause.wait(0.05)
+        found = psutil.Process(command.pid).children()
+    command.kill()
+    command.wait()
+    gone, alive = psutil.wait_procs(found, timeout=30.0)
+    for left in alive:
+        left.kill()
+    assert len(gone) == 3 and not alive
 
 
 def test_cells_travel_between_processes(campaign: Path) -> None:

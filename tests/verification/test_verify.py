@@ -190,6 +190,21 @@ def test_bytes_that_were_flipped_in_the_file(sound: Path, tmp_path: Path) -> Non
     assert (first.name, first.outcome, rest.outcome) == ("journal file", "fail", "not applicable")
 
 
+@pytest.mark.parametrize("kind", ["token", "samples", "client_token", "decision"])
+def test_an_entry_that_cannot_be_read_is_a_failed_check(sound: Path, tmp_path: Path, kind: str) -> None:
+    """SQLite finds nothing wrong with such a file; the other checks would end where they meet the entry."""
+    run = tmp_path / "run"
+    shutil.copytree(sound, run)
+    with sqlite3.connect(run / "journal.sqlite") as db:
+        db.execute("UPDATE entry SET body = x'00ff' WHERE id = (SELECT MAX(id) FROM entry WHERE kind = ?)", (kind,))
+    db.close()
+    found = verify_run(run)
+    assert [(check.name, check.outcome) for check in found] == [
+        ("journal file", "fail"), ("everything else", "not applicable"),
+    ]  # fmt: skip
+    assert f"({kind}" in found[0].figure and "cannot be read" in found[0].figure
+
+
 def test_exit_code_and_json(sound: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(sound, folder)
