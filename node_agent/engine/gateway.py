@@ -28,7 +28,7 @@ from models.serving.pick_table import table_of
 from models.serving.window import Window
 from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
-from node_agent.engine.lines import Line, LineTable, Work, chunks, stage_of
+from node_agent.engine.lines import Line, LineTable, Work, stage_of
 from node_agent.engine.outlet import Outlet
 from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
@@ -143,9 +143,8 @@ class Gateway:
         if frame.attempt > line.cache.attempt and frame.start == 0:
             self._steps -= line.forget()
             line.cache.restart(frame.attempt)
-        parts = chunks(frame)
-        line.waiting.extend(parts)
-        self._steps += len(parts)
+        line.waiting.append(frame)
+        self._steps += 1
         self._begin_next(line)
 
     def _cancel(self, frame: Cancel) -> None:
@@ -155,7 +154,8 @@ class Gateway:
         """Begin the line's next step, if none is under way; a refused one takes those behind it along."""
         if line.active is not None or not line.waiting:
             return
-        frame = line.waiting.popleft()
+        frame, more = line.take()
+        self._steps += more
         work = self._outlet.fit(frame, line, self._plans, self._out_of_service)
         if work is None:
             self._steps -= 1 + line.forget()

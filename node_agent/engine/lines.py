@@ -56,6 +56,14 @@ class Line:
     def idle(self) -> bool:
         return self.active is None and not self.waiting
 
+    def take(self) -> tuple[Step | Handover, int]:
+        """The next step; of a long prompt the first rows. By how many steps the line is longer for that: the rest of
+        such a prompt is one that waits, so that no prompt fills a gateway by its length."""
+        frame, rest = _cut(self.waiting.popleft())
+        if rest is not None:
+            self.waiting.appendleft(rest)
+        return frame, int(rest is not None)
+
     def forget(self) -> int:
         """Drop everything of older attempts; how many steps that were."""
         count = len(self.waiting)
@@ -67,18 +75,17 @@ class Line:
         return count
 
 
-def chunks(frame: Step | Handover) -> list[Step | Handover]:
-    """A long prompt as steps of at most `CHUNK_ROWS` rows; only the last one asks for a token. Scored whole."""
+def _cut(frame: Step | Handover) -> tuple[Step | Handover, Step | None]:
+    """Of a long prompt the first `CHUNK_ROWS` rows, which ask for no token, and the rest of it. Scored whole."""
     if not isinstance(frame, Step) or frame.rows <= CHUNK_ROWS or frame.score:
-        return [frame]
-    parts: list[Step | Handover] = []
-    for at in range(0, frame.rows, CHUNK_ROWS):
-        tokens = frame.tokens[at : at + CHUNK_ROWS]
-        remaining = frame.remaining if at + CHUNK_ROWS >= frame.rows else 0
-        step = Step(frame.request, frame.attempt, frame.start + at, remaining, frame.route, len(tokens), tokens)
-        step.adapter = frame.adapter
-        parts.append(step)
-    return parts
+        return frame, None
+    first, rest = frame.tokens[:CHUNK_ROWS], frame.tokens[CHUNK_ROWS:]
+    chunk = Step(frame.request, frame.attempt, frame.start, 0, frame.route, len(first), first, adapter=frame.adapter)
+    later = Step(
+        frame.request, frame.attempt, frame.start + len(first), frame.remaining, frame.route, len(rest), rest,
+        adapter=frame.adapter,
+    )  # fmt: skip
+    return chunk, later
 
 
 def stage_of(frame: Step | Handover) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from hil_config.wire.frames import Cancel, Route, Step
+from hil_config.wire.plan import GatewaySlice
 from models.build import build_shards
 from models.locate import reference_checkpoint
 from models.oracle import Oracle
@@ -94,6 +96,21 @@ def test_a_full_gateway_refuses_by_name_and_serves_what_it_took(bench: Bench, mo
     assert bench.refusals and all("steps are waiting already" in r.reason for r in bench.refusals)
     served = next(r for r in range(12) if bench.of(r, 1))
     assert bench.wait(lambda: len(bench.of(served, 1)) == 2 or bool(bench.refusals))
+
+
+def test_a_prompt_fills_no_gateway_by_its_length(reference_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 256 steps at once: a prompt of more than 256 chunks was never served, whoever else was there."""
+    monkeypatch.setattr(gateway, "STEPS", 3)
+    made = Bench(reference_shards)
+    try:
+        whole = (GatewaySlice(0, made.manifest.model.layers - 1, ("a",)),)
+        made.context("a").accept_plan(msgspec.structs.replace(made.plan, version=2, gateways=whole))
+        for start, rows, count in ((0, 4 * CHUNK_ROWS - 10, 0), (4 * CHUNK_ROWS - 10, 5, 2)):  # four chunks, and one
+            tokens = np.arange(1 + start, 1 + start + rows, dtype=np.int32)
+            made.send(Step(1, 1, start, count, Route(("a",), "client"), rows, tokens), "a")
+        assert made.wait(lambda: len(made.of(1, 1)) == 2 or made.refusals) and not made.refusals
+    finally:
+        made.close()
 
 
 def test_cancelled_and_restarted_requests_leave_nothing_behind(bench: Bench) -> None:
