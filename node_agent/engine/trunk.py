@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError, LocalProtocolError
-from node_agent.engine.kv_cache import RequestCache, pasts
+from node_agent.engine.kv_cache import RequestCache, length_class, pasts
 from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
 
@@ -80,12 +80,12 @@ class TrunkSessions(NamedTuple):
         if len(parts) == 1:
             found, runtime_s = _run(session, layer, parts, len(parts[0].hidden), fresh)
             return _trunk_step(layer, found, runtime_s, fresh)
-        alike: dict[int, list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for index, part in enumerate(parts):
-            alike.setdefault(len(part.hidden), []).append(index)
+            alike.setdefault((len(part.hidden), length_class(part.cache)), []).append(index)
         outputs: list[list[F32]] = [[] for _ in parts]
         runtime_s = 0.0
-        for rows, members in alike.items():
+        for (rows, _), members in alike.items():
             found, group_s = _run(session, layer, [parts[i] for i in members], rows, fresh)
             runtime_s += group_s
             for at, i in enumerate(members):
