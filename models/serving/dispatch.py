@@ -24,6 +24,8 @@ from models.serving.pick_table import PickTable, table_of
 F32 = NDArray[np.float32]
 MAX_DEPTH = 3
 """Reissues of one item: a replica, a second replica or expert, a last one. Bounds the work of a bad day."""
+MAX_CALLS = 1 << 11
+"""Of a layer, after which nothing is asked again: a gateway gives the calls of each layer 4,096 ids."""
 
 
 class Item(NamedTuple):
@@ -276,8 +278,9 @@ class LayerDispatch:
         self._note()
         groups: dict[int, list[Item]] = {}
         branch.reissues = []
+        may = branch.depth < MAX_DEPTH and len(self._branches) < MAX_CALLS
         for item in branch.items:
-            again, host = self._alternative(item) if branch.depth < MAX_DEPTH else (item, -1)
+            again, host = self._alternative(item) if may else (item, -1)
             if host < 0:
                 branch.missing.append(item)
             else:
