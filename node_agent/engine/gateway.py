@@ -36,7 +36,7 @@ from node_agent.engine.turns import Turns
 
 F32 = NDArray[np.float32]
 STEPS = 256
-"""Steps in a gateway at once, waiting or under way; one more is refused by name."""
+"""Steps in a gateway at once, waiting or under way; one more request is refused by name. What was begun goes on."""
 REQUESTS = 256
 _by_request = attrgetter("frame.request")
 """The same requests come in the same order, so that their pasts stay where they are (`kv_cache`)."""
@@ -92,12 +92,9 @@ class Gateway:
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)
         self._later: deque[Callable[[], None]] = deque()
-        self._steps = 0
         self._window = Window(self._trip_s)
         self._turns = Turns(self._may_begin, self._run_batch, self._watch)
-        self.late = 0
-        self.batches = 0
-        self.batched_steps = 0
+        self._steps = self.late = self.batches = self.batched_steps = 0
 
     @property
     def tokens(self) -> int:
@@ -131,7 +128,7 @@ class Gateway:
         self._turns.serve(stopping)
 
     def _admit(self, frame: Step | Handover) -> None:
-        if self._steps >= STEPS:
+        if self._steps >= STEPS and frame.start == 0:
             self._outlet.refuse(frame, f"{self._node}: {STEPS} steps are waiting already")
             return
         line = self._lines.get(frame.request, stage_of(frame))
@@ -143,6 +140,9 @@ class Gateway:
         if frame.attempt > line.cache.attempt and frame.start == 0:
             self._steps -= line.forget()
             line.cache.restart(frame.attempt)
+        if line.rows >= self._model.context:
+            self._outlet.refuse(frame, f"{self._node}: {line.rows} rows of this request are waiting already")
+            return
         line.waiting.append(frame)
         self._steps += 1
         self._begin_next(line)

@@ -56,6 +56,11 @@ class Line:
     def idle(self) -> bool:
         return self.active is None and not self.waiting
 
+    @property
+    def rows(self) -> int:
+        """How many wait."""
+        return sum(frame.rows for frame in self.waiting)
+
     def take(self) -> tuple[Step | Handover, int]:
         """The next step; of a long prompt the first rows. By how many steps the line is longer for that: the rest of
         such a prompt is one that waits, so that no prompt fills a gateway by its length."""

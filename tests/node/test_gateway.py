@@ -98,6 +98,17 @@ def test_a_full_gateway_refuses_by_name_and_serves_what_it_took(bench: Bench, mo
     assert bench.wait(lambda: len(bench.of(served, 1)) == 2 or bool(bench.refusals))
 
 
+def test_a_full_gateway_goes_on_with_what_was_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next token's step of a generation was refused like a new request, and all of it had to be computed again."""
+    begin(bench, 100, [5, 6, 7, 8], 60)
+    assert bench.wait(lambda: len(bench.of(100, 1)) > 2)
+    monkeypatch.setattr(gateway, "STEPS", 1)
+    for request in range(20):
+        begin(bench, request, list(range(1, 200)), 1)
+    assert bench.wait(lambda: len(bench.of(100, 1)) == 60 or any(r.request == 100 for r in bench.refusals))
+    assert len(bench.of(100, 1)) == 60 and {r.request for r in bench.refusals} <= set(range(20))
+
+
 def test_a_prompt_fills_no_gateway_by_its_length(reference_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 256 steps at once: a prompt of more than 256 chunks was never served, whoever else was there."""
     monkeypatch.setattr(gateway, "STEPS", 3)
