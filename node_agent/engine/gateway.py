@@ -87,7 +87,7 @@ class Gateway:
         self._plans = plans
         self._out_of_service = out_of_service
         self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
-        self._lines = LineTable(self._model.cache_shape, REQUESTS)
+        self._lines = LineTable(self._model.cache_shape, REQUESTS, self._model.layers)
         self._ready: dict[tuple[int, int, bool, str], list[Work]] = {}
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)

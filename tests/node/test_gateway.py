@@ -17,6 +17,7 @@ from models.oracle import Oracle
 from models.serving.batching import CHUNK_ROWS
 from node_agent.engine import gateway
 from node_agent.engine.kv_cache import pasts
+from node_agent.engine.lines import LineTable
 from tests.node.nodes import Bench
 
 MARGIN = 1e-3
@@ -145,6 +146,29 @@ def test_a_node_may_be_a_request_s_gateway_twice(bench: Bench) -> None:
     bench.send(Step(2, 1, 0, 8, Route(("a", "a"), "client"), 4, np.array([0, 10, 11, 12], np.int32)), "a")
     assert bench.wait(lambda: len(bench.of(2, 1)) == 16 or bench.refusals) and not bench.refusals, "it kept a cache"
     assert [t.token for t in bench.of(2, 1)[8:]] == wanted
+
+
+def test_a_node_that_is_a_gateway_twice_has_room_for_as_many_requests(
+    reference_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two requests' four lines each step pushed another one out, and all began again for ever."""
+    monkeypatch.setattr(gateway, "REQUESTS", 2)
+    made = Bench(reference_shards)
+    try:
+        for request in (1, 2):
+            tokens = np.array([0, 10, 11, 10 + request], np.int32)
+            made.send(Step(request, 1, 0, 12, Route(("a", "a"), "client"), 4, tokens), "a")
+        assert made.wait(lambda: made.refusals or all(len(made.of(request, 1)) == 12 for request in (1, 2)))
+        assert not made.refusals
+    finally:
+        made.close()
+
+
+def test_a_request_has_no_more_lines_than_the_model_has_layers() -> None:
+    lines = LineTable(lambda layer: (1, 1, 1), 2, 3)
+    first = [lines.get(1, stage) for stage in (0, 1, 99)]
+    assert None not in first and lines.get(1, 2) is None, "whatever stages a frame names"
+    assert [lines.get(1, stage) for stage in (0, 1, 99)] == first
 
 
 def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards: Path) -> None:
