@@ -205,10 +205,9 @@ class Gateway:
         compiled = self._plans.layer(pinned, layer, alive)
         picks = self._select(compiled, step, works)
         gate_us = (time.perf_counter() - begin_s) * 1e6
-        first = works[0].frame
         call = self._caller.call(
-            layer, step.expert_input, table_of(picks), pinned.plan, compiled.holders, first.request, first.adapter,
-            compiled.manner,
+            layer, step.expert_input, table_of(picks), pinned.plan, compiled.holders,
+            works[0].frame.request, adapter, compiled.manner,
         )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
         self._window.begun(call.id, time.monotonic())
@@ -331,14 +330,15 @@ class Gateway:
     def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
         """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
         step, noted = batch.step, batch.picks.noted(rows)
-        rerouted, lost = noted.rerouted, 0
+        rerouted, lost, kept = noted.rerouted, 0, noted.kept
         if not outcome.as_picked:
             rerouted, lost = rerouted + sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
+            kept = batch.picks.mass(rows, outcome.served)
         if rerouted:
             work.degraded.add("rerouted")
         if lost:
             work.degraded.add("lost")
-        work.kept.append(noted.kept)
+        work.kept.append(kept)
         work.evidence.append(
             LayerEvidence(
                 step.layer, step.scores[rows].tobytes(), noted.experts, noted.hosts, batch.alive, rerouted, lost,
