@@ -171,8 +171,11 @@ class Client:
         if route is None:
             entry.wait(reason or "no route", now_s)
             return
+        left = set(entry.route) - set(route)
         waited_us = entry.begin(route, now_s)
         self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
+        for node in left & self._out.keys():  # whoever is not connected may be gone, and nobody shall wait for that
+            self._send(node, Cancel(entry.id, entry.attempt - 1))
         history = np.array(entry.prompt + entry.tokens, np.int32)
         for start in range(0, len(history), MAX_ROWS):  # only the last step asks for a token
             tokens = history[start : start + MAX_ROWS]

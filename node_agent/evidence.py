@@ -17,7 +17,17 @@ from pathlib import Path
 import msgspec
 
 from hil_config.wire import topics
-from hil_config.wire.messages import Gap, LinkReport, NodeEvent, Record, SampleBatch, TokenEvidence, Watermark, encode
+from hil_config.wire.messages import (
+    MAX_MESSAGE_BYTES,
+    Gap,
+    LinkReport,
+    NodeEvent,
+    Record,
+    SampleBatch,
+    TokenEvidence,
+    Watermark,
+    encode,
+)
 from hil_config.wire.topics import Topic
 from node_agent.crew import Crew
 from node_agent.log import LOG
@@ -53,6 +63,16 @@ def _gap(node: str, boot_id: str, seq: int, ranges: Ranges, reason: str) -> byte
     mono_ns = time.monotonic_ns()
     body = Gap(ranges, mono_ns, reason)
     return encode(Record(node=node, boot_id=boot_id, seq=seq, mono_ns=mono_ns, wall_ns=time.time_ns(), body=body))
+
+
+def _too_large(body: SampleBatch | TokenEvidence | NodeEvent | LinkReport, size: int) -> NodeEvent:
+    """In the place of a record that the ground would refuse, or the broker hang up for (a long text scored whole by one
+    gateway): it would be sent for ever."""
+    reason = f"a record of {size} bytes; a message has at most {MAX_MESSAGE_BYTES}"
+    details: dict[str, str | int | float | bool] = {"reason": reason}
+    if isinstance(body, TokenEvidence):
+        details |= {"request": body.request, "attempt": body.attempt, "start": body.start, "rows": body.rows}
+    return NodeEvent("EvidenceTooLarge", time.monotonic_ns(), details)
 
 
 def open_spool(root: Path, node: str, boot_id: str, max_bytes: int) -> Spool:
@@ -147,13 +167,17 @@ class Evidence:
     def put(self, body: SampleBatch | TokenEvidence | NodeEvent | LinkReport) -> None:
         """Number and keep one record."""
 
-        def build(seq: int) -> bytes:
+        def record(seq: int, body: SampleBatch | TokenEvidence | NodeEvent | LinkReport) -> bytes:
             return encode(
                 Record(
                     node=self._node, boot_id=self._boot_id, seq=seq, mono_ns=time.monotonic_ns(),
                     wall_ns=time.time_ns(), epoch=self._epoch, body=body,
                 )
             )  # fmt: skip
+
+        def build(seq: int) -> bytes:
+            found = record(seq, body)
+            return found if len(found) <= MAX_MESSAGE_BYTES else record(seq, _too_large(body, len(found)))
 
         self._spool.append(build, low=isinstance(body, _LOW))
         with self._wake:

@@ -40,6 +40,9 @@ from node_agent.shards.store import ShardStore
 TELL_AT = frozenset(10**n for n in range(12))
 """Refused connections that are told: somebody who knocks for ever must not fill the spool."""
 
+REASON_CHARS = 2000
+"""Of what is told about a delta: a frame's header has an end."""
+
 Record = Callable[[TokenEvidence | NodeEvent | LinkReport], None]
 
 
@@ -217,7 +220,7 @@ class RunContext:
         try:
             seq = self._deltas.install(frame.name, frame.payload, frame.signature)
         except HilError as error:
-            problem = error.message
+            problem = error.message[:REASON_CHARS]  # it can repeat what the file says of itself
         kind = "DeltaRefused" if problem else "DeltaInstalled" if seq else "DeltaForgotten"
         self._event(kind, delta=frame.name, seq=seq, bytes=len(frame.payload), reason=problem)
         self.peers.send(frame.client, DeltaReply(self._node, frame.name, seq, problem))

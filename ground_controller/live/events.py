@@ -24,7 +24,7 @@ Weight = Literal["bad", "notice", "info"]
 KINDS = ("event", "attempt", "request_end", UNREAD, REFUSED, "steer", RESUMED)
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
-                  "SafeModeEntered"})  # fmt: skip
+                  "EvidenceTooLarge", "SafeModeEntered"})  # fmt: skip
 _NOTICE = frozenset({"HostShunned", "SensorFlagged", "FaultInjected", "CertificateEndsSoon"})
 _STATES: dict[str, Weight] = {"dead": "bad", "out of service": "bad", "no new work": "notice"}
 _EXPECTED_ENDS = frozenset({"length", "end of text", "the replayed orbit ended"})

@@ -89,8 +89,11 @@ class SimClient:
         if route is None:
             entry.wait(reason or "no route", now_s)
             return
+        left = [node for node in dict.fromkeys(entry.route) if node not in route]
         waited_us = entry.begin(route, now_s)
         self._record(AttemptBegan(entry.id, entry.attempt, route, reason, waited_us))
+        for node in left:
+            self._cancel(node, entry.id, entry.attempt - 1)
         rows = len(entry.trace.prompt) + len(entry.tokens)
         self._send(SimStep(entry.id, entry.attempt, 0, rows, entry.want - len(entry.tokens), route, entry.trace))
 

@@ -240,15 +240,16 @@ class SimGateway:
             begin, end = end, end + count
             if work.stale:
                 continue
-            rerouted, lost = sum(chosen.rerouted[at : at + count]), 0
+            rerouted, lost, kept = sum(chosen.rerouted[at : at + count]), 0, chosen.mean_kept(at, count)
             if outcome is not None:
                 rerouted += int(outcome.rerouted[begin:end].sum())
                 lost = int(outcome.lost[begin:end].sum())
+                kept = float((chosen.picks.kept[at : at + count] * outcome.served[begin:end]).mean())
             if rerouted:
                 work.degraded.add("rerouted")
             if lost:
                 work.degraded.add("lost")
-            work.kept.append(chosen.mean_kept(at, count))
+            work.kept.append(kept)
             scores, mixing = work.step.trace.gate_bytes(work.layer, work.step.start, count)
             experts, hosts = chosen.evidence(at, count)
             work.evidence.append(

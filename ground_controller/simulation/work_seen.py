@@ -129,7 +129,8 @@ class RunReader:
         for entry in self._journal.entries("links"):
             body = decode(entry.body, Record).body
             assert isinstance(body, LinkReport)
-            total[entry.node, body.peer].append(body.scheduled_us)
+            if body.frames:  # otherwise it only says what was refused, or became of earlier ones
+                total[entry.node, body.peer].append(body.scheduled_us)
         return {pair: float(np.mean(values)) for pair, values in total.items()}
 
     def _orders(self) -> None:

@@ -18,6 +18,10 @@ Experts = NDArray[np.int16]
 Weights = NDArray[np.float32]
 Microseconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
 """Taken; what a peer says of them goes into evidence."""
+Name = Annotated[str, msgspec.Meta(max_length=255)]
+"""Of a node, a run, a boot or a delta. What is answered repeats it, and an answer's header has an end."""
+Marks = Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)]
+"""What was lost on the way; the next gateway adds to it."""
 _NONE_F: Hidden = np.zeros((0, 0), np.float32)
 _NONE_T: Tokens = np.zeros(0, np.int32)
 _NONE_E: Experts = np.zeros((0, 0), np.int16)
@@ -34,9 +38,9 @@ class Hello(FrameHeader):
     """First frame of every connection: who speaks and for which run; `offer` where frames are sealed (`seal.py`)."""
 
     kind: ClassVar[int] = 1
-    peer: str
-    run: str
-    boot_id: str
+    peer: Name
+    run: Name
+    boot_id: Name
     protocol: int = PROTOCOL
     offer: bytes = b""
 
@@ -44,8 +48,8 @@ class Hello(FrameHeader):
 class Route(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """The gateways a request's hidden state passes, one per trunk slice, and the client that waits."""
 
-    gateways: tuple[str, ...]
-    client: str
+    gateways: tuple[Name, ...]
+    client: Name
 
 
 class Step(FrameHeader):
@@ -65,7 +69,7 @@ class Step(FrameHeader):
     rows: int
     tokens: Tokens = _NONE_T
     score: bool = False
-    adapter: str = ""
+    adapter: Name = ""
 
 
 class Handover(FrameHeader):
@@ -83,12 +87,12 @@ class Handover(FrameHeader):
     route: Route
     stage: int
     plan_version: int
-    degraded: tuple[str, ...]
+    degraded: Marks
     rows: int
     width: int
     hidden: Hidden = _NONE_F
     score: bool = False
-    adapter: str = ""
+    adapter: Name = ""
     tokens: Tokens = _NONE_T
 
 
@@ -114,7 +118,7 @@ class ExpertCall(FrameHeader):
     experts: Experts = _NONE_E
     weights: Weights = _NONE_F
     hidden: Hidden = _NONE_F
-    adapter: str = ""
+    adapter: Name = ""
     precisions: tuple[tuple[int, Precision], ...] = ()
     answer: Literal["", "fp32", "fp16", "int8", "int4"] = ""
     encoded: dict[str, bytes] | None = None
@@ -154,7 +158,7 @@ class Token(FrameHeader):
     token: int
     logprob: float
     margin: float
-    degraded: tuple[str, ...]
+    degraded: Marks
 
 
 class Cancel(FrameHeader):
@@ -172,7 +176,7 @@ class Scores(FrameHeader):
     request: int
     attempt: int
     start: int
-    degraded: tuple[str, ...]
+    degraded: Marks
     rows: int
     logprobs: Weights = _NONE_L
 
@@ -181,9 +185,9 @@ class Delta(FrameHeader):
     """Client -> node: a delta file and its signature to keep; then the same to the first of `relay`, and so on."""
 
     kind: ClassVar[int] = 17
-    name: str
-    relay: tuple[str, ...]
-    client: str
+    name: Name
+    relay: tuple[Name, ...]
+    client: Name
     signature: bytes
     payload: bytes = b""
 
@@ -192,8 +196,8 @@ class DeltaReply(FrameHeader):
     """Node -> client: `node` holds delta `name` at `seq` now; with a `problem` it does not."""
 
     kind: ClassVar[int] = 18
-    node: str
-    name: str
+    node: Name
+    name: Name
     seq: int
     problem: str
 
@@ -202,9 +206,9 @@ class Sealed(FrameHeader):
     """Any -> any: a frame that only `receiver` can open (`hil_config/seal.py`). `boot_id` is the sender's."""
 
     kind: ClassVar[int] = 9
-    sender: str
-    boot_id: str
-    receiver: str
+    sender: Name
+    boot_id: Name
+    receiver: Name
     seq: int
     payload: bytes = b""
 
@@ -213,8 +217,8 @@ class Relayed(FrameHeader):
     """A whole encoded frame from `source` on its way over `path`: the node this frame goes to, and those after it."""
 
     kind: ClassVar[int] = 10
-    source: str
-    path: tuple[str, ...]
+    source: Name
+    path: tuple[Name, ...]
     payload: bytes = b""
 
 

@@ -20,6 +20,8 @@ Codec = Literal["fp32", "fp16", "int8", "int4"]
 CODECS: tuple[Codec, ...] = ("fp32", "fp16", "int8", "int4")
 GROUP = 32
 _FP16_MAX = 65504.0
+_INT8_SCALE_MAX = np.nextafter(np.finfo(np.float32).max / np.float32(127.0), np.float32(0.0))
+"""The largest of which 127 are finite: float32's largest value / 127 is rounded up."""
 _ONE_THREAD = 8192
 """Values whose sum of squares a linear algebra library does not hand out to several threads (OpenBLAS: 10,000)."""
 _F4 = np.dtype("<f4")
@@ -64,7 +66,7 @@ def encode_hidden(hidden: Hidden, codec: Codec, checked: bool = False) -> bytes:
     if codec == "int4":
         return _encode_int4(hidden)
     peak = np.abs(hidden).max(axis=1, initial=0.0)
-    scale = (peak / 127.0).astype("<f4")
+    scale = np.minimum(peak / 127.0, _INT8_SCALE_MAX).astype("<f4")
     safe = np.where(scale > 0.0, scale, np.float32(1.0))
     codes = np.clip(np.rint(hidden / safe[:, None]), -127, 127).astype(np.int8)
     return bytes(scale.tobytes() + codes.tobytes())

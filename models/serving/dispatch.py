@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.serving.layer_gate import Picks
-from models.serving.pick_table import PickTable, table_of
+from models.serving.pick_table import PickTable, share_of_picks, table_of
 
 F32 = NDArray[np.float32]
 MAX_DEPTH = 3
 """Reissues of one item: a replica, a second replica or expert, a last one. Bounds the work of a bad day."""
+MAX_CALLS = 1 << 11  # of a layer, after which nothing is asked again: a gateway gives the calls of each layer 4,096 ids
 
 
 class Item(NamedTuple):
@@ -47,8 +48,8 @@ class Call(NamedTuple):
 
 _new = tuple.__new__
 """For what is made of every token: not through its type's own `__new__`, which is written in Python."""
-_FIRST_ROW: NDArray[np.intp] = np.zeros(1, np.intp)
-_FIRST_ROW.flags.writeable = False
+_FIRST_ROW, _ALL = np.zeros(1, np.intp), np.ones(1)
+_FIRST_ROW.flags.writeable = _ALL.flags.writeable = False
 
 
 class Ask(NamedTuple):
@@ -79,7 +80,7 @@ class Outcome(NamedTuple):
     """`total` float32 [T, H]; `lost` int [T] items of each row that nobody served; `rerouted` int [T] items
     served by another expert than the gate picked; `hedged` calls that missed their deadline; `ignored` late
     or duplicate replies; `last_call` the newest reply's call, -1 if none; `as_picked`: none lost, none rerouted,
-    every host that the gate picked answered itself."""
+    every host that the gate picked answered itself; `served` [T] mixing mass, a share of what was picked."""
 
     total: F32
     lost: NDArray[np.intp]
@@ -88,6 +89,7 @@ class Outcome(NamedTuple):
     ignored: int
     last_call: int
     as_picked: bool
+    served: NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -150,8 +152,7 @@ class LayerDispatch:
         self._width = width
         self._holders = holders
         self._patience_s = patience_s
-        self._end_s = now_s + give_up_s
-        self._next_id = first_id
+        self._end_s, self._next_id = now_s + give_up_s, first_id
         self._outbox: list[_Branch] = []
         self._branches: dict[int, _Branch] = {}
         self._tried: dict[tuple[int, int], set[int]] = {}
@@ -276,8 +277,9 @@ class LayerDispatch:
         self._note()
         groups: dict[int, list[Item]] = {}
         branch.reissues = []
+        may = branch.depth < MAX_DEPTH and len(self._branches) < MAX_CALLS
         for item in branch.items:
-            again, host = self._alternative(item) if branch.depth < MAX_DEPTH else (item, -1)
+            again, host = self._alternative(item) if may else (item, -1)
             if host < 0:
                 branch.missing.append(item)
             else:
@@ -314,18 +316,21 @@ class LayerDispatch:
         where that of the host it stands in for would, and neither who answers nor when changes a bit."""
         rows = self._picks.rows
         if self.as_picked:
-            none = _FIRST_ROW if rows == 1 else np.zeros(rows, np.intp)
-            return Outcome(self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True)
-        lost, rerouted = np.zeros((2, rows), np.intp)
+            none, every = (_FIRST_ROW, _ALL) if rows == 1 else (np.zeros(rows, np.intp), np.ones(rows))
+            return Outcome(
+                self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True, every
+            )
+        (lost, rerouted), mass = np.zeros((2, rows), np.intp), np.zeros(rows)
         counted = [branch for root in self._roots for branch in root.counted()]
         for branch in counted:
-            if branch.depth:  # only a reissue can serve another expert than the gate picked
-                for item in branch.items:
-                    rerouted[item.row] += item.expert != self._picks.experts[item.row * self._columns + item.pick]
+            for item in branch.items:  # only a reissue can serve another expert than the gate picked
+                mass[item.row] += item.weight
+                rerouted[item.row] += item.expert != self._picks.experts[item.row * self._columns + item.pick]
         for root in self._roots:
             for item in root.abandoned():
                 lost[item.row] += 1
-        return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call, False)
+        served = share_of_picks(self._picks, mass)
+        return Outcome(self._sum(counted), lost, rerouted, self._hedged, self._ignored, self._last_call, False, served)
 
     def _sum(self, branches: Sequence[_Branch]) -> F32:
         """[T, H] of partial sums in this order; those without values count as nothing."""

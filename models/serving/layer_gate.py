@@ -62,6 +62,10 @@ class Picks(NamedTuple):
             float(kept[0]) if len(kept) == 1 else float(kept.mean()), sum(self.rerouted[rows].tolist()),
         )  # fmt: skip
 
+    def mass(self, rows: slice, served: NDArray[np.float64]) -> float:
+        """Mean mixing mass of some of the rows where such a share of what was picked was `served`."""
+        return float((self.kept[rows] * served[rows]).mean())
+
     def row(self, at: int) -> Picks:
         """One of the rows."""
         one = slice(at, at + 1)
@@ -87,6 +91,10 @@ class RowPicks(NamedTuple):
         width = len(self.experts)
         form = _INT16.get(width) or _INT16.setdefault(width, struct.Struct(f"<{width}h"))
         return Noted(form.pack(*self.experts), form.pack(*self.hosts), self.kept, self.rerouted)
+
+    def mass(self, rows: slice, served: NDArray[np.float64]) -> float:
+        """As `Picks` has it."""
+        return self.kept * float(served[0])
 
     def picks(self) -> Picks:
         """As arrays."""

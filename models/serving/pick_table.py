@@ -6,6 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.serving.layer_gate import Picks, RowPicks
 
 
@@ -27,6 +30,13 @@ def table_of(picks: Picks | RowPicks) -> PickTable:
         len(picks.experts), picks.experts.ravel().tolist(), picks.weights.ravel().tolist(),
         picks.hosts.ravel().tolist(), partial(reserves_of, picks),
     )  # fmt: skip
+
+
+def share_of_picks(picks: PickTable, mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[T] mixing masses as shares of what each row's picks have together; 1 for a row that picked nothing."""
+    picked = np.array(picks.weights, np.float64).reshape(picks.rows, -1).sum(axis=1)
+    share: NDArray[np.float64] = np.divide(mass, picked, out=np.ones(picks.rows), where=picked > 0.0)
+    return share
 
 
 def reserves_of(picks: Picks, row: int) -> list[tuple[int, float]]:

@@ -28,7 +28,7 @@ from models.serving.pick_table import table_of
 from models.serving.window import Window
 from node_agent.engine.audit import Auditor, Opinion
 from node_agent.engine.caller import IDS_PER_LAYER, ExpertCaller, LayerCall, LayerTiming
-from node_agent.engine.lines import Line, LineTable, Work, chunks, stage_of
+from node_agent.engine.lines import Line, LineTable, Work, stage_of
 from node_agent.engine.outlet import Outlet
 from node_agent.engine.plans import CompiledLayer, PlanBook
 from node_agent.engine.trunk import Rows, Trunk, TrunkStep
@@ -36,7 +36,7 @@ from node_agent.engine.turns import Turns
 
 F32 = NDArray[np.float32]
 STEPS = 256
-"""Steps in a gateway at once, waiting or under way; one more is refused by name."""
+"""Steps in a gateway at once, waiting or under way; one more request is refused by name. What was begun goes on."""
 REQUESTS = 256
 _by_request = attrgetter("frame.request")
 """The same requests come in the same order, so that their pasts stay where they are (`kv_cache`)."""
@@ -87,17 +87,14 @@ class Gateway:
         self._plans = plans
         self._out_of_service = out_of_service
         self._outlet = Outlet(node, trunk, caller.peers, record, self.accept)
-        self._lines = LineTable(self._model.cache_shape, REQUESTS)
+        self._lines = LineTable(self._model.cache_shape, REQUESTS, self._model.layers)
         self._ready: dict[tuple[int, int, bool, str], list[Work]] = {}
         self._calls: dict[int, _Batch | _Audit] = {}
         self.auditor = Auditor(caller, self._begin_audit)
         self._later: deque[Callable[[], None]] = deque()
-        self._steps = 0
         self._window = Window(self._trip_s)
         self._turns = Turns(self._may_begin, self._run_batch, self._watch)
-        self.late = 0
-        self.batches = 0
-        self.batched_steps = 0
+        self._steps = self.late = self.batches = self.batched_steps = 0
 
     @property
     def tokens(self) -> int:
@@ -131,7 +128,7 @@ class Gateway:
         self._turns.serve(stopping)
 
     def _admit(self, frame: Step | Handover) -> None:
-        if self._steps >= STEPS:
+        if self._steps >= STEPS and frame.start == 0:
             self._outlet.refuse(frame, f"{self._node}: {STEPS} steps are waiting already")
             return
         line = self._lines.get(frame.request, stage_of(frame))
@@ -143,9 +140,11 @@ class Gateway:
         if frame.attempt > line.cache.attempt and frame.start == 0:
             self._steps -= line.forget()
             line.cache.restart(frame.attempt)
-        parts = chunks(frame)
-        line.waiting.extend(parts)
-        self._steps += len(parts)
+        if line.rows >= self._model.context:
+            self._outlet.refuse(frame, f"{self._node}: {line.rows} rows of this request are waiting already")
+            return
+        line.waiting.append(frame)
+        self._steps += 1
         self._begin_next(line)
 
     def _cancel(self, frame: Cancel) -> None:
@@ -155,7 +154,8 @@ class Gateway:
         """Begin the line's next step, if none is under way; a refused one takes those behind it along."""
         if line.active is not None or not line.waiting:
             return
-        frame = line.waiting.popleft()
+        frame, more = line.take()
+        self._steps += more
         work = self._outlet.fit(frame, line, self._plans, self._out_of_service)
         if work is None:
             self._steps -= 1 + line.forget()
@@ -205,10 +205,9 @@ class Gateway:
         compiled = self._plans.layer(pinned, layer, alive)
         picks = self._select(compiled, step, works)
         gate_us = (time.perf_counter() - begin_s) * 1e6
-        first = works[0].frame
         call = self._caller.call(
-            layer, step.expert_input, table_of(picks), pinned.plan, compiled.holders, first.request, first.adapter,
-            compiled.manner,
+            layer, step.expert_input, table_of(picks), pinned.plan, compiled.holders,
+            works[0].frame.request, adapter, compiled.manner,
         )  # fmt: skip
         self._calls[call.id] = _Batch(works, call, step, picks, alive, gate_us)
         self._window.begun(call.id, time.monotonic())
@@ -331,14 +330,15 @@ class Gateway:
     def _note(self, work: Work, batch: _Batch, rows: slice, outcome: Outcome, timing: LayerTiming) -> None:
         """Evidence of one layer of one step. Times are those of the calls it shared with its batch."""
         step, noted = batch.step, batch.picks.noted(rows)
-        rerouted, lost = noted.rerouted, 0
+        rerouted, lost, kept = noted.rerouted, 0, noted.kept
         if not outcome.as_picked:
             rerouted, lost = rerouted + sum(outcome.rerouted[rows].tolist()), sum(outcome.lost[rows].tolist())
+            kept = batch.picks.mass(rows, outcome.served)
         if rerouted:
             work.degraded.add("rerouted")
         if lost:
             work.degraded.add("lost")
-        work.kept.append(noted.kept)
+        work.kept.append(kept)
         work.evidence.append(
             LayerEvidence(
                 step.layer, step.scores[rows].tobytes(), noted.experts, noted.hosts, batch.alive, rerouted, lost,

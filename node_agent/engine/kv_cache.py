@@ -75,6 +75,12 @@ class RequestCache:
         self._places.clear()
 
 
+def length_class(cache: RequestCache) -> int:
+    """Requests of one class may lie side by side: a slab is as long as its longest past, so that beside one of 4,000
+    positions each short one would take as much. No past of a class is four times another, but for those below 128."""
+    return (cache.length // FIRST_ROWS).bit_length() // 2
+
+
 def pasts(layer: int, caches: Sequence[RequestCache]) -> tuple[F32, F32]:
     """Views [P, B, heads, size] of keys and values of B requests; P is the longest past, up to a multiple of `STRIDE`.
 

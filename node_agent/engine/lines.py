@@ -56,6 +56,19 @@ class Line:
     def idle(self) -> bool:
         return self.active is None and not self.waiting
 
+    @property
+    def rows(self) -> int:
+        """How many wait."""
+        return sum(frame.rows for frame in self.waiting)
+
+    def take(self) -> tuple[Step | Handover, int]:
+        """The next step; of a long prompt the first rows. By how many steps the line is longer for that: the rest of
+        such a prompt is one that waits, so that no prompt fills a gateway by its length."""
+        frame, rest = _cut(self.waiting.popleft())
+        if rest is not None:
+            self.waiting.appendleft(rest)
+        return frame, int(rest is not None)
+
     def forget(self) -> int:
         """Drop everything of older attempts; how many steps that were."""
         count = len(self.waiting)
@@ -67,18 +80,17 @@ class Line:
         return count
 
 
-def chunks(frame: Step | Handover) -> list[Step | Handover]:
-    """A long prompt as steps of at most `CHUNK_ROWS` rows; only the last one asks for a token. Scored whole."""
+def _cut(frame: Step | Handover) -> tuple[Step | Handover, Step | None]:
+    """Of a long prompt the first `CHUNK_ROWS` rows, which ask for no token, and the rest of it. Scored whole."""
     if not isinstance(frame, Step) or frame.rows <= CHUNK_ROWS or frame.score:
-        return [frame]
-    parts: list[Step | Handover] = []
-    for at in range(0, frame.rows, CHUNK_ROWS):
-        tokens = frame.tokens[at : at + CHUNK_ROWS]
-        remaining = frame.remaining if at + CHUNK_ROWS >= frame.rows else 0
-        step = Step(frame.request, frame.attempt, frame.start + at, remaining, frame.route, len(tokens), tokens)
-        step.adapter = frame.adapter
-        parts.append(step)
-    return parts
+        return frame, None
+    first, rest = frame.tokens[:CHUNK_ROWS], frame.tokens[CHUNK_ROWS:]
+    chunk = Step(frame.request, frame.attempt, frame.start, 0, frame.route, len(first), first, adapter=frame.adapter)
+    later = Step(
+        frame.request, frame.attempt, frame.start + len(first), frame.remaining, frame.route, len(rest), rest,
+        adapter=frame.adapter,
+    )  # fmt: skip
+    return chunk, later
 
 
 def stage_of(frame: Step | Handover) -> int:
@@ -87,35 +99,40 @@ def stage_of(frame: Step | Handover) -> int:
 
 
 class LineTable:
-    """At most `capacity` lines, one for each request and stage: where boards are few, a node is a request's gateway
-    twice. The least recently used idle one goes first."""
+    """Lines of at most `capacity` requests, one for each stage: where boards are few, a node is a request's gateway
+    twice. The least recently used request of which all lines are idle goes first."""
 
-    def __init__(self, shape: CacheShape, capacity: int) -> None:
+    def __init__(self, shape: CacheShape, capacity: int, layers: int) -> None:
         self._make = partial(RequestCache, shape)
-        self._capacity = capacity
-        self._lines: OrderedDict[tuple[int, int], Line] = OrderedDict()
+        self._capacity, self._layers = capacity, layers
+        self._lines: OrderedDict[int, dict[int, Line]] = OrderedDict()
 
     def get(self, request: int, stage: int) -> Line | None:
-        """The request's line of that stage, empty if it is new; None when every line is at work."""
-        key = request, stage
-        line = self._lines.get(key)
-        if line is None:
+        """The request's line of that stage, empty if it is new; None when every request is at work, or this one has a
+        line for each layer."""
+        lines = self._lines.get(request)
+        if lines is None:
             if len(self._lines) >= self._capacity and not self._evict():
                 return None
-            line = self._lines[key] = Line(self._make())
-        self._lines.move_to_end(key)
+            lines = self._lines[request] = {}
+        self._lines.move_to_end(request)
+        line = lines.get(stage)
+        if line is None and len(lines) < self._layers:
+            line = lines[stage] = Line(self._make())
         return line
 
     def _evict(self) -> bool:
-        for key, line in self._lines.items():
-            if line.idle:
-                del self._lines[key]
+        for request, lines in self._lines.items():
+            if all(line.idle for line in lines.values()):
+                del self._lines[request]
                 return True
         return False
 
     def drop(self, request: int, attempt: int) -> int:
         """The request's lines of attempts up to that one are forgotten; how many steps were in them."""
-        count = 0
-        for key in [key for key in self._lines if key[0] == request and self._lines[key].cache.attempt <= attempt]:
-            count += self._lines.pop(key).forget()
+        lines, count = self._lines.get(request, {}), 0
+        for stage in [stage for stage, line in lines.items() if line.cache.attempt <= attempt]:
+            count += lines.pop(stage).forget()
+        if not lines:
+            self._lines.pop(request, None)
         return count

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil_config.errors import ArtefactError, LocalProtocolError
-from node_agent.engine.kv_cache import RequestCache, pasts
+from models.serving.batching import CHUNK_ROWS
+from node_agent.engine.kv_cache import RequestCache, length_class, pasts
 from node_agent.shards.sessions import Session
 from node_agent.shards.store import ShardStore
 
@@ -80,12 +81,12 @@ class TrunkSessions(NamedTuple):
         if len(parts) == 1:
             found, runtime_s = _run(session, layer, parts, len(parts[0].hidden), fresh)
             return _trunk_step(layer, found, runtime_s, fresh)
-        alike: dict[int, list[int]] = {}
+        alike: dict[tuple[int, int], list[int]] = {}
         for index, part in enumerate(parts):
-            alike.setdefault(len(part.hidden), []).append(index)
+            alike.setdefault((len(part.hidden), length_class(part.cache)), []).append(index)
         outputs: list[list[F32]] = [[] for _ in parts]
         runtime_s = 0.0
-        for rows, members in alike.items():
+        for (rows, _), members in alike.items():
             found, group_s = _run(session, layer, [parts[i] for i in members], rows, fresh)
             runtime_s += group_s
             for at, i in enumerate(members):
@@ -96,11 +97,15 @@ class TrunkSessions(NamedTuple):
 
     def score(self, hidden: F32, tokens: NDArray[np.int32]) -> tuple[F32, float]:
         """Log-probability [T - 1] of each of `tokens` [T] but the first, given [T, H]; microseconds in onnxruntime."""
-        logits, runtime_us = self._logits(hidden[:-1])
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        total = np.log(np.exp(shifted).sum(axis=1, dtype=np.float64))
-        picked = shifted[np.arange(len(shifted)), tokens[1:].astype(np.int64)]
-        return (picked - total).astype(np.float32), runtime_us
+        found, took_us = [], 0.0
+        for at in range(0, len(tokens) - 1, CHUNK_ROWS):  # logits of all rows at once are gigabytes
+            wanted = tokens[at + 1 : at + 1 + CHUNK_ROWS].astype(np.int64)
+            logits, runtime_us = self._logits(hidden[at : at + len(wanted)])
+            logits -= logits.max(axis=1, keepdims=True)
+            picked = logits[np.arange(len(wanted)), wanted]
+            found.append((picked - np.log(np.exp(logits).sum(axis=1, dtype=np.float64))).astype(np.float32))
+            took_us += runtime_us
+        return np.concatenate(found), took_us
 
     def choose(self, hidden: F32) -> tuple[list[Choice], float]:
         """The most probable token after each row of [T, H], and the microseconds inside onnxruntime."""

@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What a netem is set to. A link that is down loses everything."""
+    """What a netem is set to: whole bytes a second, in which it counts. A link that is down loses everything."""
 
     delay_s: float
     rate_bit_s: float
@@ -44,7 +44,8 @@ class Setting(NamedTuple):
     def of(cls, state: LinkState) -> Setting:
         if not state.up or state.rate_bit_s <= 0.0:
             return cls(0.0, _RATE_MOST, 1.0)
-        return cls(state.delay_s, min(state.rate_bit_s, _RATE_MOST), state.loss)
+        rate_bit_s = 8.0 * max(1.0, round(min(state.rate_bit_s, _RATE_MOST) / 8.0))
+        return cls(state.delay_s, rate_bit_s, state.loss)
 
     def near(self, other: Setting) -> bool:
         """Equal but for rounding: 2 us of delay (0.1 %), 0.1 % of rate, 1e-4 of loss."""

@@ -107,6 +107,8 @@ class OutgoingLink:
         """Of the certificate that the peer showed last."""
         self._sock_lock = threading.Lock()
         self._retry_at_s = 0.0
+        self._handing = False
+        """Whether the link's thread has a frame that is due and may not be out yet: nothing overtakes it."""
         self._closed = False
         self.trouble = ""
         self._count = LinkCount()
@@ -117,8 +119,8 @@ class OutgoingLink:
         now_s = time.monotonic()
         with self._lock:  # the condition's; taken directly, which is a function less on every frame's way
             shut = self._closed or now_s < self._retry_at_s
-            at_once = not shut and self._shaper.passes(state, now_s)
-            quiet = at_once or self._shaper.next_s() is None
+            at_once = not shut and not self._handing and self._shaper.passes(state, now_s)
+            quiet = at_once or (not self._handing and self._shaper.next_s() is None)
             if shut or not (at_once or self._shaper.admit(frame, len(frame), state, now_s)):
                 self._count.refused += 1
                 return False
@@ -148,10 +150,12 @@ class OutgoingLink:
 
     def _next_flight(self) -> Flight[bytes] | None:
         """Wait (with the condition held) for the next frame that is due; None when the link is closed."""
+        self._handing = False
         while not self._closed:
             now_s = time.monotonic()
             flight = self._shaper.take_due(now_s)
             if flight is not None:
+                self._handing = True
                 return flight
             next_s = self._shaper.next_s()
             if next_s is not None and next_s <= now_s:

@@ -319,15 +319,17 @@ class Peers:
                 self.returned(peer)
 
     def reports(self) -> list[LinkReport]:
-        """What went out to each peer since the last call, peers with traffic only."""
+        """What went out to each peer since the last call, and what became of that and of earlier frames; peers with
+        any of it only."""
         reports = []
         for peer, link in self._links.items():
             count = link.take_count()
-            if not count.frames and not count.refused:
+            arrived = sum(count.histogram)
+            if not (count.frames or count.refused or count.lost or count.cut or arrived):
                 continue
             errors = sorted(count.errors_us) or [0.0]
             quantiles = tuple(errors[min(len(errors) - 1, int(q * len(errors)))] for q in (0.5, 0.99, 1.0))
-            mean_us = count.scheduled_s / max(1, count.frames) * 1e6
+            mean_us = count.scheduled_s / max(1, count.frames - count.lost, arrived) * 1e6
             reports.append(
                 LinkReport(
                     peer, time.monotonic_ns(), count.frames, count.bytes, count.refused, mean_us,

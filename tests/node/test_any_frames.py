@@ -33,6 +33,8 @@ from tests.node.nodes import RUN, Bench
 
 FRAMES = 4000
 NUMBERS = (0, 1, 2, 3, -1, 5, 7, 4096, 4097, 8192, 2**31 - 1, -(2**31), 2**40, 2**62)
+LONG = ("\0" * 255, "\N{SATELLITE}" * 255)
+"""The longest names that a frame takes, larger still where an answer repeats them in quotes."""
 
 
 class Babbler:
@@ -57,7 +59,7 @@ class Babbler:
         return self._draw.choice((*NUMBERS, self._draw.randrange(50)))
 
     def _name(self) -> str:
-        return self._draw.choice(("a", "b", "c", "d", "client", "nobody", ""))
+        return self._draw.choice(("a", "b", "c", "d", "client", "nobody", "", *LONG))
 
     def _route(self) -> Route:
         if self._draw.random() < 0.6:
@@ -83,7 +85,7 @@ class Babbler:
         call = ExpertCall(
             self._number(), self._number(), self._draw.choice((0, 1, 2, 3, 4, -1, 99)), rows, width, picks,
             self._numbers.integers(-3, 20, (rows, picks)).astype(np.int16), self._values(rows, picks),
-            self._values(rows, width), adapter=self._draw.choice(("", "", "", "nothing")),
+            self._values(rows, width), adapter=self._draw.choice(("", "", "", "nothing", *LONG)),
         )  # fmt: skip
         if self._draw.random() < 0.3:
             call.precisions = tuple((expert, self._draw.choice(("int8", "int4", "fp32"))) for expert in range(-1, 3))
@@ -103,16 +105,19 @@ class Babbler:
         return Step(
             self._draw.randrange(30), attempt, self._draw.choice((0, 0, 0, 1, 5, -1, 2**40)),
             self._draw.choice((0, 1, 2, 5, -3, 2**40)), self._route(), rows, self._tokens(rows),
-            score=self._draw.random() < 0.2, adapter=self._draw.choice(("", "", "", "nothing")),
+            score=self._draw.random() < 0.2, adapter=self._draw.choice(("", "", "", "nothing", *LONG)),
         )  # fmt: skip
 
     def _handover(self) -> Handover:
         rows, width, score = self._rows(), self._width(), self._draw.random() < 0.2
         return Handover(
             self._draw.randrange(30), 1, self._draw.choice((0, 0, 1, 2, -1)), self._draw.choice((0, 1, 3)),
-            self._route(), self._draw.choice((0, 1, 1, 1, 2, -1, 99)), self._draw.choice((-1, 1, 2)), (), rows, width,
-            self._values(rows, width), score, "", self._tokens(rows) if score else np.zeros(0, np.int32),
+            self._route(), self._draw.choice((0, 1, 1, 1, 2, -1, 99)), self._draw.choice((-1, 1, 2)), self._marks(),
+            rows, width, self._values(rows, width), score, "", self._tokens(rows) if score else np.zeros(0, np.int32),
         )  # fmt: skip
+
+    def _marks(self) -> tuple[str, ...]:
+        return tuple(self._draw.choice(("lost", *LONG)) for _ in range(self._draw.choice((0, 0, 1, 16))))
 
     def _cancel(self) -> Cancel:
         return Cancel(self._draw.randrange(30), self._number())

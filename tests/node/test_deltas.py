@@ -120,6 +120,12 @@ def test_a_refused_delta_is_named_and_not_passed_on(pair: Bench, reference_shard
     assert not pair.nodes["b"].store.deltas.holds("satire")
 
 
+def test_a_delta_that_calls_itself_by_a_long_name_is_refused_in_a_frame(pair: Bench, reference_shards: Path) -> None:
+    base = read_manifest(reference_shards).source_sha256
+    (reply,) = pair.install("satire", pack(read_factors(ADAPTATION / "satire.npz"), "x" * 80_000, 1, base))
+    assert reply.node == "a" and "the file is delta 'xxx" in reply.problem
+
+
 def test_only_signed_newer_and_fitting_deltas_are_kept(reference_shards: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(reference_shards, tmp_path / "shards"))
     secret = new_key()

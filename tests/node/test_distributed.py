@@ -9,6 +9,7 @@ import pytest
 
 from hil_config.wire.frames import Cancel, Route, Step
 from hil_config.wire.messages import NodeEvent, TokenEvidence
+from hil_config.wire.orders import SetDuty
 from models.architecture import Architecture
 from models.build import build_shards
 from models.oracle import Oracle
@@ -91,6 +92,21 @@ def test_without_replicas_tokens_go_on_and_are_marked(reference_shards: Path) ->
         assert tokens and all(set(t.degraded) <= {"rerouted", "lost"} for t in tokens)
         assert any("rerouted" in t.degraded for t in tokens)
         assert not any("lost" in t.degraded for t in tokens), "another live expert takes the place"
+    finally:
+        bench.close()
+
+
+def test_mass_that_was_not_served_is_not_counted(reference_shards: Path) -> None:
+    """What a host refused, and others served with less weight or nobody at all, was in the mixing mass served."""
+    bench = Bench(reference_shards, copies=1)
+    try:
+        bench.context("d").set_duty(SetDuty(False, "too hot"))  # it can be reached, so the gate goes on picking it
+        got = bench.generate([0, 10, 11, 12], 8)
+        evidence = bench.evidence(tokens=len(got))
+        missed = [sum(layer.rerouted + layer.lost for layer in step.layers) for step in evidence]
+        assert any(missed)
+        for step, count in zip(evidence, missed, strict=True):
+            assert step.kept_mass < 0.999 if count else step.kept_mass == pytest.approx(1.0, abs=1e-6)
     finally:
         bench.close()
 

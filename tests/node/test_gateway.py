@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from hil_config.wire.frames import Cancel, Route, Step
+from hil_config.wire.plan import GatewaySlice
 from models.oracle import Oracle
 from models.serving.batching import CHUNK_ROWS
 from node_agent.engine import gateway
 from node_agent.engine.kv_cache import pasts
+from node_agent.engine.lines import LineTable
 from tests.node.nodes import Bench
 
 MARGIN = 1e-3
@@ -87,6 +90,32 @@ def test_a_full_gateway_refuses_by_name_and_serves_what_it_took(bench: Bench, mo
     assert bench.wait(lambda: len(bench.of(served, 1)) == 2 or bool(bench.refusals))
 
 
+def test_a_full_gateway_goes_on_with_what_was_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next token's step of a generation was refused like a new request, and all of it had to be computed again."""
+    begin(bench, 100, [5, 6, 7, 8], 60)
+    assert bench.wait(lambda: len(bench.of(100, 1)) > 2)
+    monkeypatch.setattr(gateway, "STEPS", 1)
+    for request in range(20):
+        begin(bench, request, list(range(1, 200)), 1)
+    assert bench.wait(lambda: len(bench.of(100, 1)) == 60 or any(r.request == 100 for r in bench.refusals))
+    assert len(bench.of(100, 1)) == 60 and {r.request for r in bench.refusals} <= set(range(20))
+
+
+def test_a_prompt_fills_no_gateway_by_its_length(reference_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 256 steps at once: a prompt of more than 256 chunks was never served, whoever else was there."""
+    monkeypatch.setattr(gateway, "STEPS", 3)
+    made = Bench(reference_shards)
+    try:
+        whole = (GatewaySlice(0, made.manifest.model.layers - 1, ("a",)),)
+        made.context("a").accept_plan(msgspec.structs.replace(made.plan, version=2, gateways=whole))
+        for start, rows, count in ((0, 4 * CHUNK_ROWS - 10, 0), (4 * CHUNK_ROWS - 10, 5, 2)):  # four chunks, and one
+            tokens = np.arange(1 + start, 1 + start + rows, dtype=np.int32)
+            made.send(Step(1, 1, start, count, Route(("a",), "client"), rows, tokens), "a")
+        assert made.wait(lambda: len(made.of(1, 1)) == 2 or made.refusals) and not made.refusals
+    finally:
+        made.close()
+
+
 def test_cancelled_and_restarted_requests_leave_nothing_behind(bench: Bench) -> None:
     wanted = [t.token for t in bench.generate([5, 6, 7, 8], 10, request=1)]
     for attempt in range(1, 30):
@@ -108,6 +137,29 @@ def test_a_node_may_be_a_request_s_gateway_twice(bench: Bench) -> None:
     bench.send(Step(2, 1, 0, 8, Route(("a", "a"), "client"), 4, np.array([0, 10, 11, 12], np.int32)), "a")
     assert bench.wait(lambda: len(bench.of(2, 1)) == 16 or bench.refusals) and not bench.refusals, "it kept a cache"
     assert [t.token for t in bench.of(2, 1)[8:]] == wanted
+
+
+def test_a_node_that_is_a_gateway_twice_has_room_for_as_many_requests(
+    reference_shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two requests' four lines each step pushed another one out, and all began again for ever."""
+    monkeypatch.setattr(gateway, "REQUESTS", 2)
+    made = Bench(reference_shards)
+    try:
+        for request in (1, 2):
+            tokens = np.array([0, 10, 11, 10 + request], np.int32)
+            made.send(Step(request, 1, 0, 12, Route(("a", "a"), "client"), 4, tokens), "a")
+        assert made.wait(lambda: made.refusals or all(len(made.of(request, 1)) == 12 for request in (1, 2)))
+        assert not made.refusals
+    finally:
+        made.close()
+
+
+def test_a_request_has_no_more_lines_than_the_model_has_layers() -> None:
+    lines = LineTable(lambda layer: (1, 1, 1), 2, 3)
+    first = [lines.get(1, stage) for stage in (0, 1, 99)]
+    assert None not in first and lines.get(1, 2) is None, "whatever stages a frame names"
+    assert [lines.get(1, stage) for stage in (0, 1, 99)] == first
 
 
 def test_a_spoilt_cache_ends_its_own_request_only(fp32_bench: Bench, fp32_shards: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from node_agent.engine.kv_cache import FIRST_ROWS, STRIDE, RequestCache, pasts
+from node_agent.engine.trunk import Rows, open_trunk
+from node_agent.shards.store import ShardStore
 
 LAYERS = 2
 
@@ -96,3 +99,20 @@ def test_a_request_knows_which_layers_it_has_a_past_of() -> None:
     one.write(1, np.ones((1, 2, 4), np.float32), np.ones((1, 2, 4), np.float32))
     one.advance(1)
     assert one.covers(0, 1) and not one.covers(0, 2)
+
+
+def test_short_pasts_do_not_take_the_memory_of_a_long_one_beside_them(reference_shards: Path) -> None:
+    """With one of 4,096 positions of OLMoE among sixteen they took 17 GB instead of 1.3."""
+    store, rng = ShardStore(reference_shards), np.random.default_rng(1)
+    trunk, card = open_trunk(store, (0,)), store.manifest.model
+    caches = [RequestCache(card.cache_shape) for _ in range(16)]
+    for cache, length in zip(caches, (200, *range(5, 20)), strict=True):
+        trunk.step(0, [Rows(trunk.embed(rng.integers(1, card.vocabulary, length, np.int32)), 0, cache)]).keep()
+        cache.advance(length)
+    alone = sum(FIRST_ROWS * -(-cache.length // FIRST_ROWS) for cache in caches)
+    step = [Rows(trunk.embed(rng.integers(1, card.vocabulary, 1, np.int32)), cache.length, cache) for cache in caches]
+    wanted = [trunk.step(0, [part]).residual for part in step]
+    found = trunk.step(0, step).residual
+    assert np.allclose(found, np.concatenate(wanted), atol=1e-4 * np.abs(found).max())
+    slabs = {id(slab): slab.keys.shape for slab, _ in (cache._places[0] for cache in caches)}
+    assert sum(rows * columns for rows, columns, *_ in slabs.values()) < 2 * alone

@@ -75,6 +75,14 @@ def test_the_rate_is_not_exceeded(result: dict[str, Any], mbit_s: str) -> None:
     assert 0.5 * float(mbit_s) < result["rate"][mbit_s] <= float(mbit_s)
 
 
+@pytest.mark.parametrize("bit_s", ["1004.0", "12.0", "3.0", "2399.9"])
+def test_a_slow_link_has_whole_bytes_a_second(result: dict[str, Any], bit_s: str) -> None:
+    """netem counts in them: 1,004 bit/s was read back as 1,000, which ended the agent, and 3 as no limit."""
+    got = result["slow"][bit_s]
+    assert isinstance(got, float) and got % 8 == 0, got
+    assert got == max(8.0, 8.0 * round(float(bit_s) / 8.0))
+
+
 def test_a_change_of_delay_keeps_the_loss_and_an_outage_loses_all(result: dict[str, Any]) -> None:
     assert result["loss_after_delay_change"] == pytest.approx(0.1, abs=1e-4)
     assert result["down"] == 1.0

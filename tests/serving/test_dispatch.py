@@ -136,6 +136,7 @@ def test_lost_host_is_replaced_by_the_replica_without_loss() -> None:
         dispatch.reply(call.id, serve(call, hidden))
     outcome = dispatch.outcome()
     assert dispatch.finished and not outcome.lost.any() and not outcome.rerouted.any()
+    assert outcome.served == pytest.approx(1.0)
     np.testing.assert_allclose(outcome.total, whole_sum(picks, hidden), atol=1e-5)
 
 
@@ -154,6 +155,7 @@ def test_without_replica_the_next_live_expert_serves_with_its_own_weight() -> No
     dispatch.reply(again.id, serve(again, hidden))
     outcome = dispatch.outcome()
     assert (outcome.rerouted.tolist(), outcome.lost.tolist()) == ([1], [0])
+    assert outcome.served.tolist() == [pytest.approx(0.45, rel=1e-6)], "of a mass of 1"
     wanted = 0.4 * EXPERTS[1] @ hidden[0] + 0.05 * EXPERTS[2] @ hidden[0]
     np.testing.assert_allclose(outcome.total[0], wanted, atol=1e-5)
     assert not dispatch.reply(first.id, serve(first, hidden)) and dispatch.outcome().ignored == 1

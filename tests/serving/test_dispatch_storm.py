@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.serving.dispatch import Call, LayerDispatch
+from models.serving.dispatch import MAX_CALLS, Call, LayerDispatch
 from models.serving.layer_gate import Picks
 
 REPLIES = 1_000_000
@@ -109,3 +109,23 @@ def test_without_replicas_a_thousand_kills_still_end_with_every_item_accounted_f
         assert dispatch.finished and now_s <= 10.0 + 0.05
         outcome = dispatch.outcome()
         assert (outcome.total[:, 0] + outcome.lost).tolist() == [2.0] * 3
+
+
+def test_a_layer_that_nobody_answers_stays_within_its_numbers() -> None:
+    """A long text on many boards in an outage: beyond 4,096 calls a layer's ids were the next one's too."""
+    nodes, experts, rows = 64, 128, 4000
+    rng = np.random.default_rng(0)
+    where = [rng.choice(nodes, 2, replace=False).tolist() for _ in range(experts)]
+    order = np.argsort(rng.random((rows, experts)), axis=1)[:, :10].astype(np.int16)
+    chosen = Picks(
+        order[:, :8], np.array([[where[e][0] for e in row] for row in order[:, :8]], np.int16),
+        np.ones((rows, 8), np.float32), order[:, 8:], np.ones((rows, 2), np.float32), np.ones(rows, np.float32),
+        np.zeros(rows, np.intp),
+    )  # fmt: skip
+    dispatch = LayerDispatch(chosen, WIDTH, where, lambda host: 1.0, 10.0, 0.0, 0)
+    ids = [ask.id for ask in dispatch.take_asks()]
+    for now_s in range(1, 11):
+        dispatch.advance(float(now_s))
+        ids += [ask.id for ask in dispatch.take_asks()]
+    assert MAX_CALLS < max(ids) < 4096 and ids == list(range(len(ids)))
+    assert dispatch.finished and dispatch.outcome().lost.tolist() == [8] * rows

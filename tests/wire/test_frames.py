@@ -256,6 +256,26 @@ def test_our_own_mistakes_are_local_errors(frame: f.Frame) -> None:
         f.encode_frame(frame)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        f.Step(1, 1, 0, 1, ROUTE, 1, np.zeros(1, np.int32), adapter="x" * 256),
+        f.Step(1, 1, 0, 1, f.Route(("x" * 256, "b"), "ground"), 1, np.zeros(1, np.int32)),
+        f.Handover(1, 1, 0, 1, ROUTE, 1, 1, ("lost",) * 17, 1, 4, hidden(1, 4)),
+        f.ExpertCall(
+            1, 1, 0, 1, 4, 1, np.zeros((1, 1), np.int16), np.ones((1, 1), np.float32), hidden(1, 4), "x" * 256
+        ),
+        f.Delta("x" * 256, (), "ground", b""),
+    ],
+)
+def test_names_that_an_answer_would_repeat_have_an_end(frame: f.Frame) -> None:
+    """A node that refused a request by a name of 20,000 characters died of its own answer's header."""
+    decoder = f.FrameDecoder()
+    decoder.receive(f.encode_frame(frame))
+    with pytest.raises(RemoteProtocolError, match=f"{type(frame).__name__}: Expected `(str|array)` of length <="):
+        decoder.next_frame()
+
+
 def test_another_protocol_version_names_the_remedy() -> None:
     decoder = f.FrameDecoder()
     decoder.receive(f.encode_frame(f.Hello("alpha", "r", "b", protocol=2)))

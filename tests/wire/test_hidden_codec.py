@@ -1,11 +1,11 @@
-"""Whether a hidden state is finite, told quickly and always rightly."""
+"""Whether a hidden state is finite, told quickly and always rightly; and whatever is finite stays so in every codec."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hil_config.wire.hidden_codec import finite
+from hil_config.wire.hidden_codec import CODECS, Codec, decode_hidden, encode_hidden, finite
 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
@@ -42,3 +42,14 @@ def test_values_that_do_not_lie_together_count_alike() -> None:
     values = np.ones((8, 64), np.float32)
     values[3, 7] = np.nan
     assert not finite(values[:, ::7]) and finite(values[:, 1::7]) and not finite(values.T)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("size", [np.finfo(np.float32).max, np.finfo(np.float32).tiny, 2.0**-149, 65520.0, 0.0])
+def test_what_is_finite_is_finite_on_the_other_side(codec: Codec, size: float) -> None:
+    """int8's scale of the largest value there is was rounded up, so that 127 of it were infinite."""
+    rows = np.array([[1.0, -1.0, 0.5], [-1.0, 0.0, 0.0]], np.float32) * np.float32(size)
+    found = decode_hidden(encode_hidden(rows, codec), codec, *rows.shape)
+    assert np.isfinite(found).all() and (np.abs(found) / np.float32(1.001) <= np.abs(rows).max()).all()
+    if codec == "int8" and size >= np.finfo(np.float32).tiny:
+        assert np.allclose(found / np.float32(size), rows / np.float32(size), atol=1 / 254 * 1.0001)

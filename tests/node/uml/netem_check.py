@@ -89,6 +89,13 @@ def check() -> dict[str, Any]:
     for mbit_s in (1.0, 10.0):
         netem.apply({"b": LinkState(0.001, mbit_s * 1e6, 0.0, True)})
         result["rate"][str(mbit_s)] = _mbit_s(2.0, mbit_s * 1e6)
+    result["slow"] = {}
+    for bit_s in (1004.0, 12.0, 3.0, 2399.9):
+        try:
+            netem.apply({"b": LinkState(0.001, bit_s, 0.0, True)})
+            result["slow"][str(bit_s)] = netem.read()["b"].rate_bit_s
+        except EnvironmentFault as error:
+            result["slow"][str(bit_s)] = error.message
     netem.apply({"b": LinkState(0.001, 50e6, 0.10, True)})
     netem.apply({"b": LinkState(0.002, 50e6, 0.10, True)})
     result["loss_after_delay_change"] = netem.read()["b"].loss
