@@ -14,8 +14,7 @@ from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
 from firmware_tools.identity import WARN_DAYS
 from firmware_tools.identity_store import IdentityStore
-from firmware_tools.power.job import prepare_switch
-from firmware_tools.power.registry import backend
+from firmware_tools.power.job import status_of
 from firmware_tools.reservation import holder_of
 from firmware_tools.state import State
 from hil_config.errors import HilError
@@ -94,8 +93,7 @@ def _console(board: Board) -> Check:
 
 
 def _power(board: Board, bench: Bench, state: State) -> Check:
-    switch = prepare_switch(board, bench, state)
-    said = backend(switch).status(switch)
+    switch, said = status_of(board, bench, state)
     return Check(
         f"{board.name}.power", True, f"{switch.via}: {({True: 'on', False: 'off', None: 'cannot tell'})[said]}"
     )

@@ -110,7 +110,7 @@ def machine_of(bench: Bench, board: Board, state: State) -> Machine:
             forwards.append(Forward(f"{address}:{port}", other.data_port))
     return Machine(
         name, disk.file, built.kernel, built.initrd, int(line[1]), board.data_port,
-        tuple(one for one in forwards if one.port), str(state.path("virtual", name).parent),
+        tuple(one for one in forwards if one.port), str(state.place("virtual", name).parent),
         board.mac or "",
     )  # fmt: skip
 

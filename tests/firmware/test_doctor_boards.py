@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from firmware_tools.virtual.recipe import recipe_hash
 from hil_config.door import run
 
 
@@ -65,3 +66,20 @@ def test_a_path_that_may_not_be_looked_at_is_one_finding(tmp_path: Path, capsys:
     found = looked_at(tmp_path, capsys)
     assert not found["alpha.disk"]["ok"] and not found["alpha.console"]["ok"]
     assert found["alpha.disk"]["do"] and found["cores"]
+
+
+def test_nothing_is_written_by_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    built = tmp_path / "cache" / "spacemoe-hil" / "virtual" / recipe_hash()
+    built.mkdir(parents=True)
+    (built / "complete").touch()
+    (tmp_path / "bench.yaml").write_text(
+        "bench: lab\nboards:\n  - {name: alpha, profile: raspberry-pi-5, kind: virtual, disk: {file: alpha.img},"
+        " console: {port: 'socket://127.0.0.1:9'}, power: {via: virtual}}\n"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert looked_at(tmp_path, capsys)["alpha.power"]["found"] == "virtual: off"
+    assert run(["power", "alpha", "status", "--bench", str(tmp_path / "bench.yaml")]) == 0
+    assert sorted(tmp_path.rglob("*")) == before
