@@ -55,6 +55,21 @@ class Board(Strict):
         pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$",
     )
 
+    @model_validator(mode="after")
+    def _check_emulated(self) -> Board:
+        """`hil power` starts an emulator for it, which wants to know these."""
+        if self.power is None or self.power.via != "virtual" or self.power.at:
+            return self
+        if self.kind != "virtual":
+            raise refuse(("power", "via"), f"found 'virtual' for a board of kind {self.kind}", "write `kind: virtual`")
+        if self.disk is None or self.disk.file is None:
+            hint = "write `disk: {file: NAME.img, size_gb: 0.8}`"
+            raise refuse(("disk",), "a board with `via: virtual` wants `disk.file`", hint)
+        if self.console is None or self.console.loopback_port is None:
+            hint = "write `console: {port: socket://127.0.0.1:PORT}` with a free port"
+            raise refuse(("console",), "a board with `via: virtual` wants a console on a port of loopback", hint)
+        return self
+
 
 def _place(host: str, port: int) -> tuple[str, int]:
     """Where something listens; this machine's loopback has more than one name."""
