@@ -25,6 +25,7 @@ from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
 from firmware_tools.firstboot.wheels import NEEDED, check_wheels
 from hil_config.door import run
 from hil_config.errors import ConfigError, DataFileError, EnvironmentFault, UsageError
+from hil_config.schema.profiles import load_profile
 
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MISSING = [name for name in ("sfdisk", "mkfs.vfat", "mcopy", "openssl") if not shutil.which(name, path=SEARCH)]
@@ -162,6 +163,9 @@ def test_the_command_writes_each_form_and_no_secret_where_it_would_stay(
         boot.read(name) for name in names & {"user-data", "meta-data", "network-config", "cmdline.txt", "firstrun.sh"}
     ]
     kept = [file.read_bytes() for file in (tmp_path / ".hil").rglob("*") if file.is_file()]
+    agent = json.loads(boot.read(f"{FOLDER}/agent.json"))
+    of_its_kind = load_profile("raspberry-pi-5").agent_fields()
+    assert of_its_kind["sensors"] and of_its_kind["safety"] and agent == {**agent, **of_its_kind}
     for secret in (PASSWORD.encode(), shadow, token):
         assert not any(secret in data for data in stays + kept)
     assert PASSWORD.encode() not in path.read_bytes()
@@ -219,7 +223,7 @@ class Board:
         (self.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
         (self.root / "etc/shadow").write_text("root:!:19000:0:99999:7:::\n")
         settings = Settings(
-            node="alpha", bench="lab", place=Place("10.0.0.1", 8883, "10.0.0.7", 7070), power_model={}, ca=b"PEM",
+            node="alpha", bench="lab", place=Place("10.0.0.1", 8883, "10.0.0.7", 7070), profile={}, ca=b"PEM",
             token=TOKEN, password_hash=sha512_crypt(PASSWORD), authorized_keys="ssh-ed25519 AAAA x\n",
         )  # fmt: skip
         more = {**start_files(start), "wheels.tar": folder_tar(wheels)}
