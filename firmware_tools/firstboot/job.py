@@ -151,7 +151,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     from hil_config.schema.profiles import load_profile
 
     if extra.wheels:
-        check_wheels(Path(extra.wheels))
+        check_wheels(Path(extra.wheels), board.kind)
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
     hashed = _hash(board)  # before the token: a new one ends an older one
     store = IdentityStore(Path(bench.identity or ""))

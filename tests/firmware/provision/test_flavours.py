@@ -195,21 +195,30 @@ def wheels(tmp_path: Path) -> Path:
 
 
 def test_wheels_are_looked_at(wheels: Path) -> None:
-    assert len(check_wheels(wheels)) == len(NEEDED)
-    other = wheel(wheels, "more", "cp311-cp311-manylinux_2_28_x86_64")
-    with pytest.raises(DataFileError, match="boards are aarch64"):
-        check_wheels(wheels)
+    assert len(check_wheels(wheels, "raspberry-pi")) == len(NEEDED)
+    other = wheel(wheels, "more", "cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64")
+    with pytest.raises(DataFileError, match="raspberry-pi boards are aarch64"):
+        check_wheels(wheels, "raspberry-pi")
+    assert len(check_wheels(wheels, "debian")) == len(NEEDED) + 1
+    arm = wheel(wheels, "other", "cp311-cp311-linux_aarch64")
+    with pytest.raises(DataFileError, match="several processors: aarch64, x86_64"):
+        check_wheels(wheels, "debian")
+    arm.unlink()
     other.unlink()
+    mac = wheel(wheels, "mac", "cp311-cp311-macosx_10_9_x86_64")
+    with pytest.raises(DataFileError, match="debian boards are aarch64 or x86_64"):
+        check_wheels(wheels, "debian")
+    mac.unlink()
     for python in ("cp311", "cp313"):
         wheel(wheels, f"for{python}", f"{python}-{python}-manylinux_2_28_aarch64")
     with pytest.raises(DataFileError, match="several Pythons: cp311, cp313"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
     (wheels / "forcp313-1.0-cp313-cp313-manylinux_2_28_aarch64.whl").write_bytes(b"PK")
     with pytest.raises(DataFileError, match="damaged"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
     shutil.rmtree(wheels)
     with pytest.raises(DataFileError, match="no wheel of msgspec, numpy"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
 
 
 class Board:
