@@ -43,7 +43,7 @@ def init(bench: str, folder: Path, address: tuple[str, ...], port: int, listen: 
         return
     click.echo(f"authority of bench {bench} in {folder}: keep this folder, and never copy it to a board")
     click.echo(f"write into the bench file: identity: {folder}")
-    click.echo(f"start the broker: {recipe.program} {' '.join(recipe.arguments)}")
+    click.echo(f"start the broker: {recipe.typed()}")
     if times:
         click.echo(f"keep the boards' time with chrony: {how_to_install(times)}")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from firmware_tools import identity as x509
+from firmware_tools.broker import Recipe
 from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
 from hil_config.errors import ConfigError
@@ -35,6 +37,15 @@ def test_init_makes_everything_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run(["bench", "init", "lab", "--folder", str(folder)]) == 11
     assert (folder / "ca.pem").read_bytes() == before
     assert "PRIVATE" not in capsys.readouterr().out
+
+
+def test_the_command_that_starts_the_broker_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "my bench's"
+    assert run(["bench", "init", "lab", "--folder", str(folder), "--port", "18883"]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("start the broker: ")]
+    assert shlex.split(line)[-2:] == ["-c", str(folder / "broker" / "mosquitto.conf")]
+    fetched = Recipe("/a b/mosquitto", ("-c", "f"), {"LD_LIBRARY_PATH": "/a b/lib"}, "f")
+    assert fetched.typed() == "LD_LIBRARY_PATH='/a b/lib' '/a b/mosquitto' -c f"
 
 
 def test_list_renew_and_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
