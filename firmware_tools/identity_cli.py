@@ -93,11 +93,24 @@ def list_certificates(folder: Path, as_json: bool) -> None:
 @FOLDER
 @AS_JSON
 def renew(name: str, folder: Path, as_json: bool) -> None:
-    """A new key and certificate for broker, ground or monitor. Boards renew with `hil provision`."""
+    """A new key and certificate for broker, ground or monitor. Boards renew with `hil provision`.
+
+    A broker of this machine shows its new one from then on.
+    """
+    from firmware_tools.broker_reload import reload_brokers
+    from firmware_tools.identity import BROKER
     from firmware_tools.identity_store import IdentityStore
 
     done = IdentityStore(folder).renew(name)
-    click.echo(json.dumps(msgspec.to_builtins(done)) if as_json else f"{name}: {done.days_left(time.time()):.0f} days")
+    told = reload_brokers(folder / BROKER / "crl.pem") if name == BROKER else ()
+    if as_json:
+        click.echo(json.dumps({**msgspec.to_builtins(done), "brokers": told}))
+        return
+    click.echo(f"{name}: {done.days_left(time.time()):.0f} days")
+    if told:
+        click.echo(f"the broker (process {', '.join(map(str, told))}) shows it from now on")
+    elif name == BROKER:
+        click.echo("no broker with this identity was found on this machine: restart it where it runs")
 
 
 @identity.command()

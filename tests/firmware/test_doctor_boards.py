@@ -54,6 +54,12 @@ def test_each_cause_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["alpha.disk"]["ok"] and found["alpha.console"]["ok"] and found["identity"]["ok"]
     assert found["alpha.identity"]["do"] == "hil firstboot alpha; hil provision alpha"
     assert "for 4.0 h more" in found["alpha.held"]["found"]
+    assert all(found[f"{name}.identity"]["ok"] for name in ("broker", "ground", "monitor"))
+    identity = tmp_path / "identity"
+    assert run(["bench", "identity", "revoke", "ground", "--folder", str(identity)]) == 0
+    assert (
+        looked_at(tmp_path, capsys)["ground.identity"]["do"] == f"hil bench identity renew ground --folder {identity}"
+    )
     os.close(near)
     os.close(far)
 

@@ -16,7 +16,7 @@ from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
 from hil_config.errors import ConfigError
 from hil_config.revocation import read_revocations
-from hil_config.tls import identity_files
+from hil_config.tls import check_own_certificate, identity_files
 
 
 def made(tmp_path: Path) -> Path:
@@ -70,6 +70,20 @@ def test_list_renew_and_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for words_, code in ((["renew", "alpha"], 2), (["revoke", "nobody"], 3)):
         assert run(["bench", "identity", *words_, "--folder", str(folder)]) in (code, 3)
     assert run(["bench", "identity", "list", "--folder", str(tmp_path / "other")]) == 3
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_party_whose_key_got_out_has_a_new_one_after_its_revocation(tmp_path: Path, name: str) -> None:
+    words = ["--folder", str(made(tmp_path))]
+    before = IdentityStore(tmp_path / "identity").valid(name)
+    assert before is not None
+    assert run(["bench", "identity", "revoke", name, *words]) == 0
+    assert run(["bench", "identity", "renew", name, *words]) == 0
+    after = IdentityStore(tmp_path / "identity").valid(name)
+    assert after is not None and after.addresses == before.addresses
+    check_own_certificate(identity_files(tmp_path / "identity" / name))
+    revoked = read_revocations(identity_files(tmp_path / "identity" / name)).serials
+    assert revoked == {int(before.serial, 16)} and int(after.serial, 16) not in revoked
 
 
 def test_a_store_never_makes_two_lists_of_one_second(tmp_path: Path) -> None:
