@@ -29,7 +29,7 @@ def examine_boards(bench: Bench, state: State) -> tuple[Check, ...]:
     store = None
     if bench.identity is not None:
         try:
-            store = IdentityStore(Path(bench.identity))
+            store = IdentityStore.of(Path(bench.identity), bench.bench)
             checks.append(Check("identity", True, f"bench {store.bench} in {bench.identity}"))
             checks += [_own_certificate(name, store) for name in OWN]
         except HilError as error:

@@ -74,6 +74,21 @@ class IdentityStore:
         self._register = self._read()
         self._authority = x509.Authority.read(folder)
 
+    @classmethod
+    def of(cls, folder: Path, bench: str) -> IdentityStore:
+        """That of a bench, by the name in its bench file.
+
+        Raises:
+            ConfigError: as the constructor; or it is another bench's, whose broker lets nobody write to our topics.
+        """
+        store = cls(folder)
+        if store.bench != bench:
+            raise ConfigError(
+                f"{folder}: is of bench {store.bench!r}, the bench file is of {bench!r}",
+                f"write `bench: {store.bench}`, or the folder of this bench as `identity`",
+            )
+        return store
+
     def _read(self) -> Register:
         try:
             return msgspec.json.decode((self.folder / "issued.json").read_bytes(), type=Register)

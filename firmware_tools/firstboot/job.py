@@ -154,7 +154,7 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
         check_wheels(Path(extra.wheels), board.kind)
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
     hashed = _hash(board)  # before the token: a new one ends an older one
-    store = IdentityStore(Path(bench.identity or ""))
+    store = IdentityStore.of(Path(bench.identity or ""), bench.bench)
     # Where it names no sensors the agent looks for its usual ones. An emulated board has none, and nothing to protect.
     profile = {key: told for key, told in load_profile(board.profile).agent_fields().items() if told}
     if board.kind == "virtual":

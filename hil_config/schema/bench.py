@@ -12,6 +12,9 @@ from hil_config.schema.strict import LOOPBACK, Host, Name, Strict, refuse
 GROUND_PEER = "ground"
 """What the controller's client is called on the data plane; no board may have this name."""
 
+WITH_CERTIFICATES = ("broker", "monitor")
+"""Who else has one of a bench with an identity."""
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian", "model"]
@@ -133,6 +136,12 @@ class Bench(Strict):
                 raise refuse(
                     ("boards", index, "name"),
                     f"found {GROUND_PEER!r}, which is the controller's own name among the boards",
+                    "give the board another name",
+                )
+            if self.identity is not None and board.name in WITH_CERTIFICATES:
+                raise refuse(
+                    ("boards", index, "name"),
+                    f"found {board.name!r}, whose certificate is not a board's",
                     "give the board another name",
                 )
             if board.name in names:

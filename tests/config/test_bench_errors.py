@@ -271,6 +271,13 @@ def test_a_channel_and_a_network_port_are_one_boards(write: Write, one: str, oth
         load_bench(path)
 
 
+@pytest.mark.parametrize("name", ["broker", "monitor"])
+def test_a_board_has_no_name_that_another_party_has_a_certificate_for(write: Write, name: str) -> None:
+    text = f"bench: lab\nidentity: i\nboards:\n  - {{name: {name}, profile: local-process}}\n"
+    assert f"4:12: boards[0].name: found '{name}', whose certificate" in refusal(write(text)).message
+    load_bench(write(text.replace("identity: i\n", "")))
+
+
 CONSOLE = "console: {port: 'socket://127.0.0.1:9'}"
 
 

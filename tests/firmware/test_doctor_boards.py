@@ -55,7 +55,12 @@ def test_each_cause_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["alpha.identity"]["do"] == "hil firstboot alpha; hil provision alpha"
     assert "for 4.0 h more" in found["alpha.held"]["found"]
     assert all(found[f"{name}.identity"]["ok"] for name in ("broker", "ground", "monitor"))
-    identity = tmp_path / "identity"
+    identity, file = tmp_path / "identity", tmp_path / "bench.yaml"
+    file.write_text(file.read_text().replace("bench: lab\n", "bench: demo\n"))
+    assert looked_at(tmp_path, capsys)["identity"]["do"].startswith("write `bench: lab`")
+    assert run(["provision", "alpha", "--bench", str(file)]) == 3
+    assert "is of bench 'lab', the bench file is of 'demo'" in capsys.readouterr().err
+    file.write_text(file.read_text().replace("bench: demo\n", "bench: lab\n"))
     assert run(["bench", "identity", "revoke", "ground", "--folder", str(identity)]) == 0
     assert (
         looked_at(tmp_path, capsys)["ground.identity"]["do"] == f"hil bench identity renew ground --folder {identity}"
