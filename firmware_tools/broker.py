@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -65,6 +66,11 @@ class Recipe(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
     environment: dict[str, str]
     config: str
+
+    def typed(self) -> str:
+        """The same as one types it at a shell."""
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*settings, *map(shlex.quote, (self.program, *self.arguments))])
 
 
 def cache_folder() -> Path:

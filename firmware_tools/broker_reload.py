@@ -1,4 +1,5 @@
-"""Tell a broker of this machine that the revocation list has changed: Mosquitto reads it again at SIGHUP.
+"""Tell a broker of this machine that the revocation list or its own certificate has changed: Mosquitto reads both again
+at SIGHUP.
 
 Seen with Mosquitto 2.0.11: from then on it refuses a revoked certificate; a connection that is open stays.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def broker(port: int, folder: Path, identity: Path | None, bench_name: str | Non
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(recipe)))
         return
-    settings = [f"{name}={shlex.quote(value)}" for name, value in recipe.environment.items()]
-    click.echo(" ".join([*settings, shlex.quote(recipe.program), *(shlex.quote(a) for a in recipe.arguments)]))
+    click.echo(recipe.typed())
 
 
 @bench.command("local-identity")

@@ -13,11 +13,11 @@ import msgspec
 
 from firmware_tools import apt_package
 from firmware_tools.broker import cache_folder, install_command, installed_mosquitto
+from hil_config.door import OLDEST_PYTHON
 
 FREE_DISK_GB = 1.0
 """Shards, journals and a fetched broker together take far less."""
 
-OLDEST_PYTHON = (3, 11)
 LIBRARIES = ("onnxruntime", "paho-mqtt", "psutil", "numpy", "pydantic", "pyarrow", "sgp4", "tokenizers")
 
 

@@ -13,9 +13,8 @@ from firmware_tools.doctor_network import check_network
 from firmware_tools.flash.disk import System, find_disk
 from firmware_tools.flash.guard import check_target
 from firmware_tools.identity import WARN_DAYS
-from firmware_tools.identity_store import IdentityStore
-from firmware_tools.power.job import prepare_switch
-from firmware_tools.power.registry import backend
+from firmware_tools.identity_store import OWN, IdentityStore
+from firmware_tools.power.job import status_of
 from firmware_tools.reservation import holder_of
 from firmware_tools.state import State
 from hil_config.errors import HilError
@@ -30,8 +29,9 @@ def examine_boards(bench: Bench, state: State) -> tuple[Check, ...]:
     store = None
     if bench.identity is not None:
         try:
-            store = IdentityStore(Path(bench.identity))
+            store = IdentityStore.of(Path(bench.identity), bench.bench)
             checks.append(Check("identity", True, f"bench {store.bench} in {bench.identity}"))
+            checks += [_own_certificate(name, store) for name in OWN]
         except HilError as error:
             checks.append(Check("identity", False, error.message, error.hint))
     checks += check_network(bench)
@@ -94,11 +94,18 @@ def _console(board: Board) -> Check:
 
 
 def _power(board: Board, bench: Bench, state: State) -> Check:
-    switch = prepare_switch(board, bench, state)
-    said = backend(switch).status(switch)
+    switch, said = status_of(board, bench, state)
     return Check(
         f"{board.name}.power", True, f"{switch.via}: {({True: 'on', False: 'off', None: 'cannot tell'})[said]}"
     )
+
+
+def _own_certificate(party: str, store: IdentityStore) -> Check:
+    found, do = store.valid(party), f"hil bench identity renew {party} --folder {store.folder}"
+    if found is None:
+        return Check(f"{party}.identity", False, "its certificate was revoked", do)
+    days = found.days_left(time.time())
+    return Check(f"{party}.identity", days >= WARN_DAYS, f"certificate for {days:.0f} days", do)
 
 
 def _certificate(board: Board, store: IdentityStore) -> Check:

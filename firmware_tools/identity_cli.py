@@ -43,7 +43,7 @@ def init(bench: str, folder: Path, address: tuple[str, ...], port: int, listen: 
         return
     click.echo(f"authority of bench {bench} in {folder}: keep this folder, and never copy it to a board")
     click.echo(f"write into the bench file: identity: {folder}")
-    click.echo(f"start the broker: {recipe.program} {' '.join(recipe.arguments)}")
+    click.echo(f"start the broker: {recipe.typed()}")
     if times:
         click.echo(f"keep the boards' time with chrony: {how_to_install(times)}")
 
@@ -93,11 +93,24 @@ def list_certificates(folder: Path, as_json: bool) -> None:
 @FOLDER
 @AS_JSON
 def renew(name: str, folder: Path, as_json: bool) -> None:
-    """A new key and certificate for broker, ground or monitor. Boards renew with `hil provision`."""
+    """A new key and certificate for broker, ground or monitor. Boards renew with `hil provision`.
+
+    A broker of this machine shows its new one from then on.
+    """
+    from firmware_tools.broker_reload import reload_brokers
+    from firmware_tools.identity import BROKER
     from firmware_tools.identity_store import IdentityStore
 
     done = IdentityStore(folder).renew(name)
-    click.echo(json.dumps(msgspec.to_builtins(done)) if as_json else f"{name}: {done.days_left(time.time()):.0f} days")
+    told = reload_brokers(folder / BROKER / "crl.pem") if name == BROKER else ()
+    if as_json:
+        click.echo(json.dumps({**msgspec.to_builtins(done), "brokers": told}))
+        return
+    click.echo(f"{name}: {done.days_left(time.time()):.0f} days")
+    if told:
+        click.echo(f"the broker (process {', '.join(map(str, told))}) shows it from now on")
+    elif name == BROKER:
+        click.echo("no broker with this identity was found on this machine: restart it where it runs")
 
 
 @identity.command()

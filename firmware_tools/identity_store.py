@@ -5,7 +5,7 @@ broker/ ground/ monitor/        identities whose keys are made here (certificate
 boards/NAME.pem                 certificates of boards; their keys are on the boards
 command.key.pem .pub.pem        the controller's key for orders
 issued.json                     every certificate, also the revoked ones
-tokens/NAME.json                SHA-256 of a one-time enrolment token, and when it ends
+tokens/NAME.json                a one-time enrolment token, and when it ends
 """
 
 from __future__ import annotations
@@ -73,6 +73,21 @@ class IdentityStore:
         self.folder = folder
         self._register = self._read()
         self._authority = x509.Authority.read(folder)
+
+    @classmethod
+    def of(cls, folder: Path, bench: str) -> IdentityStore:
+        """That of a bench, by the name in its bench file.
+
+        Raises:
+            ConfigError: as the constructor; or it is another bench's, whose broker lets nobody write to our topics.
+        """
+        store = cls(folder)
+        if store.bench != bench:
+            raise ConfigError(
+                f"{folder}: is of bench {store.bench!r}, the bench file is of {bench!r}",
+                f"write `bench: {store.bench}`, or the folder of this bench as `identity`",
+            )
+        return store
 
     def _read(self) -> Register:
         try:
@@ -173,11 +188,11 @@ class IdentityStore:
         return certificate
 
     def renew(self, name: str, days: float = x509.CERTIFICATE_DAYS) -> Issued:
-        """A new key and certificate for a party of the ground side; the old one is not revoked."""
-        old = self.valid(name)
-        if old is None:
-            raise ConfigError(f"{name}: has no certificate in force", "see: hil bench identity list")
-        return self.issue(name, old.addresses, days)
+        """A new key and certificate for a party of the ground side, also after `revoke`; the old one is not revoked."""
+        known = [one for one in self._register.certificates if one.name == name]
+        if not known:
+            raise ConfigError(f"{name}: was never given a certificate", "see: hil bench identity list")
+        return self.issue(name, known[-1].addresses, days)
 
     def revoke(self, name: str) -> tuple[Issued, ...]:
         """Every certificate of `name` goes on the revocation list; the broker reads it when it is started again."""

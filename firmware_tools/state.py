@@ -32,6 +32,10 @@ class State:
     def __init__(self, bench_file: Path) -> None:
         self.folder = bench_file.absolute().parent / NAME
 
+    def place(self, kind: str, name: str, suffix: str = ".json") -> Path:
+        """Where one thing is kept, if it is; for whoever only looks."""
+        return self.folder / kind / f"{name}{suffix}"
+
     def path(self, kind: str, name: str, suffix: str = ".json") -> Path:
         """Where one thing is kept; its folder exists afterwards, readable by its owner alone.
 
@@ -45,7 +49,7 @@ class State:
             raise _refused(folder, "made", error) from error
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise _refused(folder, "used", PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-        return folder / f"{name}{suffix}"
+        return self.place(kind, name, suffix)
 
     def read(self, kind: str, name: str, type_: type[_T]) -> _T | None:
         """What was kept, or None; a damaged file counts as absent.
@@ -53,7 +57,7 @@ class State:
         Raises:
             EnvironmentFault: it is there and may not be read: somebody else's, whose word counts.
         """
-        path = self.path(kind, name)
+        path = self.place(kind, name)
         try:
             return msgspec.json.decode(path.read_bytes(), type=type_)
         except (FileNotFoundError, ValueError):

@@ -30,11 +30,15 @@ COMPILED: bool = _NJIT is not None
 
 
 def compiled(function: _Function) -> _Function:
-    """`function` as machine code, cached on disk between processes, releasing the GIL; itself without numba.
+    """`function` as machine code, cached on disk between processes, releasing the GIL; itself without numba. Where
+    nobody may write (a package of root's, a user without a home) each process compiles for itself.
 
     No fast-math: sums keep the order they are written in, so compiled and plain results are equal.
     """
     if _NJIT is None:
         return function
-    result: _Function = _NJIT(cache=True, nogil=True)(function)
+    try:
+        result: _Function = _NJIT(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba's, of no place for a cache
+        result = _NJIT(nogil=True)(function)
     return result

@@ -92,6 +92,15 @@ def cache_folder() -> Path:
     return Path(base) / "spacemoe-hil"
 
 
+def shards_folder(checkpoint: Path, kinds: str) -> Path:
+    """Where the shards of a checkpoint are built. Of two whose folders have one name each has its own, so that a run
+    never replaces what another is being served from."""
+    whole = checkpoint.resolve()
+    digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:12]
+    name = whole.name if whole == reference_checkpoint().resolve() else f"{whole.name}-{digest}"
+    return cache_folder() / "models" / f"{name}-{kinds}"
+
+
 def mean_delay_s(schedule: LinkSchedule, satellites: tuple[str, ...]) -> NDArray[np.float64]:
     """[S, S] mean one-way delay over the schedule; an outage counts as the largest delay seen anywhere."""
     index = {name: i for i, name in enumerate(satellites)}
@@ -214,7 +223,7 @@ def prepare(bench: Bench, campaign: Campaign, progress: Callable[[int, int, str]
     precisions = tuple(p for p in PRECISIONS if p in wanted)
     block = campaign.model.block
     kinds = "-".join((*precisions, *(() if block == BLOCK else (f"blocks-of-{block}",))))
-    shards = cache_folder() / "models" / f"{checkpoint.resolve().name}-{kinds}"
+    shards = shards_folder(checkpoint, kinds)
     manifest = build_shards(checkpoint, shards, precisions, progress, block=block)
     longest = manifest.model.context - LEAST_PROMPT
     if campaign.workload.max_new_tokens > longest:

@@ -5,7 +5,9 @@ Here, and only here, errors become messages and exit codes.
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import math
 import os
 import sys
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     import click
 
 PACKAGE = "spacemoe-hil"
+OLDEST_PYTHON = (3, 11)
+"""Of the controller; pip installs it for 3.10 as well, which boards have."""
+
 OURS = ("hil_config", "models", "node_agent", "ground_controller", "firmware_tools")
 
 GROUPS: dict[str, tuple[str, str]] = {
@@ -66,6 +71,12 @@ def _missing(error: ModuleNotFoundError) -> EnvironmentFault:
 
 def _resolve(target: str) -> click.Command:
     module, _, name = target.partition(":")
+    if module.startswith("ground_controller") and sys.version_info < OLDEST_PYTHON:
+        found, wanted = (".".join(map(str, one)) for one in (sys.version_info[:3], OLDEST_PYTHON))
+        raise EnvironmentFault(
+            f"this command wants Python {wanted} or newer, {sys.prefix} has {found}",
+            f"install {PACKAGE}[ground] for a newer one; what a board needs of this one is hil-agent",
+        )
     command: click.Command = getattr(importlib.import_module(module), name)
     _prepare(command)
     return command
@@ -169,8 +180,18 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(message, hint)
 
 
+def _shown(error: UnicodeError) -> tuple[bytes, int]:
+    """Bytes of a file's name that are no text as they are; what the encoding has no character for as ?."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = (ord(one) - 0xDC00 for one in error.object[error.start : error.end])
+    return bytes(byte if 0x80 <= byte <= 0xFF else ord("?") for byte in found), error.end
+
+
 def main() -> NoReturn:
-    """Entry point of `hil`."""
+    """Entry point of `hil`. Nothing that a terminal cannot show ends a command."""
+    codecs.register_error(PACKAGE, _shown)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=PACKAGE)
     sys.exit(run(sys.argv[1:]))
 
 

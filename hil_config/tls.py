@@ -117,7 +117,7 @@ def check_own_certificate(files: TlsFiles, now_s: float | None = None) -> float:
         raise ConfigError(f"{files.certificate}: not a certificate in PEM", "enrol this party again") from error
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, timezone.utc)
     if now < own.not_valid_before_utc:
-        raise clock_fault(now.timestamp()) or ConfigError(
+        raise clock_fault(now.timestamp()) or EnvironmentFault(
             f"{files.certificate}: begins on {own.not_valid_before_utc:%Y-%m-%d %H:%M} UTC, it is {now:%Y-%m-%d %H:%M}",
             _CLOCK_HINT,
         )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import click
 import pytest
 
 from hil_config import door, errors
+from hil_config.schema.load import default_path
 
 ROOTS = (
     "click",
@@ -146,6 +149,24 @@ def run_hil(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "\u00e9\u25cf".encode()), ("latin-1", b"\xe9?")])
+def test_what_cannot_be_shown_ends_no_command(tmp_path: Path, encoding: str, shown: bytes) -> None:
+    file = tmp_path / os.fsdecode(b"no text \xff, \xc3\xa9\xe2\x97\x8f.yaml")
+    file.write_bytes(default_path("bench").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "hil_config.door", "config", "check", str(file)],
+        capture_output=True, timeout=60, check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"no text \xff, " + shown + b".yaml: bench demo" in done.stdout
+
+
+def test_an_old_python_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    assert door.run(["top"]) == errors.EnvironmentFault.exit_code
+    assert "wants Python 3.11 or newer" in capsys.readouterr().err
 
 
 def test_as_a_module() -> None:

@@ -151,17 +151,16 @@ def _files(board: Board, bench: Bench, extra: Extra, more: dict[str, bytes]) -> 
     from hil_config.schema.profiles import load_profile
 
     if extra.wheels:
-        check_wheels(Path(extra.wheels))
+        check_wheels(Path(extra.wheels), board.kind)
         more["wheels.tar"] = folder_tar(Path(extra.wheels))
     hashed = _hash(board)  # before the token: a new one ends an older one
-    store = IdentityStore(Path(bench.identity or ""))
-    profile = load_profile(board.profile)
-    model = {
-        "profile": profile.name,
-        **{k: getattr(profile, k) for k in ("idle_w", "per_core_w", "cores", "cpu_scale")},
-    }
+    store = IdentityStore.of(Path(bench.identity or ""), bench.bench)
+    # Where it names no sensors the agent looks for its usual ones. An emulated board has none, and nothing to protect.
+    profile = {key: told for key, told in load_profile(board.profile).agent_fields().items() if told}
+    if board.kind == "virtual":
+        profile = {"power_model": profile["power_model"]}
     settings = Settings(
-        node=board.name, bench=bench.bench, place=place_of(board, bench), power_model=model, ca=store.ca,
+        node=board.name, bench=bench.bench, place=place_of(board, bench), profile=profile, ca=store.ca,
         token=store.make_token(board.name), user=board.console.user if board.console else "hil",
         password_hash=hashed, authorized_keys=extra.authorized_keys, trust_keys=extra.trust_keys,
         command_key=store.file(COMMAND_PUBLIC_FILE),

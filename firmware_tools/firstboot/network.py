@@ -10,6 +10,9 @@ import msgspec
 
 from hil_config.errors import ConfigError, UsageError
 
+LINK_OF_TWO = 31
+"""Bits of a network that has hosts alone (RFC 3021); larger ones keep the first and last address."""
+
 
 class Network(msgspec.Struct, frozen=True):
     """Wired network of one board; an empty `address` (a.b.c.d/n) stands for DHCP. `mac` picks the port."""
@@ -50,7 +53,7 @@ def network_of(
     """Static if `net` (a.b.c.d/n) is given.
 
     Raises:
-        UsageError: not an address. ConfigError: the board's address is not in `net`.
+        UsageError: not an address. ConfigError: no board, or no gateway of it, can have that address in `net`.
     """
     if not net:
         if gateway or dns:
@@ -69,4 +72,11 @@ def network_of(
     if not inside or (gateway and ipaddress.IPv4Address(gateway) not in within):
         what = address if not inside else f"gateway {gateway}"
         raise ConfigError(f"board {board}: {what} is not in {net}", "mend `address` in the bench file, or --network")
+    ends = (within.network_address, within.broadcast_address) if within.prefixlen < LINK_OF_TWO else ()
+    for what, one in (("address", address), ("gateway", gateway)):
+        if one and ipaddress.IPv4Address(one) in ends:
+            raise ConfigError(f"board {board}: {what} {one} is no host of {net}, but its first or last address",
+                              "mend `address` in the bench file, or --gateway")  # fmt: skip
+    if gateway and ipaddress.IPv4Address(gateway) == ipaddress.IPv4Address(address):
+        raise ConfigError(f"board {board}: --gateway {gateway} is the board itself", "give the router's address")
     return Network(f"{address}/{within.prefixlen}", gateway, dns, mac or "")

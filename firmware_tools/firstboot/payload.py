@@ -31,12 +31,13 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """One board's first boot. `password_hash` is a crypt(3) string; an empty string or 0 leaves a thing out."""
+    """One board's first boot. `profile`: what its agent is told of boards of its kind (`BoardProfile.agent_fields`).
+    `password_hash` is a crypt(3) string; an empty string or 0 leaves a thing out."""
 
     node: str
     bench: str
     place: Place
-    power_model: dict[str, Any]
+    profile: dict[str, Any]
     ca: bytes
     token: str
     user: str = "hil"
@@ -56,7 +57,7 @@ def agent_config(settings: Settings) -> dict[str, Any]:
         "broker_host": place.broker_host, "broker_port": place.broker_port,
         "data_host": place.data_host, "data_port": place.data_port,
         "shards": "/var/lib/hil/shards", "spool": "/var/lib/hil/spool",
-        "power_model": settings.power_model,
+        **settings.profile,
         "tls": {"ca": f"{HOME}/ca.pem", "certificate": f"{HOME}/certificate.pem", "key": f"{HOME}/key.pem"}
         | ({"crl": f"{HOME}/crl.pem"} if settings.crl else {}),
         "command_key": f"{HOME}/command.pub.pem",

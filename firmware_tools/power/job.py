@@ -44,17 +44,27 @@ def prepare_switch(board: Board, bench: Bench, state: State) -> Switch:
     return msgspec.structs.replace(switch, at=str(path))
 
 
+def status_of(board: Board, bench: Bench, state: State) -> tuple[Switch, bool | None]:
+    """The board's switch, and whether it is on, as far as the switch can tell. Nothing is written."""
+    switch = switch_of(board)
+    if switch.via == "virtual" and not switch.at:
+        from firmware_tools.virtual.machine import machine_of, process_of
+
+        return switch, process_of(machine_of(bench, board, state)) is not None
+    return switch, backend(switch).status(switch)
+
+
 def act(board: Board, bench: Bench, action: Action, state: State, tell: Callable[[str], None]) -> Proof:
     """Do it.
 
     Raises:
         HardwareError: the switch fails, or the board lives after off. SafetyRefusal: somebody else holds the board.
     """
+    if action == "status":
+        _, said = status_of(board, bench, state)
+        return Proof(board.name, {True: "on", False: "off", None: "unknown"}[said], (), False)
     switch = prepare_switch(board, bench, state)
     module = backend(switch)
-    if action == "status":
-        said = module.status(switch)
-        return Proof(board.name, {True: "on", False: "off", None: "unknown"}[said], (), False)
     check_free(board.name, state)
     with state.busy(board.name, f"hil power {action}"), ExitStack() as stack:
         watch = watch_of(bench, stack)

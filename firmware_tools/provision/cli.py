@@ -158,7 +158,7 @@ def _one(board: Board, bench: Bench, order: Order, state: State) -> Found | Prov
     if bench.identity is None:
         raise ConfigError(f"board {board.name}: the bench wants `identity`", "hil bench init, and name its folder")
     check_free(board.name, state)
-    store, limits = IdentityStore(Path(bench.identity)), order.limits
+    store, limits = IdentityStore.of(Path(bench.identity), bench.bench), order.limits
     wanted = _wanted(board, bench, order.ntp)
     with state.busy(board.name, "hil provision"), ExitStack() as stack:
         shell = reach(board, order.via, state, stack, limits.shell_s, _tell)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from firmware_tools.broker_watch import BrokerWatch
+from firmware_tools.broker_watch import LOG, BrokerWatch
 from firmware_tools.firstboot.payload import HOME
 from firmware_tools.identity import WARN_DAYS, read_certificate
 from firmware_tools.identity_store import IdentityStore
@@ -153,7 +153,11 @@ def provision(
         changed.append("agent started again")
         last = watch.known(name) if watch is not None else None
         not_boot = last.boot_id if last is not None else ""
-        restart(shell, limits.command_s)
+        try:
+            restart(shell, limits.command_s)
+        except HardwareError as error:  # systemd's, of an agent that ended before it was there
+            hint = f"{error.hint}; on the board: {LOG}"
+            raise HardwareError(error.message + last_words(shell, limits.command_s), hint) from error
     boot_id = ""
     for one in changed:
         tell(one)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
@@ -20,6 +19,7 @@ from ground_controller.endpoint import messages as m
 from ground_controller.endpoint.run_link import RunLink
 from ground_controller.endpoint.shapes import DONE, Answer, Refusal, Wanted, event, invalid, parse, usage
 from ground_controller.endpoint.text import TextStream
+from ground_controller.live.access import Access
 
 _T = TypeVar("_T")
 
@@ -32,11 +32,11 @@ class Gone(Exception):
 
 
 class Endpoint:
-    """Handlers of one run. `token`: what clients must show, empty: nothing."""
+    """Handlers of one run. `access`: who may ask."""
 
-    def __init__(self, link: RunLink, token: str = "") -> None:
+    def __init__(self, link: RunLink, access: Access) -> None:
         self._link = link
-        self._token = token.encode()
+        self._access = access
         self._tokenizer = Tokenizer.from_str(link.described.tokenizer)
 
     def app(self) -> Starlette:
@@ -51,11 +51,16 @@ class Endpoint:
         )  # fmt: skip
 
     def _admit(self, request: Request) -> None:
-        if not self._token:
+        """No page of another site knows a token. Without one its browser gives it away, see `live.access`."""
+        access, headers = self._access, request.headers
+        if access.token:
+            kind, _, shown = headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer" or not access.knows_token(shown.strip()):
+                raise invalid("Incorrect API key provided.", None, "invalid_api_key", 401)
             return
-        kind, _, shown = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not secrets.compare_digest(shown.strip().encode(), self._token):
-            raise invalid("Incorrect API key provided.", None, "invalid_api_key", 401)
+        host = headers.get("host", "")
+        if not access.knows_host(host) or not access.knows_origin(headers.get("origin"), host):
+            raise invalid("Without a token only programs and pages of this machine may ask.", None, "other_site", 403)
 
     async def _models(self, request: Request) -> Response:
         self._admit(request)

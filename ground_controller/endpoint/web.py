@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import stat
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import uvicorn
 
 from ground_controller.endpoint.app import Endpoint
 from ground_controller.endpoint.run_link import RunLink
+from ground_controller.live.access import Access, is_loopback
 from hil_config.errors import EnvironmentFault, SafetyRefusal
 
 LEAST_TOKEN = 16
@@ -38,16 +38,13 @@ def read_token(path: Path) -> str:
     return token
 
 
-def check_reach(host: str, token: str) -> None:
+def _access(host: str, token: str) -> Access:
     """SafetyRefusal if others could use the bench without a token."""
-    try:
-        near = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        near = False
-    if not near and not token:
+    if not is_loopback(host) and not token:
         raise SafetyRefusal(
             f"--host {host}: whoever reaches it could use the bench", "give --token-file, or stay on 127.0.0.1"
         )
+    return Access.of(host, token)
 
 
 async def serve(folder: Path, host: str, port: int, token: str, told: Callable[[str, RunLink], None]) -> bool:
@@ -56,12 +53,12 @@ async def serve(folder: Path, host: str, port: int, token: str, told: Callable[[
     Returns:
         Whether the run left, and nobody ended the endpoint.
     """
-    check_reach(host, token)
+    access = _access(host, token)
     link = await RunLink.open(folder)
     try:
         listening = _listen(host, port)
         server = uvicorn.Server(uvicorn.Config(
-            Endpoint(link, token).app(), log_level="warning", access_log=False, server_header=False, lifespan="off",
+            Endpoint(link, access).app(), log_level="warning", access_log=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=2,
         ))  # fmt: skip
         end = asyncio.create_task(_end_with(link, server))

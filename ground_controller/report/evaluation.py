@@ -12,7 +12,7 @@ import msgspec
 
 from ground_controller.evaluation import EvaluationSet, TextScored, load_evaluation
 from ground_controller.journal import Journal
-from ground_controller.preparation import cache_folder
+from ground_controller.preparation import shards_folder
 from hil_config.errors import HilError
 from hil_config.wire.manifest import ModelCard
 from models.build import build_shards
@@ -76,7 +76,7 @@ def evaluation(journal: Journal) -> EvaluationResult | None:
 
 
 def _full(checkpoint: Path, wanted: EvaluationSet, asked: list[Item]) -> Marks:
-    folder = cache_folder() / "models" / f"{checkpoint.resolve().name}-fp32"
+    folder = shards_folder(checkpoint, "fp32")
     build_shards(checkpoint, folder, ("fp32",))
     oracle = Oracle(folder, "fp32")
     return marks(

@@ -12,6 +12,9 @@ from hil_config.schema.strict import LOOPBACK, Host, Name, Strict, refuse
 GROUND_PEER = "ground"
 """What the controller's client is called on the data plane; no board may have this name."""
 
+WITH_CERTIFICATES = ("broker", "monitor")
+"""Who else has one of a bench with an identity."""
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 BoardKind = Literal["local", "virtual", "raspberry-pi", "jetson", "debian", "model"]
@@ -54,6 +57,21 @@ class Board(Strict):
         description="Hardware address of the board's network port, lower case with colons.",
         pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$",
     )
+
+    @model_validator(mode="after")
+    def _check_emulated(self) -> Board:
+        """`hil power` starts an emulator for it, which wants to know these."""
+        if self.power is None or self.power.via != "virtual" or self.power.at:
+            return self
+        if self.kind != "virtual":
+            raise refuse(("power", "via"), f"found 'virtual' for a board of kind {self.kind}", "write `kind: virtual`")
+        if self.disk is None or self.disk.file is None:
+            hint = "write `disk: {file: NAME.img, size_gb: 0.8}`"
+            raise refuse(("disk",), "a board with `via: virtual` wants `disk.file`", hint)
+        if self.console is None or self.console.loopback_port is None:
+            hint = "write `console: {port: socket://127.0.0.1:PORT}` with a free port"
+            raise refuse(("console",), "a board with `via: virtual` wants a console on a port of loopback", hint)
+        return self
 
 
 def _place(host: str, port: int) -> tuple[str, int]:
@@ -118,6 +136,12 @@ class Bench(Strict):
                 raise refuse(
                     ("boards", index, "name"),
                     f"found {GROUND_PEER!r}, which is the controller's own name among the boards",
+                    "give the board another name",
+                )
+            if self.identity is not None and board.name in WITH_CERTIFICATES:
+                raise refuse(
+                    ("boards", index, "name"),
+                    f"found {board.name!r}, whose certificate is not a board's",
                     "give the board another name",
                 )
             if board.name in names:

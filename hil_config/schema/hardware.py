@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -67,6 +68,12 @@ class ConsoleLine(Strict):
     baud: int = Field(default=115_200, description="Bits per second.", ge=300, le=4_000_000)
     user: str = Field(default="hil", description="Who logs in.", min_length=1)
     password_file: str | None = Field(default=None, description="File whose first line is the password.")
+
+    @property
+    def loopback_port(self) -> int | None:
+        """Where an emulator on this machine serves the line; None if `port` is something else."""
+        found = re.fullmatch(r"socket://127\.0\.0\.1:([0-9]{1,5})", self.port)
+        return int(found[1]) if found is not None and 0 < int(found[1]) < 65_536 else None
 
 
 _FIRST = {"shelly": 0, "tasmota": 1, "scpi": 1}

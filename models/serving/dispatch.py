@@ -312,14 +312,11 @@ class LayerDispatch:
         return item, -1
 
     def outcome(self) -> Outcome:
-        """The sum over everything that counts, in the order of the hosts that were picked: a replica's answer stands
-        where that of the host it stands in for would, and neither who answers nor when changes a bit."""
+        """The sum over everything that counts, in the order of the hosts that were picked, whoever answered for one."""
         rows = self._picks.rows
         if self.as_picked:
-            none, every = (_FIRST_ROW, _ALL) if rows == 1 else (np.zeros(rows, np.intp), np.ones(rows))
-            return Outcome(
-                self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True, every
-            )
+            none, all_ = (_FIRST_ROW, _ALL) if rows == 1 else (np.zeros(rows, np.intp), np.ones(rows))
+            return Outcome(self._sum(self._roots), none, none, self._hedged, self._ignored, self._last_call, True, all_)
         (lost, rerouted), mass = np.zeros((2, rows), np.intp), np.zeros(rows)
         counted = [branch for root in self._roots for branch in root.counted()]
         for branch in counted:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 import openai
@@ -159,6 +161,23 @@ def test_a_full_queue_and_clients_that_leave(served: Served, journal: Callable[[
         thread.join(60.0)
     assert sorted(found) == [(200, ""), (429, "1")]
     assert {_recorded(served, journal, number)[1].reason for number in numbers} == {"withdrawn by its client"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"},
+     {"Host": "evil.example", "Origin": "http://evil.example"}],
+)  # fmt: skip
+def test_pages_of_other_sites_reach_nothing(served: Served, headers: dict[str, str]) -> None:
+    """A browser sends such a request for any page, unasked, as plain text; by a rebound name the page reads answers."""
+    connection = HTTPConnection(urlsplit(served.base_url).netloc, timeout=60.0)
+    body = json.dumps({"model": served.model, "prompt": "a", "max_tokens": 1})
+    for method, path, sent in (("POST", "/v1/completions", body), ("GET", "/v1/models", None)):
+        connection.request(method, path, sent, {"Content-Type": "text/plain", **headers})
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        assert (answer.status, said["error"]["code"]) == (403, "other_site")
+    connection.close()
 
 
 def test_a_token_is_wanted_where_one_is_set(served: Served, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -19,7 +20,7 @@ from firmware_tools.broker import SYSTEM_FOLDERS
 from firmware_tools.identity_store import IdentityStore
 from hil_config.door import run
 from hil_config.errors import LinkError
-from hil_config.tls import BROKER, check_accepted, client_context, identity_files
+from hil_config.tls import BROKER, check_accepted, client_context, identity_files, serial_number
 from tests.conftest import Address, _free_port, _wait_ready
 
 PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path=SYSTEM_FOLDERS)
@@ -77,9 +78,27 @@ def test_a_revoked_board_is_refused_and_its_open_connection_stays(
     client.loop_stop()
 
 
+def test_a_broker_that_runs_shows_its_new_certificate(
+    bench: tuple[Path, Address, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, address, process = bench
+    capsys.readouterr()
+    assert run(["bench", "identity", "renew", "broker", "--folder", str(folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["brokers"] == [process]
+    context, deadline = client_context(identity_files(folder / "monitor"), BROKER), time.monotonic() + 20
+    shown = ""
+    while shown != told["serial"]:  # Mosquitto comes to its signal in its own time
+        assert time.monotonic() < deadline, shown
+        with socket.create_connection(address, 5.0) as raw, context.wrap_socket(raw) as secure:
+            shown = f"{serial_number(secure):x}"
+
+
 def test_a_bench_whose_broker_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "identity"
     assert run(["bench", "init", "lab", "--folder", str(folder)]) == 0
     IdentityStore(folder).sign("alpha", x509.make_request(x509.make_key(), "alpha"))
     assert run(["bench", "identity", "revoke", "alpha", "--folder", str(folder)]) == 0
+    assert "restart it where it runs" in capsys.readouterr().out
+    assert run(["bench", "identity", "renew", "broker", "--folder", str(folder)]) == 0
     assert "restart it where it runs" in capsys.readouterr().out

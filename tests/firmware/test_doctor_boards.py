@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from firmware_tools.virtual.recipe import recipe_hash
 from hil_config.door import run
 
 
@@ -53,6 +54,17 @@ def test_each_cause_with_its_fix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["alpha.disk"]["ok"] and found["alpha.console"]["ok"] and found["identity"]["ok"]
     assert found["alpha.identity"]["do"] == "hil firstboot alpha; hil provision alpha"
     assert "for 4.0 h more" in found["alpha.held"]["found"]
+    assert all(found[f"{name}.identity"]["ok"] for name in ("broker", "ground", "monitor"))
+    identity, file = tmp_path / "identity", tmp_path / "bench.yaml"
+    file.write_text(file.read_text().replace("bench: lab\n", "bench: demo\n"))
+    assert looked_at(tmp_path, capsys)["identity"]["do"].startswith("write `bench: lab`")
+    assert run(["provision", "alpha", "--bench", str(file)]) == 3
+    assert "is of bench 'lab', the bench file is of 'demo'" in capsys.readouterr().err
+    file.write_text(file.read_text().replace("bench: demo\n", "bench: lab\n"))
+    assert run(["bench", "identity", "revoke", "ground", "--folder", str(identity)]) == 0
+    assert (
+        looked_at(tmp_path, capsys)["ground.identity"]["do"] == f"hil bench identity renew ground --folder {identity}"
+    )
     os.close(near)
     os.close(far)
 
@@ -65,3 +77,20 @@ def test_a_path_that_may_not_be_looked_at_is_one_finding(tmp_path: Path, capsys:
     found = looked_at(tmp_path, capsys)
     assert not found["alpha.disk"]["ok"] and not found["alpha.console"]["ok"]
     assert found["alpha.disk"]["do"] and found["cores"]
+
+
+def test_nothing_is_written_by_looking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    built = tmp_path / "cache" / "spacemoe-hil" / "virtual" / recipe_hash()
+    built.mkdir(parents=True)
+    (built / "complete").touch()
+    (tmp_path / "bench.yaml").write_text(
+        "bench: lab\nboards:\n  - {name: alpha, profile: raspberry-pi-5, kind: virtual, disk: {file: alpha.img},"
+        " console: {port: 'socket://127.0.0.1:9'}, power: {via: virtual}}\n"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert looked_at(tmp_path, capsys)["alpha.power"]["found"] == "virtual: off"
+    assert run(["power", "alpha", "status", "--bench", str(tmp_path / "bench.yaml")]) == 0
+    assert sorted(tmp_path.rglob("*")) == before

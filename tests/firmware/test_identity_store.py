@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from firmware_tools import identity as x509
+from firmware_tools.broker import Recipe
 from firmware_tools.identity_store import OWN, IdentityStore
 from hil_config.door import run
 from hil_config.errors import ConfigError
 from hil_config.revocation import read_revocations
-from hil_config.tls import identity_files
+from hil_config.tls import check_own_certificate, identity_files
 
 
 def made(tmp_path: Path) -> Path:
@@ -35,6 +37,15 @@ def test_init_makes_everything_once(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run(["bench", "init", "lab", "--folder", str(folder)]) == 11
     assert (folder / "ca.pem").read_bytes() == before
     assert "PRIVATE" not in capsys.readouterr().out
+
+
+def test_the_command_that_starts_the_broker_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "my bench's"
+    assert run(["bench", "init", "lab", "--folder", str(folder), "--port", "18883"]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("start the broker: ")]
+    assert shlex.split(line)[-2:] == ["-c", str(folder / "broker" / "mosquitto.conf")]
+    fetched = Recipe("/a b/mosquitto", ("-c", "f"), {"LD_LIBRARY_PATH": "/a b/lib"}, "f")
+    assert fetched.typed() == "LD_LIBRARY_PATH='/a b/lib' '/a b/mosquitto' -c f"
 
 
 def test_list_renew_and_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +70,20 @@ def test_list_renew_and_revoke(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for words_, code in ((["renew", "alpha"], 2), (["revoke", "nobody"], 3)):
         assert run(["bench", "identity", *words_, "--folder", str(folder)]) in (code, 3)
     assert run(["bench", "identity", "list", "--folder", str(tmp_path / "other")]) == 3
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_party_whose_key_got_out_has_a_new_one_after_its_revocation(tmp_path: Path, name: str) -> None:
+    words = ["--folder", str(made(tmp_path))]
+    before = IdentityStore(tmp_path / "identity").valid(name)
+    assert before is not None
+    assert run(["bench", "identity", "revoke", name, *words]) == 0
+    assert run(["bench", "identity", "renew", name, *words]) == 0
+    after = IdentityStore(tmp_path / "identity").valid(name)
+    assert after is not None and after.addresses == before.addresses
+    check_own_certificate(identity_files(tmp_path / "identity" / name))
+    revoked = read_revocations(identity_files(tmp_path / "identity" / name)).serials
+    assert revoked == {int(before.serial, 16)} and int(after.serial, 16) not in revoked
 
 
 def test_a_store_never_makes_two_lists_of_one_second(tmp_path: Path) -> None:

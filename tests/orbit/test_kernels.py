@@ -124,3 +124,11 @@ def test_the_plain_path_runs_where_compiling_is_off() -> None:
     ]  # fmt: skip
     assert told[0] == told[1]
     assert int(told[0].split()[1]) > 2
+
+
+@needs_numba
+def test_without_a_place_for_a_cache_it_compiles_all_the_same() -> None:
+    """Where numba finds none, as for a user without a home whose package is root's."""
+    code = "import ground_controller.orbit.kernels; from ground_controller.compiled import COMPILED; assert COMPILED"
+    nowhere = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}  # our modules lie in no archive
+    subprocess.run([sys.executable, "-c", code], env=nowhere, check=True, timeout=120.0)

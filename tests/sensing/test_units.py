@@ -37,6 +37,14 @@ def test_units_are_hardened(unit: str, tmp_path: Path) -> None:
     assert not complaints, complaints
 
 
+@pytest.mark.parametrize("unit", ["hil-agent.service", "hil-agent-jetson.service"])
+def test_what_another_start_would_find_again_ends_the_service(unit: str, tmp_path: Path) -> None:
+    file = tmp_path / "agent.json"
+    file.write_text("{}")
+    done = subprocess.run([sys.executable, "-m", "node_agent.cli", "run", "--config", str(file)], check=False)
+    assert f"\nRestartPreventExitStatus={done.returncode}\n" in (UNITS / unit).read_text()
+
+
 def test_the_printed_unit_is_the_one_that_is_tested() -> None:
     for arguments, name in (
         ([], "hil-agent.service"), (["--jetson"], "hil-agent-jetson.service"),

@@ -51,7 +51,7 @@ class Desk(NamedTuple):
 def _first_boot(name: str, board: SshBoard, store: IdentityStore, port: int, shards: bytes) -> None:
     files = payload(
         Settings(
-            name, "lab", Place("127.0.0.1", port, "127.0.0.1", free_port()), MODEL, store.ca,
+            name, "lab", Place("127.0.0.1", port, "127.0.0.1", free_port()), {"power_model": MODEL}, store.ca,
             store.make_token(name), command_key=(store.folder / COMMAND_PUBLIC_FILE).read_bytes(),
             crl=(store.folder / CRL_FILE).read_bytes(),
         ),

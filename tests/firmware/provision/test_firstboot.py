@@ -28,7 +28,7 @@ TOKEN = "one-time-token-of-a-test"
 
 def settings(ca: bytes = b"PEM", **changes: object) -> Settings:
     values: dict[str, object] = {
-        "node": "alpha", "bench": "lab", "place": Place("10.0.0.1", 8883, "10.0.0.2", 7070), "power_model": {},
+        "node": "alpha", "bench": "lab", "place": Place("10.0.0.1", 8883, "10.0.0.2", 7070), "profile": {},
         "ca": ca, "token": TOKEN, "password_hash": sha512_crypt("geheim"), "authorized_keys": "ssh-ed25519 AAAA x\n",
     }  # fmt: skip
     return Settings(**{**values, **changes})  # type: ignore[arg-type]

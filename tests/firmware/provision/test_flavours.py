@@ -20,11 +20,12 @@ from firmware_tools.firstboot.crypt_hash import sha512_crypt
 from firmware_tools.firstboot.first_start import FIRSTRUN, Start, files_for, start_files, user_data
 from firmware_tools.firstboot.flavour import Seen, choose, detect, look
 from firmware_tools.firstboot.inject import BootPartition
-from firmware_tools.firstboot.network import Network, network_of
+from firmware_tools.firstboot.network import Network
 from firmware_tools.firstboot.payload import FOLDER, Place, Settings, payload
 from firmware_tools.firstboot.wheels import NEEDED, check_wheels
 from hil_config.door import run
 from hil_config.errors import ConfigError, DataFileError, EnvironmentFault, UsageError
+from hil_config.schema.profiles import load_profile
 
 SEARCH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MISSING = [name for name in ("sfdisk", "mkfs.vfat", "mcopy", "openssl") if not shutil.which(name, path=SEARCH)]
@@ -97,21 +98,6 @@ def test_a_command_line_runs_ours_and_what_it_ran_before() -> None:
     assert [word for word in words if word.startswith("ds=")] == ["ds=nocloud;i=hil-lab-alpha-1"]
 
 
-def test_networks() -> None:
-    assert network_of("alpha", "10.0.0.7", None).cloud_init()["ethernets"]["bench"]["dhcp4"] is True
-    fixed = network_of("alpha", "10.0.0.7", "02:00:00:00:00:01", "10.0.0.0/24", "10.0.0.1", ("10.0.0.2",))
-    port = fixed.cloud_init()["ethernets"]["bench"]
-    assert port["addresses"] == ["10.0.0.7/24"] and port["match"] == {"macaddress": "02:00:00:00:00:01"}
-    assert "address1=10.0.0.7/24,10.0.0.1\ndns=10.0.0.2;" in fixed.network_manager()
-    with pytest.raises(ConfigError, match=r"board alpha: 10\.0\.1\.7 is not in"):
-        network_of("alpha", "10.0.1.7", None, "10.0.0.0/24")
-    with pytest.raises(ConfigError, match="gateway"):
-        network_of("alpha", "10.0.0.7", None, "10.0.0.0/24", "10.1.0.1")
-    for wrong in (("10.0.0.0/33", ""), ("10.0.0.0/24", "gate"), ("", "10.0.0.1")):
-        with pytest.raises(UsageError):
-            network_of("alpha", "10.0.0.7", None, *wrong)
-
-
 BENCH = """\
 bench: lab
 identity: identity
@@ -155,6 +141,9 @@ def test_the_command_writes_each_form_and_no_secret_where_it_would_stay(
         boot.read(name) for name in names & {"user-data", "meta-data", "network-config", "cmdline.txt", "firstrun.sh"}
     ]
     kept = [file.read_bytes() for file in (tmp_path / ".hil").rglob("*") if file.is_file()]
+    agent = json.loads(boot.read(f"{FOLDER}/agent.json"))
+    of_its_kind = load_profile("raspberry-pi-5").agent_fields()
+    assert of_its_kind["sensors"] and of_its_kind["safety"] and agent == {**agent, **of_its_kind}
     for secret in (PASSWORD.encode(), shadow, token):
         assert not any(secret in data for data in stays + kept)
     assert PASSWORD.encode() not in path.read_bytes()
@@ -184,21 +173,30 @@ def wheels(tmp_path: Path) -> Path:
 
 
 def test_wheels_are_looked_at(wheels: Path) -> None:
-    assert len(check_wheels(wheels)) == len(NEEDED)
-    other = wheel(wheels, "more", "cp311-cp311-manylinux_2_28_x86_64")
-    with pytest.raises(DataFileError, match="boards are aarch64"):
-        check_wheels(wheels)
+    assert len(check_wheels(wheels, "raspberry-pi")) == len(NEEDED)
+    other = wheel(wheels, "more", "cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64")
+    with pytest.raises(DataFileError, match="raspberry-pi boards are aarch64"):
+        check_wheels(wheels, "raspberry-pi")
+    assert len(check_wheels(wheels, "debian")) == len(NEEDED) + 1
+    arm = wheel(wheels, "other", "cp311-cp311-linux_aarch64")
+    with pytest.raises(DataFileError, match="several processors: aarch64, x86_64"):
+        check_wheels(wheels, "debian")
+    arm.unlink()
     other.unlink()
+    mac = wheel(wheels, "mac", "cp311-cp311-macosx_10_9_x86_64")
+    with pytest.raises(DataFileError, match="debian boards are aarch64 or x86_64"):
+        check_wheels(wheels, "debian")
+    mac.unlink()
     for python in ("cp311", "cp313"):
         wheel(wheels, f"for{python}", f"{python}-{python}-manylinux_2_28_aarch64")
     with pytest.raises(DataFileError, match="several Pythons: cp311, cp313"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
     (wheels / "forcp313-1.0-cp313-cp313-manylinux_2_28_aarch64.whl").write_bytes(b"PK")
     with pytest.raises(DataFileError, match="damaged"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
     shutil.rmtree(wheels)
     with pytest.raises(DataFileError, match="no wheel of msgspec, numpy"):
-        check_wheels(wheels)
+        check_wheels(wheels, "jetson")
 
 
 class Board:
@@ -212,7 +210,7 @@ class Board:
         (self.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
         (self.root / "etc/shadow").write_text("root:!:19000:0:99999:7:::\n")
         settings = Settings(
-            node="alpha", bench="lab", place=Place("10.0.0.1", 8883, "10.0.0.7", 7070), power_model={}, ca=b"PEM",
+            node="alpha", bench="lab", place=Place("10.0.0.1", 8883, "10.0.0.7", 7070), profile={}, ca=b"PEM",
             token=TOKEN, password_hash=sha512_crypt(PASSWORD), authorized_keys="ssh-ed25519 AAAA x\n",
         )  # fmt: skip
         more = {**start_files(start), "wheels.tar": folder_tar(wheels)}

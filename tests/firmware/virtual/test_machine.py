@@ -10,7 +10,7 @@ import pytest
 
 from firmware_tools.state import State
 from firmware_tools.virtual import machine
-from hil_config.errors import ConfigError, EnvironmentFault
+from hil_config.errors import EnvironmentFault
 from hil_config.schema.load import load_bench
 
 
@@ -30,18 +30,6 @@ def test_a_bench_in_a_folder_with_a_comma_and_a_blank(tmp_path: Path) -> None:
         assert machine.process_of(one) is not None and one.console_log.exists()
     finally:
         machine.stop(one)
-
-
-@pytest.mark.parametrize(
-    "port", ["socket://127.0.0.1:abc", "socket://127.0.0.1:70000", "socket://10.0.0.1:1", "/dev/x"]
-)
-def test_a_console_that_a_virtual_board_cannot_have(tmp_path: Path, port: str) -> None:
-    file = tmp_path / "bench.yaml"
-    board = f"{{name: a, profile: raspberry-pi-5, kind: virtual, disk: {{file: a.img}}, console: {{port: '{port}'}}}}"
-    file.write_text(f"bench: lab\nboards: [{board}]\n")
-    bench = load_bench(file)
-    with pytest.raises(ConfigError, match="board a is virtual and has no console on loopback"):
-        machine.machine_of(bench, bench.boards[0], State(file))
 
 
 def test_an_image_that_another_user_has_built_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
