@@ -141,12 +141,8 @@ class Run:
             fleet.tell(node, SetDuty(False, "it was out of service when the controller was interrupted"))
         for fault in past.faults:
             self._outlet(fleet).fault(fault)
-        feed = Feed(
-            self._p,
-            client,
-            self._record,
-            (asking(self._p, self._folder, len(past.begun), past.at_s / self._p.campaign.orbit.rate),),
-        )
+        asks = asking(self._p, self._folder, len(past.begun), past.ticked_s)
+        feed = Feed(self._p, client, self._record, (asks,))
         feed.go_on(past, self._p.campaign.workload.max_new_tokens)
         self._go(loop, feed)
         self._finish(fleet, loop)
