@@ -218,6 +218,7 @@ def test_an_interrupt_ends_everything_in_order(starter: Starter, journal: OpenJo
     finished = running.wait(20.0)
     assert finished.code == 130
     assert finished.errors.rstrip().endswith("interrupted")
+    assert f"stopped; to go on with it: hil campaign resume {finished.folder}" in finished.errors
     assert "Traceback" not in finished.errors
     assert left_over(finished.folder) == []
     opened = journal(finished.folder)
@@ -226,6 +227,27 @@ def test_an_interrupt_ends_everything_in_order(starter: Starter, journal: OpenJo
     found = finished.replay()
     assert (found["mismatches"], found["unchecked"]) == (0, 0)
     assert found["ticks"] == len(list(opened.entries("decision"))) > 0
+
+
+def test_an_interrupt_says_what_can_be_gone_on_with(starter: Starter, left_over: LeftOver) -> None:
+    """Before the first tick nothing can; a run that is gone on with is told like any other, in words for a shell."""
+    early = starter.start("too early")
+    early.wait_for(early.folder / "schedule.hsched")
+    early.process.send_signal(signal.SIGINT)
+    finished = early.wait(30.0)
+    assert finished.code == 130
+    assert "stopped before its first tick" in finished.errors and "resume" not in finished.errors
+    running = starter.start("in time", orbit__duration_s=600)
+    running.wait_tokens(1)
+    running.process.kill()
+    running.process.wait(10.0)
+    again = starter.resume(running.folder)
+    again.wait_entries("resumed")
+    again.process.send_signal(signal.SIGINT)
+    finished = again.wait(30.0)
+    assert finished.code == 130
+    assert f"stopped; to go on with it: hil campaign resume '{running.folder}'" in finished.errors
+    assert left_over(running.folder) == []
 
 
 def _wait_status(pid: int, wanted: str) -> None:
