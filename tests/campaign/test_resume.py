@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ from ground_controller.interruption import RunResumed, resumptions
 from ground_controller.journal import NAME, Journal
 from ground_controller.past import recall
 from ground_controller.replay import prepare_again
+from ground_controller.resume import resume_campaign
 from ground_controller.run_lock import RunLock
 from hil_config.errors import EnvironmentFault, InvalidRunError
 from tests.campaign.conftest import Finished, Starter, hil, processes_of
@@ -178,6 +180,22 @@ def test_a_run_that_never_ticked_has_nothing_to_go_on_with(broken: Broken, tmp_p
         db.execute("UPDATE meta SET value = ? WHERE key = 'system_boot'", (_boot(),))
     done = hil("campaign", "resume", str(folder))
     assert done.returncode == 2 and "died before its first tick" in done.stderr
+
+
+def test_a_run_is_not_gone_on_with_on_a_full_disk(
+    broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "full"
+    shutil.copytree(broken.killed, folder)
+    journal = Journal.reopen(folder)
+    journal.set_meta("system_boot", _boot())
+    journal.close()
+    before = (folder / NAME).read_bytes()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(EnvironmentFault, match="not ready: disk space: 0") as caught:
+        resume_campaign(folder, lambda progress: None)
+    assert caught.value.hint == "free some"
+    assert (folder / NAME).read_bytes() == before
 
 
 def test_requests_arrive_by_the_hosts_clock_also_where_the_orbit_was_moved(module_starter: Starter) -> None:
