@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 PAUSE_S = (0.05, 2.0)
 """The first and the longest pause between attempts of a request that finds no way."""
 
+UNREACHABLE = "cannot be reached"
+"""How the trouble ends of a request whose first gateway takes no connection."""
+
 Routes = Callable[[frozenset[str]], tuple[str, ...] | None]
 """The best gateways now, avoiding some; None when there are none."""
 
@@ -40,8 +43,10 @@ class Attempts:
         return f"no token for {timeout_s:g} s" if now_s - self.progress_s > timeout_s else ""
 
     def avoid(self, reason: str) -> frozenset[str]:
-        """Gateways that a new attempt for `reason` had better not use: those that were silent."""
-        return frozenset(self.route) if reason.startswith("no token") else frozenset()
+        """Gateways that a new attempt for `reason` had better not use: those that were silent, or not to be reached."""
+        if reason.startswith("no token"):
+            return frozenset(self.route)
+        return frozenset(self.route[:1]) if reason.endswith(UNREACHABLE) else frozenset()
 
     def begin(self, route: tuple[str, ...], now_s: float) -> float:
         """A new attempt over `route`; the microseconds since the last sign of progress."""

@@ -256,8 +256,7 @@ class Run:
             answer_path(asked).unlink(missing_ok=True)
         self._restore_modes()
         ended = self._stage.ended()
-        living = (n.name for n in self._core.view.nodes if n.alive and n.name not in ended)
-        alive = tuple(name for name in living if name in self._nodes)
+        alive = tuple(name for name in self._core.world.online if name in self._nodes and name not in ended)
         finish(self._stage, fleet, loop, self._journal, self._inbox, self._folder, alive)
 
     def close(self) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -171,6 +174,36 @@ def test_a_gateway_is_killed_in_mid_generation(starter: Starter, journal: OpenJo
     interrupted = {attempt.request for attempt in again}
     resumed = {t.request for when_ns, t in _tokens(opened) if when_ns > killed_ns and t.request in interrupted}
     assert resumed == interrupted
+
+
+def test_a_gateway_whose_agent_is_started_again_keeps_nobody_waiting(starter: Starter) -> None:
+    """As its supervisor does: it is online again, in another boot that knows of no run. Others go on without it."""
+    running = starter.start(orbit__duration_s=3_000)
+    running.wait_tokens(BEFORE)
+    gateway = running.routes()[-1][0]
+    running.kill(gateway)
+    running.wait_entries("status", lambda body: _said(body) == (gateway, "offline"))
+    command = [sys.executable, "-m", "node_agent.cli", "run", "--config", str(running.folder / f"{gateway}.json")]
+    with (running.folder / "again.log").open("wb") as log:
+        agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        running.wait_entries("status", lambda body: _said(body) == (gateway, "online, again"))
+        before = len(running.routes())
+        running.wait_tokens(running.count("client_token") + 100)
+    finally:
+        agent.kill()
+        agent.wait(10.0)
+    running.process.send_signal(signal.SIGINT)
+    finished = running.wait(30.0)
+    assert len(running.routes()) > before and all(gateway not in route for route in running.routes()[before:])
+    assert finished.replay()["mismatches"] == 0
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """Whose status it is, and which."""
+    status = json.loads(body)
+    again = ", again" if status["state"] == "online" and status["epoch"] else ""  # it was commanded before
+    return status["node"], status["state"] + again
 
 
 def test_the_broker_is_killed(starter: Starter, journal: OpenJournal, left_over: LeftOver) -> None:
