@@ -187,6 +187,9 @@ def test_route_takes_standbys_for_lost_gateways_and_nothing_when_a_slice_has_nob
     other = choose_route(core.view, avoid=frozenset(first[:1]))
     assert other is not None
     assert other[0] != first[0]
+    around = choose_route(core.view, avoid=frozenset({(first[0], first[1])}))
+    assert around is not None
+    assert around[:2] != first[:2]
     core.advance(0, 0.0, [status(first[0], "offline")])
     taken = choose_route(core.view)
     assert taken is not None
