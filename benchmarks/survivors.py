@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.dataplane import RUN, Fleet
+from ground_controller.attempts import Avoid
 from ground_controller.client import Client
 from ground_controller.client_events import AttemptBegan, TokenArrived
 from hil_config.wire.manifest import Precision
@@ -46,7 +47,7 @@ class Survivors:
             self._events.append(event)
             self._came.notify_all()
 
-    def _route(self, avoid: frozenset[str]) -> tuple[str, ...] | None:
+    def _route(self, avoid: Avoid) -> tuple[str, ...] | None:
         for name in sorted(GATEWAYS, key=lambda g: (g in avoid, g)):
             if name in self.alive:
                 return (name,)

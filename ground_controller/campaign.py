@@ -141,12 +141,8 @@ class Run:
             fleet.tell(node, SetDuty(False, "it was out of service when the controller was interrupted"))
         for fault in past.faults:
             self._outlet(fleet).fault(fault)
-        feed = Feed(
-            self._p,
-            client,
-            self._record,
-            (asking(self._p, self._folder, len(past.begun), past.at_s / self._p.campaign.orbit.rate),),
-        )
+        asks = asking(self._p, self._folder, len(past.begun), past.ticked_s)
+        feed = Feed(self._p, client, self._record, (asks,))
         feed.go_on(past, self._p.campaign.workload.max_new_tokens)
         self._go(loop, feed)
         self._finish(fleet, loop)
@@ -260,8 +256,7 @@ class Run:
             answer_path(asked).unlink(missing_ok=True)
         self._restore_modes()
         ended = self._stage.ended()
-        living = (n.name for n in self._core.view.nodes if n.alive and n.name not in ended)
-        alive = tuple(name for name in living if name in self._nodes)
+        alive = tuple(name for name in self._core.world.online if name in self._nodes and name not in ended)
         finish(self._stage, fleet, loop, self._journal, self._inbox, self._folder, alive)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from ground_controller.attempts import Attempts, Routes
+from ground_controller.attempts import UNREACHABLE, Attempts, Routes
 from ground_controller.client_events import AttemptBegan, TokenArrived
 from ground_controller.evaluation import TextScored
 from hil_config.errors import LinkError, RemoteProtocolError
@@ -184,7 +184,7 @@ class Client:
                 entry.id, entry.attempt, start, remaining, Route(route, NAME), len(tokens), tokens, entry.score
             )  # fmt: skip
             if not self._send(route[0], step):
-                entry.wait(f"gateway {route[0]} cannot be reached", now_s)
+                entry.wait(f"gateway {route[0]} {UNREACHABLE}", now_s)
                 return
 
     def _send(self, node: str, frame: Frame) -> bool:

@@ -136,22 +136,22 @@ def explain_token(folder: Path, number: int) -> TokenWhy:
                 f"{arrived.position}) reached the ground",
                 "hil report names the nodes that died with records",
             )
-        decisions = {body.plan_version: _decision(journal, body.plan_version) for _, body in steps}
+        decisions = {step.body.plan_version: _decision(journal, step.body.plan_version) for step in steps}
         plans = {version: decision.plan for version, decision in decisions.items()}
         card = msgspec.json.decode(journal.meta("model_card"), type=ModelCard)
         delays = ScheduledDelays(journal, folder)
         layers = [
-            _layer((node, body), layer, plans[body.plan_version], card, delays)
-            for node, body in steps
-            for layer in sorted(body.layers, key=lambda one: one.layer)
+            _layer(step, layer, plans[step.body.plan_version], card, delays)
+            for step in steps
+            for layer in sorted(step.body.layers, key=lambda one: one.layer)
         ]
         return TokenWhy(
             number, arrived.request, arrived.attempt, arrived.position, arrived.token, _text(journal, arrived.token),
             arrived.first, arrived.since_us, arrived.degraded, _attempts(journal, arrived),
             tuple(_plan_why(plans[body.plan_version], body.plan_expired) for body in _one_a_plan(steps)),
-            _nodes_then(decisions[steps[-1][1].plan_version]),
+            _nodes_then(decisions[steps[-1].body.plan_version]),
             tuple(sorted(layers, key=lambda one: one.layer)),
-            hand_overs(delays, steps, plans[steps[-1][1].plan_version]),
+            hand_overs(delays, steps, plans[steps[-1].body.plan_version]),
             str(timed(journal, "clocks of client and nodes")),
         )  # fmt: skip
     finally:
@@ -193,7 +193,7 @@ def _arrived(journal: Journal, folder: Path, number: int) -> TokenArrived:
     )
 
 
-def _steps(journal: Journal, arrived: TokenArrived) -> list[tuple[str, TokenEvidence]]:
+def _steps(journal: Journal, arrived: TokenArrived) -> list[Step]:
     """What the gateways on its way recorded, in the order of the layers."""
     found = []
     for entry in journal.entries("token"):
@@ -203,12 +203,12 @@ def _steps(journal: Journal, arrived: TokenArrived) -> list[tuple[str, TokenEvid
             arrived.request, arrived.attempt, arrived.position,
         )  # fmt: skip
         if same and body.layers:
-            found.append((entry.node, body))
-    return sorted(found, key=lambda pair: pair[1].layers[0].layer)
+            found.append(Step(entry.node, entry.boot_id, body))
+    return sorted(found, key=lambda step: step.body.layers[0].layer)
 
 
-def _one_a_plan(steps: list[tuple[str, TokenEvidence]]) -> list[TokenEvidence]:
-    return list({body.plan_version: body for _, body in steps}.values())
+def _one_a_plan(steps: list[Step]) -> list[TokenEvidence]:
+    return list({step.body.plan_version: step.body for step in steps}.values())
 
 
 def _decision(journal: Journal, version: int) -> Decision:
@@ -254,7 +254,7 @@ def _layer(
     step: Step, layer: LayerEvidence, plan: SelectionPlan, card: ModelCard, delays: ScheduledDelays
 ) -> LayerWhy:  # fmt: skip
     """The last row: the one that the token followed from."""
-    node, body = step
+    node, body = step.node, step.body
     used = unpriced(plan, card.routing.top_k) if body.plan_expired else plan
     alive = np.frombuffer(layer.live, np.uint8).astype(bool)
     gate = compile_layer(used, layer.layer, alive)

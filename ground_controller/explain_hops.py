@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +21,13 @@ from hil_config.wire.messages import TokenEvidence
 from hil_config.wire.plan import SelectionPlan
 from hil_config.wire.schedule_file import decode_schedule
 
-Step = tuple[str, TokenEvidence]
+
+class Step(NamedTuple):
+    """What a gateway recorded of a token, in which boot of its board."""
+
+    node: str
+    boot_id: str
+    body: TokenEvidence
 
 
 class Hop(msgspec.Struct, frozen=True):
@@ -57,15 +64,15 @@ class ScheduledDelays:
             ).items()
         }  # fmt: skip
 
-    def host_us(self, node: str, mono_ns: int) -> float:
+    def ended_us(self, step: Step) -> float:
         """On the ground's clock."""
-        return self._when.host_ns(node, mono_ns) / 1e3
+        return self._when.host_ns(step.node, step.body.mono_ns, step.boot_id) / 1e3
 
-    def one_way_us(self, way: Iterable[str], node: str, mono_ns: int) -> float | None:
-        """Along `way` at an instant of `node`'s clock; None if a link of it was down or nothing is known."""
+    def one_way_us(self, way: Iterable[str], step: Step) -> float | None:
+        """Along `way` at the end of `step`; None if a link of it was down or nothing is known."""
         if self._schedule is None:
             return None
-        at_s = self._when.of(node, mono_ns)
+        at_s = self._when.of(step.node, step.body.mono_ns, step.boot_id)
         active = [fault for since_s, fault in self._faults if since_s <= at_s]
         total_us = 0.0
         for source, target in pairwise(way):
@@ -98,12 +105,11 @@ def call_hops(
     delays: ScheduledDelays, step: Step, plan: SelectionPlan, hosts: Iterable[str], link_us: float
 ) -> tuple[Hop, ...]:
     """From a gateway to each host of a layer's picks, and back."""
-    gateway, body = step
-    found = []
+    gateway, found = step.node, []
     remote = sorted(set(hosts) - {gateway})
     for host in remote:
         there, back = way(plan, gateway, host), way(plan, host, gateway)
-        parts = [delays.one_way_us(one, gateway, body.mono_ns) for one in (there, back)]
+        parts = [delays.one_way_us(one, step) for one in (there, back)]
         told = None if None in parts else sum(part for part in parts if part is not None)
         hedged = told is not None and 0.0 < link_us < told
         alone = len(remote) == 1 and link_us > 0.0 and not hedged
@@ -121,13 +127,13 @@ def call_hops(
 def hand_overs(delays: ScheduledDelays, steps: list[Step], plan: SelectionPlan) -> tuple[Hop, ...]:
     """From gateway to gateway: from the end of one's record to the begin of the next one's, over two nodes' clocks."""
     found = []
-    for (source, before), (target, after) in pairwise(steps):
+    for before, after in pairwise(steps):
+        source, target = before.node, after.node
         if source == target:
             continue
         nodes = way(plan, source, target)
-        begun_us = delays.host_us(target, after.mono_ns) - after.total_us
-        took_us = begun_us - delays.host_us(source, before.mono_ns)
-        told = delays.one_way_us(nodes, source, before.mono_ns)
+        took_us = delays.ended_us(after) - after.body.total_us - delays.ended_us(before)
+        told = delays.one_way_us(nodes, before)
         doubt_us = delays.uncertain_us.get(source, 0.0) + delays.uncertain_us.get(target, 0.0)
         found.append(Hop(source, target, False, told, took_us, nodes[1:-1], f"clocks uncertain by {doubt_us:.0f} us"))
     return tuple(found)

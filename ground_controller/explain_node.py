@@ -157,7 +157,7 @@ def _some(names: Sequence[str], most: int = 10) -> str:
 def _duty(now: NodeNumbers, duty: SetDuty | None, ordered: SetDuty | None, limits: dict[str, float]) -> tuple[str, str]:
     """What the node was to do, and why."""
     if not now.alive:
-        return "gone", "the broker published its last will, or it said goodbye"
+        return "gone", "the broker published its last will, it said goodbye, or it was started again and told of no run"
     if ordered is not None and not ordered.in_service:
         return "out of service", duty.reason if duty is not None else ordered.reason
     if not now.in_service:

@@ -182,7 +182,11 @@ class Journal:
         return journal
 
     def set_meta(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        """EnvironmentFault if it cannot be written."""
+        try:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        except sqlite3.Error as error:
+            raise EnvironmentFault(f"{self.path}: {error}", "the run stops here; free space and resume") from error
 
     def covers(self, node: str) -> bool:
         """Is this record about the node? A part of a run's record leaves some out (`ground_controller.mixed`)."""

@@ -10,6 +10,7 @@ from ground_controller.client_events import AttemptBegan, RequestBegan, RequestE
 from ground_controller.core import Core
 from ground_controller.decision import Decision, encode_decision, same_decision
 from ground_controller.evaluation import FIRST_REQUEST, TextScored
+from ground_controller.interruption import KIND as RESUMED
 from ground_controller.journal import Entry, Journal
 from ground_controller.loop import TickBegan
 from ground_controller.preparation import Prepared
@@ -23,6 +24,7 @@ _NOTED = frozenset({"request_begin", "client_token", "attempt", "request_end", "
 @dataclass
 class Past:
     """`core` stands after decision `last`; `pending` is on record and not applied yet. Tick `stopped_ns` began at it.
+    Controllers ticked for `ticked_s` host seconds, whatever orbit time a pause or a seek made of them.
 
     `begun`, `tokens` and `attempts` by request number, items of an evaluation among them; `over`: ended or scored.
     """
@@ -30,6 +32,7 @@ class Past:
     core: Core
     last: Decision
     stopped_ns: int
+    ticked_s: float
     pending: list[Entry] = field(default_factory=list)
     begun: dict[int, RequestBegan] = field(default_factory=dict)
     tokens: dict[int, list[int]] = field(default_factory=dict)
@@ -94,23 +97,28 @@ def recall(journal: Journal, prepared: Prepared) -> Past:
     past: Past | None = None
     pending: list[Entry] = []
     tick: Entry | None = None
+    before_ns: int | None = None
+    ticked_ns = 0
     noted: list[Entry] = []
     for entry in journal.entries():
         if entry.kind in _NOTED:
             noted.append(entry)
         if entry.kind == "tick":
             tick = entry
+            ticked_ns += 0 if before_ns is None else tick.host_ns - before_ns
+            before_ns = tick.host_ns
         elif entry.kind == "decision":
             assert tick is not None
             decision = _derived(journal, core, entry, tick, pending)
-            past = Past(core, decision, tick.host_ns)
+            past = Past(core, decision, tick.host_ns, ticked_ns / 1e9)
             pending, tick = [], None
         else:
             pending.append(entry)
+            before_ns = None if entry.kind == RESUMED else before_ns
     if tick is not None:  # it died between recording what had come and deciding on it
         decision = core.advance(tick.tick, _scenario_s(tick), pending)
         journal.commit([tick._replace(kind="decision", body=encode_decision(decision))])
-        past, pending = Past(core, decision, tick.host_ns), []
+        past, pending = Past(core, decision, tick.host_ns, ticked_ns / 1e9), []
     if past is None:
         raise UsageError(
             f"{journal.path}: the run died before its first tick; there is nothing to go on with",

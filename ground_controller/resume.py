@@ -18,6 +18,8 @@ from ground_controller.campaign import Progress, Run
 from ground_controller.journal import Journal
 from ground_controller.mixed import META as MIXED
 from ground_controller.past import recall
+from ground_controller.preflight.inputs import space
+from ground_controller.preflight.nodes import refuse_unready
 from ground_controller.replay import prepare_again
 from ground_controller.run_lock import RunLock
 from ground_controller.run_record import system_boot
@@ -37,7 +39,7 @@ def resume_campaign(folder: Path, show: Callable[[Progress], None], take_over: b
 
     Raises:
         UsageError: it has ended, died before its first tick, or this machine was started again since.
-        EnvironmentFault: another process runs it, or something that it started is still there.
+        EnvironmentFault: another process runs it, something that it started is still there, or the disk is full.
         SafetyRefusal: another controller commands the bench.
         InvalidRunError: its inputs or its record are not those it began with.
     """
@@ -57,6 +59,7 @@ def resume_campaign(folder: Path, show: Callable[[Progress], None], take_over: b
         prepared = prepare_again(journal)
         journal.recall_watermarks()
         past = recall(journal, prepared)
+        refuse_unready((space(prepared, folder, past.at_s),))
         forget_requests(folder)
         stage = Stage(prepared, folder)
         opened.callback(stage.close)

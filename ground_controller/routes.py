@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import product
 
+from ground_controller.attempts import Avoid
 from ground_controller.policies.view import View
 
 
 def choose_route(
-    view: View, avoid: frozenset[str] = frozenset(), among: Collection[str] | None = None
+    view: View, avoid: Avoid = frozenset(), among: Collection[str] | None = None
 ) -> tuple[str, ...] | None:
     """The gateways with the least delay around the ring (each to the next, the last back to the first).
 
-    Only usable nodes, only links that are up; `avoid` are nodes the client has just seen fail, taken only if
+    Only usable nodes, only links that are up; `avoid` are nodes and ways the client has just seen fail, taken only if
     nothing else is left; `among`: no other nodes than these. None when no ring stands.
     """
     index, usable = view.columns.position, view.columns.usable
@@ -21,12 +22,12 @@ def choose_route(
     candidates = [[n for n in piece.nodes if usable[index[n]] and n in allowed] for piece in view.gateways]
     best: tuple[int, float, tuple[str, ...]] | None = None
     for route in product(*candidates):
-        hops = zip(route, route[1:] + route[:1], strict=True)
+        hops = list(zip(route, route[1:] + route[:1], strict=True))
         length = float(sum(view.delay_s[index[a], index[b]] for a, b in hops))
         if length == float("inf"):
             continue
-        # Order of preference: no avoided node, then the placement's own order, then the shorter ring.
-        avoided = len(avoid.intersection(route))
+        # Order of preference: nothing avoided, then the placement's own order, then the shorter ring.
+        avoided = len(avoid.intersection(route)) + len(avoid.intersection(hops))
         rank = sum(piece.nodes.index(n) for piece, n in zip(view.gateways, route, strict=True))
         key = (avoided * 100 + rank, length, route)
         if best is None or key < best:

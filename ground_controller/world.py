@@ -130,6 +130,7 @@ class World:
         self.experts_per_row = float(s.model.routing.top_k)
         self._alive, self._in_service = np.ones(n, np.bool_), np.ones(n, np.bool_)
         self._suspended, self._measured = np.zeros(n, np.bool_), np.ones(n, np.bool_)
+        self._in_run = np.ones(n, np.bool_)
         self._boot_id = [""] * n
         self._idle_w = _constant(np.array(s.idle_power_w, float))
         self._power_w = self._idle_w.copy()
@@ -167,6 +168,9 @@ class World:
                 self._modes.restarted(index)
             if boot_id != status.boot_id:
                 self._batches.pop(index, None)
+            # An agent that was started again holds no expert and knows nobody, until a controller has told it.
+            if status.state == "serving" or boot_id not in {"", status.boot_id}:
+                self._in_run[index] = status.state == "serving"
             self._alive[index], self._boot_id[index] = status.state != "offline", status.boot_id
         elif entry.kind == "links":  # bytes to the ground's own peer cross no link of the orbit
             report = m.decode(entry.body, m.Record).body
@@ -215,6 +219,11 @@ class World:
             self._picks += count
             if 0 <= host < len(self._calls):
                 self._calls[host] += count
+
+    @property
+    def online(self) -> tuple[str, ...]:
+        """Nodes that can be spoken to, whether they take part in the run or not."""
+        return tuple(node for node, alive in zip(self.setting.nodes, self._alive.tolist(), strict=True) if alive)
 
     @property
     def suspended(self) -> tuple[str, ...]:
@@ -291,9 +300,10 @@ class World:
         """What a policy sees now; with an outlook if it looks `ahead`."""
         s, twin = self.setting, self.twin
         nodes = NodeColumns(
-            names=s.nodes, satellites=s.satellites, alive=self._alive.copy(), in_service=self._in_service.copy(),
-            temperature_c=twin.temperature_c.copy(), charge=twin.charge.copy(), sunlit=self._light.at(self.scenario_s),
-            power_w=self._power_w.copy(), idle_power_w=self._idle_w, energy_per_call_j=self._call_j,
+            names=s.nodes, satellites=s.satellites, alive=self._alive & self._in_run,
+            in_service=self._in_service.copy(), temperature_c=twin.temperature_c.copy(), charge=twin.charge.copy(),
+            sunlit=self._light.at(self.scenario_s), power_w=self._power_w.copy(), idle_power_w=self._idle_w,
+            energy_per_call_j=self._call_j,
             heating_per_call_k=self._call_k, calls_per_s=self._calls_per_s.copy(), harvest_w=twin.harvest_w.copy(),
         )  # fmt: skip
         return View(

@@ -115,7 +115,7 @@ def show(folder: Path, plot: Path | None, as_json: bool) -> None:
         table.add_row(kind, precision, str(len(shards)), _size(shards))
     Console().print(table)
     if importance is not None:
-        print_importance(importance)
+        print_importance(importance, card.routing)
     if plot is not None:
         click.echo(f"{plot}: written")
     click.echo(f"version {manifest.model_version}, licence {manifest.license or 'unknown'}")

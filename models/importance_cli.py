@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hil_config.errors import EnvironmentFault, UsageError
 from hil_config.wire.importance import Importance, encode_importance, read_importance
-from hil_config.wire.manifest import MANIFEST_NAME, encode_manifest, read_manifest
+from hil_config.wire.manifest import MANIFEST_NAME, Routing, encode_manifest, read_manifest
 from hil_config.wire.minisign import SIGNATURE_SUFFIX
 
 FILE = click.Path(path_type=Path)
@@ -61,7 +61,7 @@ def calibrate(folder: Path, checkpoint: Path | None, text: Path | None, ablate: 
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **summary(found)}))
     else:
-        print_importance(found)
+        print_importance(found, card.routing)
         click.echo(f"{folder / file.name}: written; the manifest names it now and must be signed again")
 
 
@@ -161,12 +161,13 @@ def summary(found: Importance) -> dict[str, object]:
     }  # fmt: skip
 
 
-def print_importance(found: Importance) -> None:
-    """A line a layer."""
+def print_importance(found: Importance, routing: Routing) -> None:
+    """A line a layer. Experts that every token uses have no load to be told from others'."""
     table = Table(
         "layer", "MI, bits", "sensitivity", "most loaded", "||w y|| most", "least", "rise without: most", "least"
     )
-    for layer, load in enumerate(found.activation):
+    for layer, row in enumerate(found.activation):
+        load = row[: len(row) - routing.always_on]
         length, drop = found.contribution[layer], found.drop_nats[layer]
         known = found.ablation[layer][0] != -1.0  # a measured rise can be below 0
         table.add_row(

@@ -12,7 +12,7 @@ from ground_controller import campaign as runner
 from ground_controller.cli import matrix
 from ground_controller.cli.check import check_command
 from ground_controller.cli.resume import resume_command
-from ground_controller.cli.run_result import note, tell
+from ground_controller.cli.run_result import note, stopped, tell
 from ground_controller.cli.starting import bar, files_or_demo, new_folder, prepared_from
 from ground_controller.cli.verify import verify_command
 from ground_controller.matrix.begin import has_matrix
@@ -74,7 +74,7 @@ def run_command(
                 DEFAULT if calibration is None else read_calibration(calibration),
             )  # fmt: skip
         except KeyboardInterrupt:
-            click.echo(f"stopped; to go on with it: hil campaign resume {folder}", err=True)
+            click.echo(stopped(folder), err=True)
             raise
     with bar("exporting and reporting") as show:
         files = export_run(folder)

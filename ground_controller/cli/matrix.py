@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def _run(folder: Path, plan: Plan, require: bool, as_json: bool, take_over: bool
         with bar(f"{plan.campaign} on {plan.kind}") as show:
             outcome = run_matrix(folder, plan, _execute(plan, take_over), show)
     except KeyboardInterrupt:
-        click.echo(f"broken off; go on with what is missing: hil campaign resume {folder}", err=True)
+        click.echo(f"broken off; go on with what is missing: hil campaign resume {shlex.quote(str(folder))}", err=True)
         raise
     if as_json:
         told = {"folder": str(folder), "enough": outcome.enough, "summary": outcome.summary}

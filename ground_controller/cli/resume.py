@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ground_controller.cli import matrix
-from ground_controller.cli.run_result import note, tell
+from ground_controller.cli.run_result import note, stopped, tell
 from ground_controller.cli.starting import bar
 from ground_controller.journal import Journal
 from ground_controller.matrix.plan import is_matrix
@@ -44,9 +44,13 @@ def resume_command(folder: Path, take_over: bool, as_json: bool) -> None:
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with bar("orbit, gone on with", "deriving the record again") as show:
-            resume_campaign(
-                folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, note(p)), take_over
-            )  # fmt: skip
+            try:
+                resume_campaign(
+                    folder, lambda p: show(min(p.scenario_s, p.duration_s), p.duration_s, note(p)), take_over
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                click.echo(stopped(folder), err=True)
+                raise
     files = export_run(folder)
     tell(folder, report_run(folder), files, as_json)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+import msgspec
+
 IGNORED = frozenset({
     "temperature", "top_p", "seed", "user", "presence_penalty", "frequency_penalty", "store", "metadata",
     "service_tier", "parallel_tool_calls", "reasoning_effort", "prompt_cache_key", "safety_identifier", "verbosity",
@@ -51,8 +53,8 @@ class Wanted(NamedTuple):
 def parse(body: bytes, model: str, *, chat: bool) -> Wanted:
     """What a request wants, or Refusal."""
     try:
-        data = json.loads(body)
-    except ValueError as error:
+        data = msgspec.json.decode(body)  # halves of a surrogate pair, which no tokenizer takes, are refused by it
+    except (ValueError, RecursionError) as error:
         raise invalid(f"We could not parse the JSON body of your request: {error}") from None
     if not isinstance(data, dict):
         raise invalid("The body of a request is a JSON object.")
@@ -60,13 +62,18 @@ def parse(body: bytes, model: str, *, chat: bool) -> Wanted:
     options = data.get("stream_options") or {}
     if not isinstance(options, dict):
         raise invalid("stream_options is an object.", "stream_options")
-    most = data.get("max_completion_tokens", data.get("max_tokens"))
+    stream = data.get("stream")
+    if not isinstance(stream, bool | None):
+        raise invalid(f"stream is {stream!r}, wanted true or false.", "stream")
+    most = data.get("max_completion_tokens")
+    if most is None:
+        most = data.get("max_tokens")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise invalid(f"max_tokens is {most!r}, wanted a whole number of 1 or more.", "max_tokens")
     prompt = _chat(data) if chat else _prompt(data)
     default = None if chat else DEFAULT_TOKENS
     ignored = tuple(sorted(name for name in data if name in IGNORED and data[name] is not None))
-    return Wanted(prompt, most or default, data.get("stream") is True, options.get("include_usage") is True, ignored)
+    return Wanted(prompt, most or default, stream is True, options.get("include_usage") is True, ignored)
 
 
 def _check(data: dict[str, Any], model: str, chat: bool) -> None:

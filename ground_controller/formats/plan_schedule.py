@@ -19,6 +19,7 @@ from ground_controller.orbit.instant import parse_instant
 from ground_controller.physics.solar import solar_power_w
 from hil_config.errors import ConfigError, DataFileError
 from hil_config.wire.link_schedule import LIGHT, LINK, LinkSchedule, ScheduleArrays, ScheduleHeader
+from hil_config.wire.link_state import LinkState
 from hil_config.wire.schedule_file import encode_schedule, schedule_hash  # fmt: skip
 
 _SAME_DELAY_S = 1e-9
@@ -84,7 +85,7 @@ def schedule_of_plan(
     )  # fmt: skip
     links = _links(plan.contacts, source, header, shift)
     if predicted is not None:
-        _mark(links, header, predicted)
+        links = _marked(links, header, predicted)
     return LinkSchedule(header, _arrays(links, sky, len(window.satellites)))
 
 
@@ -156,15 +157,31 @@ def _links(contacts: Sequence[Contact], source: str, header: ScheduleHeader, shi
     return out
 
 
-def _mark(links: NDArray[np.void], header: ScheduleHeader, predicted: LinkSchedule) -> None:
-    """Set `fault` where the link is not what was predicted."""
-    for row in links:
-        then = predicted.link(*header.pairs[int(row["pair"])], float(row["time_s"]))
-        same = then.up == bool(row["up"]) and (not then.up or (
-            abs(then.delay_s - float(row["delay_s"])) <= _SAME_DELAY_S
-            and then.rate_bit_s == float(row["rate_bit_s"]) and then.loss == float(row["loss"])
-        ))  # fmt: skip
-        row["fault"] = not same
+def _marked(links: NDArray[np.void], header: ScheduleHeader, predicted: LinkSchedule) -> NDArray[np.void]:
+    """With `fault` set where a link is not what was predicted, also from where only the prediction changes: a contact
+    that never comes is a change that was not made."""
+    found: list[np.void] = []
+    for number, pair in enumerate(header.pairs):
+        own = links[links["pair"] == number]
+        theirs = predicted.arrays.links[predicted.arrays.links["pair"] == predicted.header.pairs.index(pair)]
+        before = False
+        for time_s in np.union1d(own["time_s"], theirs["time_s"]).tolist():
+            if time_s >= header.duration_s:
+                break
+            at = int(np.searchsorted(own["time_s"], time_s, "right")) - 1
+            row = own[at].copy()
+            row["time_s"], row["fault"] = time_s, not _as_predicted(row, predicted.link(*pair, time_s))
+            if own["time_s"][at] == time_s or bool(row["fault"]) != before:
+                found.append(row)
+            before = bool(row["fault"])
+    return np.array(sorted(found, key=lambda row: (row["time_s"], row["pair"])), LINK)
+
+
+def _as_predicted(row: np.void, then: LinkState) -> bool:
+    return then.up == bool(row["up"]) and (not then.up or (
+        abs(then.delay_s - float(row["delay_s"])) <= _SAME_DELAY_S
+        and then.rate_bit_s == float(row["rate_bit_s"]) and then.loss == float(row["loss"])
+    ))  # fmt: skip
 
 
 def _arrays(links: NDArray[np.void], sky: Sky, satellites: int) -> ScheduleArrays:

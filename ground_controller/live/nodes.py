@@ -160,7 +160,7 @@ class Nodes:
             cause = f"started again as boot {status.boot_id}" if boot and boot != status.boot_id else ""
             self._boot[index] = status.boot_id
             self._quantities[index] = {quantity.name: quantity for quantity in status.quantities}
-            if self._state[index] == "dead":
+            if cause or self._state[index] == "dead":
                 self._change(number, entry.scenario_s, index, "waiting", cause or "is back")
             self._tell_power(number, entry, index)
 

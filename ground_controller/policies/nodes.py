@@ -18,7 +18,8 @@ Bool = NDArray[np.bool_]
 class NodeView:
     """One node now. Temperature and charge come from the twin.
 
-    `alive`: its last will has not fired. `in_service`: the twin's limits allow it new work.
+    `alive`: its last will has not fired, and its agent was not started again since it was told of the run.
+    `in_service`: the twin's limits allow it new work.
     `energy_per_call_j`, `heating_per_call_k`: cost of one expert call (one row, one expert) there.
     `calls_per_s`: expert rows served lately, per host second.
     """

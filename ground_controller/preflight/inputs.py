@@ -18,16 +18,17 @@ BYTES_PER_NODE_S = 150_000
 RESERVE_BYTES = 200 << 20
 
 
-def space(prepared: Prepared, folder: Path) -> Check:
-    """The file system of the run folder has room for the run."""
+def space(prepared: Prepared, folder: Path, from_s: float = 0.0) -> Check:
+    """The file system of the run folder has room for the run, or for what is left of it after orbit second `from_s`."""
     home = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     orbit, control = prepared.campaign.orbit, prepared.campaign.control
-    seconds = orbit.duration_s / orbit.rate + 2.0 * control.idle_s
+    seconds = max(orbit.duration_s - from_s, 0.0) / orbit.rate + 2.0 * control.idle_s
     wanted = RESERVE_BYTES + int(seconds * len(prepared.setting.nodes) * BYTES_PER_NODE_S)
     free = shutil.disk_usage(home).free
     nodes = len(prepared.setting.nodes)
     figure = f"{free / 1e9:.1f} GB free, wanted {wanted / 1e9:.2f} for {seconds:.0f} s of {nodes} nodes"
-    return judged("disk space", free >= wanted, figure, str(home), "free some, or put runs elsewhere: --out")
+    elsewhere = "" if from_s else ", or put runs elsewhere: --out"
+    return judged("disk space", free >= wanted, figure, str(home), f"free some{elsewhere}")
 
 
 def schedule(prepared: Prepared) -> Check:

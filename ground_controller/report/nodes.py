@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ground_controller.decision import history
 from ground_controller.physics.ageing_cycles import count_cycles, woehler_wear, xu_wear
 from ground_controller.report.energy import NodeEnergy
-from ground_controller.report.passed import Passed
+from ground_controller.report.passed import ROUNDING_S, Passed
 
 Float = NDArray[np.float64]
 
@@ -63,6 +63,9 @@ def node_results(
     decisions, lived_s = passed.orbit()
     fields = ("in_service", "temperature_c", "charge", "voltage_v", "sunlit", "wear", "over_limit_s")
     seen = {field: history(decisions, field) for field in fields}
+    beyond_s = decisions[-1].scenario_s - campaign["orbit"]["duration_s"]
+    if beyond_s > ROUNDING_S and len(decisions) > 1:
+        _end_with_the_orbit(seen, float(lived_s[-1] / (lived_s[-1] + beyond_s)))
     # What a decision says holds until the next one.
     weight = lived_s if lived_s.any() else np.ones_like(lived_s)
     limits = campaign["twin"]["limits"]
@@ -96,6 +99,13 @@ def node_results(
             )
         )  # fmt: skip
     return tuple(results)
+
+
+def _end_with_the_orbit(seen: dict[str, NDArray[Any]], share: float) -> None:
+    """Of the tick in which the orbit ends only a share lies within it: what the twin integrates, at the orbit's end."""
+    for field in ("temperature_c", "charge", "voltage_v", "wear"):
+        values = seen[field] = seen[field].copy()
+        values[-1] = values[-2] + share * (values[-1] - values[-2])
 
 
 def _counted_wear(charge: Float, warm: Float, lived_s: Float, weight: Float) -> tuple[float, float]:

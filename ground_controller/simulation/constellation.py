@@ -18,6 +18,7 @@ from ground_controller.simulation.mode_model import models_of
 from ground_controller.simulation.node import Machine, ModelNode
 from ground_controller.simulation.step import SimStep, SimToken
 from hil_config.wire import messages as m
+from hil_config.wire.frame_types import NO_LINK
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.orders import DropShards, LoadShards, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
@@ -157,4 +158,4 @@ class Constellation:
         size = frame_bytes(self._terms, CLIENT, source, target.node.name, step, codec)
         arrive = partial(target.node.later, partial(target.accept, step))
         if not self.fabric.send(source, target.node.name, size, arrive):
-            self._refuse(step.request, step.attempt, f"{source}: no link to gateway {target.node.name}")
+            self._refuse(step.request, step.attempt, f"{source}: {NO_LINK} {target.node.name}")

@@ -100,8 +100,8 @@ class RunReader:
         self._precision: Precision = msgspec.json.decode(journal.meta("campaign"))["model"]["precision"]
         self._scheduled = self._scheduled_us()
         self._plans: dict[int, SelectionPlan] = {}
-        self._modes = ModeTimes(journal)
         self._when = ScenarioTime(journal)
+        self._modes = ModeTimes(journal, self._when)
         self._power = quantities(journal).get("power_w", {})
 
     def read(self) -> None:
@@ -110,9 +110,9 @@ class RunReader:
         self._steps()
         self._samples()
 
-    def _of(self, node: str, begin_ns: int, end_ns: int, by: str = "") -> Seen | None:
-        """Where measurements of a node during a time belong; None where its mode was not one."""
-        mode = self._modes.over(node, begin_ns, end_ns, by)
+    def _of(self, node: str, begin_ns: int, end_ns: int) -> Seen | None:
+        """Where measurements of a node during a time of the ground's clock belong; None where its mode was not one."""
+        mode = self._modes.over(node, begin_ns, end_ns)
         if mode is None:
             return None
         found = self._seen[self._profile[node], mode]
@@ -148,37 +148,37 @@ class RunReader:
             event = decode(entry.body, Record).body
             if isinstance(event, NodeEvent) and event.name == "ShardsChanged":
                 began = given.get((entry.node, str(event.details.get("held"))))
-                ended_ns = self._when.host_ns(entry.node, event.mono_ns)  # orders have the ground's time
+                ended_ns = self._when.host_ns(entry.node, event.mono_ns, entry.boot_id)
                 if began and ended_ns > began[-1]:
-                    taken_ns = ended_ns - began.pop()
-                    seen = self._of(entry.node, event.mono_ns - taken_ns, event.mono_ns)
+                    began_ns = began.pop()
+                    seen = self._of(entry.node, began_ns, ended_ns)
                     if seen is not None:
-                        seen.load_us.append(taken_ns / 1e3)
+                        seen.load_us.append((ended_ns - began_ns) / 1e3)
 
     def _steps(self) -> None:
-        batches: dict[tuple[str, int, Times], list[tuple[TokenEvidence, int]]] = defaultdict(list)
+        batches: dict[tuple[str, int, Times], list[tuple[TokenEvidence, int, int]]] = defaultdict(list)
         heads: set[tuple[str, float, Times]] = set()
         for entry in self._journal.entries("token"):
             body = decode(entry.body, Record).body
             assert isinstance(body, TokenEvidence)
-            seen = self._of(entry.node, body.mono_ns - round(body.total_us * 1e3), body.mono_ns)
+            ended_ns = self._when.host_ns(entry.node, body.mono_ns, entry.boot_id)
+            seen = self._of(entry.node, ended_ns - round(body.total_us * 1e3), ended_ns)
             head = (entry.node, body.head_us, _times(body.layers[-1]) if body.layers else ())
             if seen is not None and body.head_us and head not in heads:
                 heads.add(head)  # once for all that went through it together
                 seen.add("head", 1, body.head_us)
-                seen.done.append((self._second(entry.node, body.mono_ns), "head", 1))
+                seen.done.append((self._second(entry.node, ended_ns), "head", 1))
             named = body.head_us
             for i, layer in enumerate(body.layers):
-                batches[entry.node, layer.layer, _times(layer)].append((body, i))
+                batches[entry.node, layer.layer, _times(layer)].append((body, i, ended_ns))
                 named += layer.trunk_us + layer.serialise_us + layer.link_us + layer.queue_us + layer.expert_us
             if seen is not None and body.rows == 1 and body.layers:
                 seen.add("gate", 1, max(0.0, body.total_us - named) / len(body.layers))
         for (node, _, _), members in batches.items():
             self._batch(node, members)
 
-    def _second(self, node: str, mono_ns: int, by: str = "") -> Second:
-        """Of an instant of the node's clock, or of that of `by`."""
-        return self._run, node, int(self._when.host_ns(by or node, mono_ns) // _NS)
+    def _second(self, node: str, host_ns: int) -> Second:
+        return self._run, node, host_ns // _NS
 
     def _rows(self, version: int, layer: int, host: int, experts: list[int]) -> Counter[str]:
         """Expert rows by precision that a host served."""
@@ -188,16 +188,17 @@ class RunReader:
         wanted = plan.layers[layer].precisions()
         return Counter(wanted.get((expert, host), self._precision) for expert in experts)
 
-    def _batch(self, node: str, members: list[tuple[TokenEvidence, int]]) -> None:
+    def _batch(self, node: str, members: list[tuple[TokenEvidence, int, int]]) -> None:
+        """A layer of steps that went through it together, each with the instant of its end."""
         nodes = tuple(self._profile)
-        rows = sum(body.rows for body, _ in members)
-        first, index = members[0]
-        layer, span = first.layers[index], (first.mono_ns - round(first.total_us * 1e3), first.mono_ns)
-        hosts = np.concatenate([np.frombuffer(body.layers[i].hosts, "<i2") for body, i in members])
-        picks = np.concatenate([np.frombuffer(body.layers[i].picks, "<i2") for body, i in members])
+        rows = sum(body.rows for body, _, _ in members)
+        first, index, ended_ns = members[0]
+        layer, span = first.layers[index], (ended_ns - round(first.total_us * 1e3), ended_ns)
+        hosts = np.concatenate([np.frombuffer(body.layers[i].hosts, "<i2") for body, i, _ in members])
+        picks = np.concatenate([np.frombuffer(body.layers[i].picks, "<i2") for body, i, _ in members])
         remote = sorted({int(h) for h in hosts if h >= 0 and nodes[h] != node})
         seen = self._of(node, *span)
-        here = self._second(node, first.mono_ns)
+        here = self._second(node, ended_ns)
         if seen is not None:
             seen.add("trunk", rows, layer.trunk_us)
             if remote:
@@ -205,11 +206,11 @@ class RunReader:
             # What the model would have been busy with, so that its energy is the measured one over the same work.
             seen.done += [(here, "trunk", rows), (here, "gate", rows), *((here, "frame", rows) for _ in remote)]
         for host in sorted({int(h) for h in hosts if h >= 0}):
-            there = self._of(nodes[host], *span, by=node)
+            there = self._of(nodes[host], *span)
             if there is None:
                 continue
             did = self._rows(first.plan_version, layer.layer, host, picks[hosts == host].tolist())
-            at = self._second(nodes[host], first.mono_ns, by=node)
+            at = self._second(nodes[host], ended_ns)
             there.done += [(at, f"expert {precision}", count) for precision, count in did.items()]
             if host in remote:
                 there.done.append((at, "frame", rows))
@@ -229,12 +230,13 @@ class RunReader:
             read = [w for w in body.columns.get("power_w", ()) if w is not None]
             if not read or not body.mono_ns:
                 continue
-            seen = self._of(entry.node, body.mono_ns[0], body.mono_ns[-1])
+            ends = (body.mono_ns[at] for at in (0, len(body.mono_ns) // 2, -1))
+            begin_ns, middle_ns, end_ns = (self._when.host_ns(entry.node, one, entry.boot_id) for one in ends)
+            seen = self._of(entry.node, begin_ns, end_ns)
             if seen is not None:
-                middle_ns = body.mono_ns[len(body.mono_ns) // 2]
                 seen.watts.append((self._second(entry.node, middle_ns), float(np.mean(read))))
         for node, power in node_power(self._journal).items():
             if power.idle is not None and power.idle.watts is not None and len(power.clock_ns):
-                seen = self._of(node, int(power.clock_ns[0]), int(power.clock_ns[-1]))
+                seen = self._of(node, *(int(power.clock_ns[at]) - power.offset_ns for at in (0, -1)))
                 if seen is not None:
                     seen.idle_w.append(power.idle.watts)

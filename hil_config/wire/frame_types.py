@@ -138,6 +138,10 @@ class ExpertReply(FrameHeader):
     hidden: Hidden = _NONE_F
 
 
+NO_LINK = "no link to gateway"
+"""Of a gateway's refusal, whose reason is `its name: NO_LINK the next gateway's name`."""
+
+
 class Refusal(FrameHeader):
     """Host -> gateway, or gateway -> client: this call or request is not served, and why."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hil_config.wire.frame_types import NO_LINK
 from hil_config.wire.frames import Handover, Refusal, Scores, Step, Token, most_rows
 from hil_config.wire.hidden_codec import Codec
 from hil_config.wire.messages import TokenEvidence
@@ -147,7 +148,7 @@ class Outlet:
         if gateway == self._node:
             self._loop(frame)
         elif not self._peers.send(gateway, frame, codec):
-            self.refuse(frame, f"{self._node}: no link to gateway {gateway}")
+            self.refuse(frame, f"{self._node}: {NO_LINK} {gateway}")
 
     def _tell(self, work: Work, token: int, head_us: float) -> None:
         frame = work.frame

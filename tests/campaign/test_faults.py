@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -173,6 +176,36 @@ def test_a_gateway_is_killed_in_mid_generation(starter: Starter, journal: OpenJo
     assert resumed == interrupted
 
 
+def test_a_gateway_whose_agent_is_started_again_keeps_nobody_waiting(starter: Starter) -> None:
+    """As its supervisor does: it is online again, in another boot that knows of no run. Others go on without it."""
+    running = starter.start(orbit__duration_s=3_000)
+    running.wait_tokens(BEFORE)
+    gateway = running.routes()[-1][0]
+    running.kill(gateway)
+    running.wait_entries("status", lambda body: _said(body) == (gateway, "offline"))
+    command = [sys.executable, "-m", "node_agent.cli", "run", "--config", str(running.folder / f"{gateway}.json")]
+    with (running.folder / "again.log").open("wb") as log:
+        agent = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        running.wait_entries("status", lambda body: _said(body) == (gateway, "online, again"))
+        before = len(running.routes())
+        running.wait_tokens(running.count("client_token") + 100)
+    finally:
+        agent.kill()
+        agent.wait(10.0)
+    running.process.send_signal(signal.SIGINT)
+    finished = running.wait(30.0)
+    assert len(running.routes()) > before and all(gateway not in route for route in running.routes()[before:])
+    assert finished.replay()["mismatches"] == 0
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    """Whose status it is, and which."""
+    status = json.loads(body)
+    again = ", again" if status["state"] == "online" and status["epoch"] else ""  # it was commanded before
+    return status["node"], status["state"] + again
+
+
 def test_the_broker_is_killed(starter: Starter, journal: OpenJournal, left_over: LeftOver) -> None:
     running = starter.start()
     running.wait_tokens(BEFORE)
@@ -218,6 +251,7 @@ def test_an_interrupt_ends_everything_in_order(starter: Starter, journal: OpenJo
     finished = running.wait(20.0)
     assert finished.code == 130
     assert finished.errors.rstrip().endswith("interrupted")
+    assert f"stopped; to go on with it: hil campaign resume {finished.folder}" in finished.errors
     assert "Traceback" not in finished.errors
     assert left_over(finished.folder) == []
     opened = journal(finished.folder)
@@ -226,6 +260,27 @@ def test_an_interrupt_ends_everything_in_order(starter: Starter, journal: OpenJo
     found = finished.replay()
     assert (found["mismatches"], found["unchecked"]) == (0, 0)
     assert found["ticks"] == len(list(opened.entries("decision"))) > 0
+
+
+def test_an_interrupt_says_what_can_be_gone_on_with(starter: Starter, left_over: LeftOver) -> None:
+    """Before the first tick nothing can; a run that is gone on with is told like any other, in words for a shell."""
+    early = starter.start("too early")
+    early.wait_for(early.folder / "schedule.hsched")
+    early.process.send_signal(signal.SIGINT)
+    finished = early.wait(30.0)
+    assert finished.code == 130
+    assert "stopped before its first tick" in finished.errors and "resume" not in finished.errors
+    running = starter.start("in time", orbit__duration_s=600)
+    running.wait_tokens(1)
+    running.process.kill()
+    running.process.wait(10.0)
+    again = starter.resume(running.folder)
+    again.wait_entries("resumed")
+    again.process.send_signal(signal.SIGINT)
+    finished = again.wait(30.0)
+    assert finished.code == 130
+    assert f"stopped; to go on with it: hil campaign resume '{running.folder}'" in finished.errors
+    assert left_over(running.folder) == []
 
 
 def _wait_status(pid: int, wanted: str) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
+from ground_controller.arrival_times import poisson
 from ground_controller.client_events import RequestEnded, TokenArrived
 from ground_controller.decision import same_decision
 from ground_controller.interruption import RunResumed, resumptions
 from ground_controller.journal import NAME, Journal
 from ground_controller.past import recall
 from ground_controller.replay import prepare_again
+from ground_controller.resume import resume_campaign
 from ground_controller.run_lock import RunLock
 from hil_config.errors import EnvironmentFault, InvalidRunError
 from tests.campaign.conftest import Finished, Starter, hil, processes_of
@@ -175,6 +180,48 @@ def test_a_run_that_never_ticked_has_nothing_to_go_on_with(broken: Broken, tmp_p
         db.execute("UPDATE meta SET value = ? WHERE key = 'system_boot'", (_boot(),))
     done = hil("campaign", "resume", str(folder))
     assert done.returncode == 2 and "died before its first tick" in done.stderr
+
+
+def test_a_run_is_not_gone_on_with_on_a_full_disk(
+    broken: Broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "full"
+    shutil.copytree(broken.killed, folder)
+    journal = Journal.reopen(folder)
+    journal.set_meta("system_boot", _boot())
+    journal.close()
+    before = (folder / NAME).read_bytes()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(EnvironmentFault, match="not ready: disk space: 0") as caught:
+        resume_campaign(folder, lambda progress: None)
+    assert caught.value.hint == "free some"
+    assert (folder / NAME).read_bytes() == before
+
+
+def test_requests_arrive_by_the_hosts_clock_also_where_the_orbit_was_moved(module_starter: Starter) -> None:
+    """Forty host seconds of orbit were skipped and nobody waited for them: no request is overdue after it."""
+    run = module_starter.start("moved", **CAMPAIGN | {"workload__requests": 400})
+    run.wait_tokens(5)
+    assert hil("control", "seek", str(run.folder), "420").returncode == 0
+    run.wait_tokens(run.count("client_token") + 20)
+    run.process.kill()
+    run.process.wait(10.0)
+    begun = run.count("request_begin")
+    again = module_starter.resume(run.folder)
+    again.wait_entries("request_begin", lambda body: json.loads(body)["request"] == begun + 3)
+    again.process.kill()
+    again.process.wait(10.0)
+    with closing(sqlite3.connect(run.folder / NAME)) as db:
+        rows = db.execute(
+            "SELECT kind, host_ns FROM entry WHERE kind IN ('tick', 'resumed', 'request_begin') ORDER BY id"
+        )
+        entries = rows.fetchall()
+    resumed = [kind for kind, _ in entries].index("resumed")
+    ticks, since = ([ns for kind, ns in part if kind == "tick"] for part in (entries[:resumed], entries[resumed:]))
+    later = [ns for kind, ns in entries[resumed:] if kind == "request_begin"]
+    due = [one.at_s for one in itertools.islice(poisson(2.0, 1), begun + len(later))]
+    for at_s, ns in zip(due[begun:], later, strict=True):
+        assert (ns - since[0] + ticks[-1] - ticks[0]) / 1e9 > at_s - 0.1, "none begins before its time"
 
 
 def _boot() -> str:

@@ -15,6 +15,7 @@ from ground_controller.decision import Decision
 from ground_controller.journal import Journal
 from ground_controller.loop import TickBegan
 from ground_controller.steering import Steered
+from hil_config.schema.load import default_path, load_campaign
 from hil_config.wire.messages import LinkReport, NodeEvent, Record, decode
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.campaign.conftest import Starter
 
+SATELLITES = load_campaign(default_path("campaign")).orbit.satellites
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -40,6 +42,23 @@ def events(journal: Journal, name: str) -> dict[str, list[NodeEvent]]:
         if body.name == name:
             found.setdefault(entry.node, []).append(body)
     return found
+
+
+def test_requests_go_round_an_outage_that_no_schedule_knows(starter: Starter, command: Command) -> None:
+    """Between the two gateways of all generations, from now to the end: others have links."""
+    running = starter.start(orbit__duration_s=3_000, policies__selection={"name": "topk"})
+    running.wait_tokens(5)
+    gateways = running.routes()[-1]
+    satellites = dict(zip(("alpha", "bravo", "charlie", "delta"), SATELLITES, strict=True))
+    ends = [
+        word for option, node in zip(("--from", "--to"), gateways, strict=True) for word in (option, satellites[node])
+    ]
+    control(command, "fault", str(running.folder), *ends, "--down")
+    running.wait_entries("attempt", lambda body: "no link to gateway" in json.loads(body)["reason"])
+    running.wait_tokens(running.count("client_token") + 60)
+    running.process.kill()
+    running.process.wait(10.0)
+    assert any(route != gateways for route in running.routes())
 
 
 def test_pause_step_seek_fault_resume(starter: Starter, command: Command, journal: Callable[[Path], Journal]) -> None:

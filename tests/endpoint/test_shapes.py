@@ -29,6 +29,7 @@ def test_what_is_wanted() -> None:
     messages = [{"role": "system", "content": "a"}, {"role": "user", "content": parts}]
     assert _parsed(True, messages=messages, max_completion_tokens=5) == Wanted("a\nbc", 5, False, False, ())
     assert _parsed(True, messages=messages).most is None
+    assert _parsed(True, messages=messages, max_completion_tokens=None, max_tokens=5).most == 5
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ def test_what_is_wanted() -> None:
         (True, {"messages": [{"role": "user", "content": ""}]}, "messages"),
         (True, {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "tools"),
         (False, {"prompt": "a", "stream_options": 3}, "stream_options"), (False, {"prompt": "a", "model": 3}, "model"),
+        (False, {"prompt": "a", "stream": "yes"}, "stream"),
     ],
 )  # fmt: skip
 def test_what_is_refused(chat: bool, data: dict[str, Any], param: str) -> None:
@@ -50,7 +52,13 @@ def test_what_is_refused(chat: bool, data: dict[str, Any], param: str) -> None:
     assert (caught.value.status, caught.value.body["error"]["param"]) == (400, param)
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b'{"model": NaN}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[1]", b"{", b"\xff", b'{"model": NaN}', b"[" * 100_000, b'{"a":' * 100_000,
+        b'{"model": "m", "prompt": "\\ud800 x"}', b'{"model": "\\udfff", "prompt": "a"}',
+    ],
+)  # fmt: skip
 def test_bodies_that_are_none(body: bytes) -> None:
     with pytest.raises(Refusal):
         parse(body, "m", chat=False)

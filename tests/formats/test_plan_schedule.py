@@ -101,6 +101,17 @@ def test_the_factual_plan_is_marked_where_it_departs() -> None:
     assert [(row["time_s"], row["fault"]) for row in forth] == [(0.0, 1), (10.0, 0), (60.0, 1)]
 
 
+def test_a_predicted_contact_that_never_comes_is_marked_while_it_was_to_last() -> None:
+    comes = Contact(60, 100, "a", "b", 1e6, 0.01)
+    predicted = replayed(build_plan([Contact(20, 40, "a", "b", 1e6, 0.01), comes], "p.csv").plan, 100.0)
+    real = build_plan([comes], "f.csv").plan
+    found = schedule_of_plan(real, "f.csv", Window(("a", "b"), EPOCH, 100.0, 1.0), LIT, predicted)
+    forth = found.arrays.links[found.arrays.links["pair"] == 0]
+    marks = [(row["time_s"], row["up"], row["fault"]) for row in forth]
+    assert marks == [(0.0, 0, 0), (20.0, 0, 1), (40.0, 0, 0), (60.0, 1, 0)]
+    assert decode_schedule(encode_schedule(found)).link("a", "b", 30.0) == DOWN
+
+
 def test_sunlight_comes_from_elements_where_there_are_some() -> None:
     names = ("STARLINK-2617", "STARLINK-3672")
     elements = read_elements(DEMO_ELEMENTS, names)

@@ -91,6 +91,16 @@ def test_a_journal_with_a_log_that_cannot_be_read_is_not_called_damaged(tmp_path
         Journal.read(tmp_path / "copy")
 
 
+def test_what_cannot_be_written_is_told_like_any_fault_of_the_machine(tmp_path: Path) -> None:
+    Journal.create(tmp_path).close()
+    journal = Journal.read(tmp_path, watch=True)
+    with pytest.raises(EnvironmentFault, match="readonly"):
+        journal.set_meta("ended_utc", "now")
+    with pytest.raises(EnvironmentFault, match="readonly"):
+        journal.commit([evidence(1)])
+    journal.close()
+
+
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     Journal.create(tmp_path).close()
     with sqlite3.connect(tmp_path / NAME) as db:

@@ -57,6 +57,16 @@ def test_a_will_takes_a_node_out_and_an_older_boots_will_does_not(prepared: Prep
     assert not world.view(1.0).nodes[0].alive
 
 
+def test_an_agent_that_was_started_again_serves_once_it_was_told_of_the_run(prepared: Prepared) -> None:
+    world = World(prepared.setting)
+    for state, boot, serves, online in (
+        ("online", "b1", True, True), ("serving", "b1", True, True), ("offline", "b1", False, False),
+        ("online", "b2", False, True), ("serving", "b2", True, True), ("online", "b3", False, True),
+    ):  # fmt: skip
+        world.apply(status("alpha", state, boot))
+        assert (world.view(1.0).nodes[0].alive, "alpha" in world.online) == (serves, online), (state, boot)
+
+
 def test_soft_limit_ends_new_work_hard_limit_suspends_and_hysteresis_brings_it_back(prepared: Prepared) -> None:
     world = World(prepared.setting)
     limits = prepared.setting.limits
@@ -177,6 +187,9 @@ def test_route_takes_standbys_for_lost_gateways_and_nothing_when_a_slice_has_nob
     other = choose_route(core.view, avoid=frozenset(first[:1]))
     assert other is not None
     assert other[0] != first[0]
+    around = choose_route(core.view, avoid=frozenset({(first[0], first[1])}))
+    assert around is not None
+    assert around[:2] != first[:2]
     core.advance(0, 0.0, [status(first[0], "offline")])
     taken = choose_route(core.view)
     assert taken is not None

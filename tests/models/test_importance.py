@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from hil_config.errors import ArtefactError, DataFileError
 from hil_config.wire.importance import Importance, decode_importance, encode_importance, read_importance
-from hil_config.wire.manifest import read_manifest
+from hil_config.wire.manifest import Routing, read_manifest
 from models.budget import allocate, byte_weights, options
 from models.build import build_shards
 from models.calibrate import calibrate, mutual_information
@@ -153,8 +153,19 @@ def test_a_measured_rise_below_zero_is_not_called_an_estimate(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     for rise, said in ((-1e-4, False), (-1.0, True)):
-        print_importance(msgspec.structs.replace(found, ablation=tuple((rise,) * len(row) for row in found.ablation)))
+        changed = msgspec.structs.replace(found, ablation=tuple((rise,) * len(row) for row in found.ablation))
+        print_importance(changed, Routing(2, False))
         assert ("estimated" in capsys.readouterr().out) is said
+
+
+def test_an_expert_that_every_token_uses_is_not_called_the_most_loaded(
+    found: Importance, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    loads = ((0.5, 0.25, *(0.0,) * (len(found.activation[0]) - 3), 1.0),) * len(found.activation)
+    print_importance(msgspec.structs.replace(found, activation=loads), Routing(2, False, always_on=1))
+    printed = capsys.readouterr().out
+    assert printed.count(f"{0.5 / (0.75 / (len(loads[0]) - 1)):.2f} x mean") == len(loads)
 
 
 def test_bytes_are_those_of_the_shards_where_a_shared_expert_is_wider(tmp_path: Path) -> None:

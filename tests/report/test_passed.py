@@ -122,7 +122,7 @@ def test_of_the_tick_in_which_the_orbit_ends_what_was_left_counts(folder: Path, 
     assert found.lived_s[-1] == STEP_S - 2.0
 
 
-def test_nobody_is_over_a_limit_for_longer_than_the_orbit(tmp_path: Path) -> None:
+def test_nothing_of_a_satellite_is_counted_beyond_the_orbit(tmp_path: Path) -> None:
     """Ticks of 150 orbit seconds in an orbit of 200: the second one ends beyond it. All dies are over 20 C."""
     campaign = load_campaign(default_path("campaign"))
     limits = campaign.twin.limits.model_copy(update={"temperature_soft_c": 20.0})
@@ -137,6 +137,13 @@ def test_nobody_is_over_a_limit_for_longer_than_the_orbit(tmp_path: Path) -> Non
     found = measure(tmp_path / "run")
     assert found.scenario_s == DURATION_S
     assert {node.over_soft_limit_s for node in found.nodes} == {DURATION_S}
+    journal = Journal.read(tmp_path / "run")
+    one, last = [msgspec.json.decode(entry.body, type=Decision) for entry in journal.entries("decision")][1:3]
+    journal.close()
+    assert (one.scenario_s, last.scenario_s) == (150.0, 300.0)
+    for node, before, after in zip(found.nodes, one.nodes, last.nodes, strict=True):
+        assert node.charge_end == pytest.approx(before.charge + (after.charge - before.charge) / 3.0, abs=1e-5)
+        assert node.wear == pytest.approx(before.wear + (after.wear - before.wear) / 3.0)
 
 
 def test_a_seek_is_not_lived_through(folder: Path) -> None:

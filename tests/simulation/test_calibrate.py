@@ -15,7 +15,8 @@ from scipy.optimize import nnls
 
 from ground_controller.campaign import run_campaign
 from ground_controller.cli.calibrate import fidelity_command, verdict
-from ground_controller.journal import Journal
+from ground_controller.interruption import KIND, RunResumed
+from ground_controller.journal import Entry, Journal
 from ground_controller.preparation import prepare
 from ground_controller.report.metrics import measure
 from ground_controller.simulation.board_model import DEFAULT, Calibration, read_calibration, write_calibration
@@ -218,6 +219,22 @@ def test_runs_of_two_models_are_not_fitted_together(tmp_path: Path) -> None:
         calibrate_runs((tmp_path / "one", tmp_path / "other"))
 
 
+def test_boards_that_were_rebooted_in_an_interruption_calibrate_alike(tmp_path: Path) -> None:
+    """Their clocks begin anew; what each recorded before and after is read by the clock of its boot."""
+    intent = load_campaign(default_path("campaign"))
+    intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 130.0})})
+    simulate(prepare(load_bench(default_path("bench")), intent), tmp_path / "modelled")
+    same = dict.fromkeys(("alpha", "bravo", "charlie", "delta"), 0)
+    hour = 3_600_000_000_000
+    before = {"alpha": 0, "bravo": 5 * hour, "charlie": 70 * hour, "delta": 700 * hour}
+    since = {"alpha": 0, "bravo": 0, "charlie": 2 * hour, "delta": -hour // 4}
+    found = []
+    for name, ahead, again in (("together", same, same), ("apart", before, since)):
+        _as_on_boards(tmp_path / "modelled", tmp_path / name, ahead, again)
+        found.append(calibrate_run(tmp_path / name))
+    assert found[0].boards == found[1].boards
+
+
 def test_a_simulation_of_other_boards_is_not_compared(tmp_path: Path) -> None:
     intent = load_campaign(default_path("campaign"))
     intent = intent.model_copy(update={"orbit": intent.orbit.model_copy(update={"duration_s": 20.0})})
@@ -240,23 +257,34 @@ def _whole_us(body: Any) -> Any:
     return msgspec.structs.replace(body, layers=layers, head_us=round(body.head_us))
 
 
-def _as_on_boards(modelled: Path, folder: Path, ahead_ns: dict[str, int]) -> None:
-    """The record of a simulated run as if boards with clocks so far ahead of the ground's had made it."""
+def _as_on_boards(
+    modelled: Path, folder: Path, ahead_ns: dict[str, int], again_ns: dict[str, int] | None = None
+) -> None:
+    """The record of a simulated run as if boards with clocks so far ahead of the ground's had made it. `again_ns`:
+    after 6.5 host seconds it was interrupted for no time at all, and the boards came back with such clocks."""
     source, target = Journal.read(modelled), Journal.create(folder)
     for key in ("run", "bench", "campaign", "model_card", "anchor_host_ns", "began_utc", "schedule_sha256"):
         target.set_meta(key, source.meta(key))
     offsets = {node: (ahead, 0) for node, ahead in ahead_ns.items()}
     target.set_meta("clock_offsets_ns", json.dumps(offsets))
-    entries = []
+    entries, waiting, at_ns = list[Entry](), list[Entry](), int(source.meta("anchor_host_ns")) + 6_500_000_000
+    if again_ns is not None:
+        clocks, boots = {node: (ahead, 0) for node, ahead in again_ns.items()}, dict.fromkeys(again_ns, "again")
+        resumed = RunResumed(2, 65.0, at_ns, at_ns, 10.0, clocks, boots, (), (), "")
+        waiting = [Entry(0, 65.0, at_ns, KIND, "", "", 0, msgspec.json.encode(resumed))]
     for entry in source.entries():
         one = entry
+        if waiting and entry.host_ns >= at_ns:
+            entries.append(waiting.pop())
         if entry.seq > 0:
             record, ahead = m.decode(entry.body, m.Record), ahead_ns[entry.node]
             body: Any = record.body
             then = body.mono_ns
+            if again_ns is not None and (then[0] if isinstance(then, tuple) else then) >= at_ns:
+                ahead, one = again_ns[entry.node], entry._replace(boot_id="again")
             then = tuple(at + ahead for at in then) if isinstance(then, tuple) else then + ahead
             moved = msgspec.structs.replace(_whole_us(body), mono_ns=then)
-            one = entry._replace(
+            one = one._replace(
                 body=m.encode(msgspec.structs.replace(record, mono_ns=record.mono_ns + ahead, body=moved))
             )
         entries.append(one)

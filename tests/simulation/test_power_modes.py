@@ -31,6 +31,7 @@ from ground_controller.simulation.continuation import content_hash
 from ground_controller.simulation.mode_model import board_in, mode_uses
 from ground_controller.simulation.mode_times import ModeTimes
 from ground_controller.simulation.run import simulate
+from ground_controller.telemetry.scenario_time import ScenarioTime
 from hil_config.errors import DataFileError
 from hil_config.schema.campaign import Campaign
 from hil_config.schema.load import default_path, load_bench, load_campaign
@@ -159,14 +160,18 @@ def test_files_that_are_none_are_refused(text: str, found: str, tmp_path: Path) 
 def times(tmp_path: Path, *said: tuple[int, str, dict[str, Any]]) -> ModeTimes:
     """Of a node whose clock is 100 ns ahead of the ground's."""
     journal = Journal.create(tmp_path, power_safe=False)
-    journal.set_meta("clock_offsets_ns", '{"alpha": [100, 1], "bravo": [0, 1]}')
+    for key, value in (
+        ("clock_offsets_ns", '{"alpha": [100, 1], "bravo": [0, 1]}'), ("anchor_host_ns", "0"),
+        ("campaign", '{"orbit": {"rate": 1.0}}'),
+    ):  # fmt: skip
+        journal.set_meta(key, value)
     for seq, (mono_ns, name, details) in enumerate(said, 1):
         body = encode(
             Record(node="alpha", boot_id="b", seq=seq, mono_ns=mono_ns, wall_ns=0,
                    body=NodeEvent(name, mono_ns, details))
         )  # fmt: skip
         journal.commit([Entry(0, 0.0, 0, "event", "alpha", "b", seq, body)])
-    found = ModeTimes(journal)
+    found = ModeTimes(journal, ScenarioTime(journal))
     journal.close()
     return found
 
@@ -182,14 +187,13 @@ def test_the_mode_is_what_the_node_read_back(tmp_path: Path) -> None:
         (6_000, "SettingsRestored", {"by": "order", "problems": ""}),
         (6_001, "PowerSet", {"duty": 1.0}),
     )
-    assert found.over("alpha", 0, 999) == "default"
-    assert found.over("alpha", 1_000, 1_999) == "half"
-    assert found.over("alpha", 900, 1_100) is None, "it changed meanwhile"
-    assert found.over("alpha", 2_500, 2_500) is None, "the order was refused"
-    assert found.over("alpha", 4_500, 4_600) is None, "the board had slowed itself down"
-    assert found.over("alpha", 5_500, 5_600) == "half"
-    assert found.over("alpha", 6_500, 6_600) == "default"
-    assert found.over("alpha", 905, 910, by="bravo") == "half", "905 of bravo's clock is 1005 of alpha's"
+    assert found.over("alpha", 0, 899) == "default"
+    assert found.over("alpha", 900, 1_899) == "half", "900 of the ground's clock is 1000 of alpha's"
+    assert found.over("alpha", 800, 1_000) is None, "it changed meanwhile"
+    assert found.over("alpha", 2_400, 2_400) is None, "the order was refused"
+    assert found.over("alpha", 4_400, 4_500) is None, "the board had slowed itself down"
+    assert found.over("alpha", 5_400, 5_500) == "half"
+    assert found.over("alpha", 6_400, 6_500) == "default"
     assert found.over("bravo", 0, 9_000) == "default"
     assert {mode: round(s * 1e9) for mode, s in found.seconds("alpha", 900, 4_900).items()} == {
         "half": 2_000, "unknown": 2_000,
@@ -216,11 +220,13 @@ def trunk_us(folder: Path) -> dict[tuple[str, str], list[float]]:
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     journal = Journal.read(folder)
     try:
-        modes = ModeTimes(journal)
+        when = ScenarioTime(journal)
+        modes = ModeTimes(journal, when)
         for entry in journal.entries("token"):
             body = decode(entry.body, Record).body
             assert isinstance(body, TokenEvidence)
-            mode = modes.over(entry.node, body.mono_ns - round(body.total_us * 1e3), body.mono_ns)
+            ended_ns = when.host_ns(entry.node, body.mono_ns, entry.boot_id)
+            mode = modes.over(entry.node, ended_ns - round(body.total_us * 1e3), ended_ns)
             if mode is not None and body.rows == 1:
                 found[entry.node, mode] += [layer.trunk_us for layer in body.layers]
     finally:
