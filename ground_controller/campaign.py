@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +21,13 @@ from ground_controller.feed import Feed
 from ground_controller.finish import finish
 from ground_controller.fleet.leftovers import collect
 from ground_controller.fleet.mqtt import MqttFleet
-from ground_controller.fleet.orders import Holders
+from ground_controller.fleet.orders import Holders, held_experts
 from ground_controller.fleet.outlet import Outlet
 from ground_controller.idle import Side, stay_idle
 from ground_controller.inbox import Inbox
 from ground_controller.interruption import KIND as RESUMED
 from ground_controller.interruption import RunResumed
-from ground_controller.introduction import introduce
+from ground_controller.introduction import Introduction, introduce
 from ground_controller.journal import WORK_ENDED, Entry, Journal, check_new
 from ground_controller.loop import Loop
 from ground_controller.mixed import META as MIXED
@@ -35,6 +36,7 @@ from ground_controller.past import Past
 from ground_controller.preflight.inputs import schedule, space
 from ground_controller.preflight.nodes import clocks, refuse_unready, releases
 from ground_controller.preparation import Prepared
+from ground_controller.returning import Returning, Standing
 from ground_controller.routes import choose_route
 from ground_controller.run_lock import RunLock
 from ground_controller.run_record import RunRecord, utc_now, write_beginning
@@ -46,7 +48,8 @@ from ground_controller.stage import Stage
 from ground_controller.steering import Request, Steering, answer_path, leave_request
 from hil_config.clock import PacedClock
 from hil_config.units import HostSeconds
-from hil_config.wire.orders import SetDuty, SetPower
+from hil_config.wire.link_fault import LinkFault
+from hil_config.wire.orders import InjectFault, SetDuty, SetPower
 from hil_config.wire.plan import SelectionPlan
 
 POWER_S = 20.0
@@ -80,6 +83,9 @@ class Run:
         self._record = RunRecord(self._inbox)
         self._core = self._new_core()
         self._client: Client | None = None
+        self._introduced: Introduction | None = None
+        self._returning: Returning | None = None
+        self._faults: list[LinkFault] = []
         self._keeper: ClockKeeper | None = None
         self._gone: set[str] = set()
         self._beside: Beside | None = None
@@ -140,7 +146,7 @@ class Run:
         for node in core.world.suspended:
             fleet.tell(node, SetDuty(False, "it was out of service when the controller was interrupted"))
         for fault in past.faults:
-            self._outlet(fleet).fault(fault)
+            self._inject(fleet, fault)
         asks = asking(self._p, self._folder, len(past.begun), past.ticked_s)
         feed = Feed(self._p, client, self._record, (asks,))
         feed.go_on(past, self._p.campaign.workload.max_new_tokens)
@@ -170,13 +176,13 @@ class Run:
     def _prepare(self, fleet: MqttFleet, plan: SelectionPlan, holders: Holders | None = None) -> Client:
         """Open the client and have every node load what it is to serve."""
         refuse_unready((releases(fleet.statuses, self._nodes),))
-        client, orders, wait_s = introduce(
+        self._introduced = introduce(
             self._p, self._folder.name, self._stage, fleet, plan,
             lambda avoid: choose_route(self._core.view, avoid, self._nodes), self._record.client_event, holders,
         )  # fmt: skip
-        self._client = client
+        self._client, orders, wait_s = self._introduced
         fleet.order(self._nodes, orders, wait_s)
-        return client
+        return self._client
 
     def _stay_idle(self, side: Side, turn: Callable[[], object]) -> None:
         def watched() -> None:
@@ -201,15 +207,32 @@ class Run:
         )
         keeper.announce("start", anchor_ns, at_s, rate)
         keeper.start()
+        assert self._introduced is not None
+        self._returning = Returning(fleet, *self._introduced, keeper, self._record.board_returned)
         steering = Steering(
             self._folder, clock, campaign.orbit.duration_s, campaign.control.tick_s, self._p.setting.satellites,
-            keeper.announce, outlet.fault,
+            keeper.announce, partial(self._inject, fleet),
         )  # fmt: skip
         next_s = at_s + campaign.control.tick_s * rate if tick else 0.0
         return Loop(
             self._core, self._journal, self._inbox, clock, outlet, self._decided, steering, first=(tick, next_s),
             pending=pending,
         )  # fmt: skip
+
+    def _inject(self, fleet: MqttFleet, fault: LinkFault) -> None:
+        """Put a fault on the links of every node, and of those that return."""
+        self._faults.append(fault)
+        self._outlet(fleet).fault(fault)
+
+    def _standing(self, decision: Decision, node: str) -> Standing:
+        """What a node is to be told that knows nothing of the run."""
+        world, index = self._core.world, self._p.setting.nodes.index(node)
+        orders: list[SetDuty | SetPower | InjectFault] = [InjectFault(fault) for fault in self._faults]
+        if node in world.suspended:
+            orders.append(SetDuty(False, "it was out of service when its agent was started again"))
+        if power := world.power_orders().get(node):
+            orders.append(power)
+        return Standing(held_experts(self._p, index, self._core.held), decision.plan, tuple(orders))
 
     def _decided(self, decision: Decision) -> None:
         client = self._client
@@ -219,6 +242,8 @@ class Run:
         for node in sorted(gone - self._gone):
             client.node_lost(node)
         self._gone = gone
+        if self._returning is not None:
+            self._returning.look(partial(self._standing, decision))
         self._show(Progress(decision.scenario_s, self._p.campaign.orbit.duration_s, self._record.tokens, decision))
 
     def _go(self, loop: Loop, feed: Feed) -> None:
@@ -262,6 +287,8 @@ class Run:
     def close(self) -> None:
         """Put power modes back and stop what talks to the nodes; the stage is closed by whoever opened it."""
         self._restore_modes()
+        if self._returning is not None:
+            self._returning.close()
         if self._keeper is not None:
             self._keeper.stop()
         if self._client is not None:

@@ -104,9 +104,7 @@ class Client:
         """Start a generation of at most `want` tokens, or have the prompt scored."""
         with self._lock:
             now_s = time.monotonic()
-            entry = Request(
-                id=request, prompt=prompt, want=want, progress_s=now_s, last_token_s=now_s, score=score
-            )  # fmt: skip
+            entry = Request(id=request, prompt=prompt, want=want, progress_s=now_s, last_token_s=now_s, score=score)
             self._requests[request] = entry
             self._try(entry, "")
 
@@ -163,6 +161,13 @@ class Client:
             for entry in list(self._requests.values()):
                 if node in entry.route:
                     self._try(entry, f"gateway {node} is gone")
+
+    def node_returned(self, node: str, offer: bytes) -> None:
+        """A node was started again; `offer` of its new boot, where frames are sealed."""
+        with self._lock:
+            self._drop(node)
+            if self._ring is not None:
+                self._ring.meet(self._run, offer)
 
     def _try(self, entry: Request, reason: str) -> None:
         """A new attempt from the history. Without a route: try again soon."""
@@ -330,17 +335,13 @@ class Client:
 
     def close(self) -> None:
         self._closed.set()
-        try:
+        with contextlib.suppress(OSError):  # not listening any more
             self._server.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread; close alone does not
-        except OSError:
-            pass  # not listening any more
         self._server.close()
         with self._lock:
             for connection in [*self._in, *self._out.values()]:
-                try:
+                with contextlib.suppress(OSError):  # gone already
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # gone already
             for sock in self._out.values():
                 sock.close()
         for thread in self._threads:

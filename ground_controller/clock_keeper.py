@@ -100,12 +100,12 @@ class ClockKeeper:
                 except HilError:  # no answer: the broker or the node is away, and its clock runs on as it was set
                     continue
 
-    def check(self, node: str) -> None:
-        """Measure a node's clock; where it has drifted, anchor it anew where ours is."""
+    def check(self, node: str, anew: bool = False) -> None:
+        """Measure a node's clock; where it has drifted, or the node knows of none (`anew`), anchor it where ours is."""
         now = self._fleet.clock_offset_ns(node, ROUNDS)
         with self._lock:
             before = self._offsets[node]
-            corrected = drifted(before, now)
+            corrected = anew or drifted(before, now)
             if corrected:
                 self._offsets[node] = now
                 host_s, scenario_s, rate = self._clock.anchor

@@ -1,4 +1,4 @@
-"""A run that was interrupted and gone on with: what the record says of it.
+"""A run that was interrupted and gone on with, as a whole or with one of its boards: what the record says of it.
 
 The orbit waits for its controller: scenario time stands at the last tick until the run goes on from there. Boards that
 lived on served nobody meanwhile; what they recorded is kept, and belongs to the interruption.
@@ -13,6 +13,7 @@ import msgspec
 from ground_controller.journal import Journal
 
 KIND = "resumed"
+RETURNED = "returned"
 
 
 class RunResumed(msgspec.Struct, frozen=True):
@@ -38,6 +39,14 @@ class RunResumed(msgspec.Struct, frozen=True):
     def gap_s(self) -> float:
         """Host seconds without a controller."""
         return (self.host_ns - self.stopped_ns) / 1e9
+
+
+class BoardReturned(msgspec.Struct, frozen=True):
+    """Boot `boot_id` of a board whose agent was started again was told of the run that goes on; `problem`: why it takes
+    no part all the same, empty if it does."""
+
+    boot_id: str
+    problem: str
 
 
 class Interruption(msgspec.Struct, frozen=True):

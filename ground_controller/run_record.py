@@ -13,6 +13,7 @@ from ground_controller.characterisation import records_of
 from ground_controller.client_events import TokenArrived
 from ground_controller.clock_keeper import ClockChecked
 from ground_controller.inbox import Arrival, Inbox
+from ground_controller.interruption import RETURNED, BoardReturned
 from ground_controller.journal import Journal
 from ground_controller.preparation import Prepared, profiles_hash
 from ground_controller.software import software
@@ -58,6 +59,9 @@ class RunRecord:
 
     def clock_checked(self, node: str, found: ClockChecked) -> None:
         self._inbox.put(Arrival(time.monotonic_ns(), "clock_check", node, "", 0, msgspec.json.encode(found)))
+
+    def board_returned(self, node: str, found: BoardReturned) -> None:
+        self._inbox.put(Arrival(time.monotonic_ns(), RETURNED, node, "", 0, msgspec.json.encode(found)))
 
 
 def inputs_of(prepared: Prepared, run: str, epoch: int) -> dict[str, str]:

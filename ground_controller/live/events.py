@@ -12,7 +12,7 @@ from ground_controller.admission import KIND as REFUSED
 from ground_controller.admission import Refused
 from ground_controller.client_events import AttemptBegan, RequestEnded
 from ground_controller.interruption import KIND as RESUMED
-from ground_controller.interruption import RunResumed
+from ground_controller.interruption import RETURNED, BoardReturned, RunResumed
 from ground_controller.journal import Entry
 from ground_controller.live.nodes import Change
 from ground_controller.steering import Steered
@@ -21,7 +21,7 @@ from ground_controller.unread import why_unread
 from hil_config.wire import messages as m
 
 Weight = Literal["bad", "notice", "info"]
-KINDS = ("event", "attempt", "request_end", UNREAD, REFUSED, "steer", RESUMED)
+KINDS = ("event", "attempt", "request_end", UNREAD, REFUSED, "steer", RESUMED, RETURNED)
 MOST = 2_000
 _BAD = frozenset({"PeerLost", "PeerRefused", "FrameRefused", "ShardsRefused", "SafetyActed", "SpoolDiskFailed",
                   "EvidenceTooLarge", "SafeModeEntered"})  # fmt: skip
@@ -101,6 +101,11 @@ def _told(entry: Entry) -> tuple[Weight, str, str] | None:
         resumed = msgspec.json.decode(entry.body, type=RunResumed)
         what = f"the run goes on after {resumed.gap_s:.1f} s without a controller"
         return "notice", what, f"resumed with epoch {resumed.epoch}; {len(resumed.requests)} requests are taken up"
+    if entry.kind == RETURNED:
+        problem = msgspec.json.decode(entry.body, type=BoardReturned).problem
+        return ("bad", "takes no part in the run any more", problem) if problem else (
+            "info", "takes part in the run again", "it was told of it anew"
+        )  # fmt: skip
     if entry.kind == "steer":
         steered = msgspec.json.decode(entry.body, type=Steered)
         to = f" to {steered.to_s:g} s" if steered.action in {"seek", "step"} else ""

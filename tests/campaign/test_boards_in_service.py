@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +16,12 @@ from typing import Any, cast
 import msgspec
 
 from ground_controller.decision import Decision
+from ground_controller.interruption import RETURNED, BoardReturned
 from ground_controller.journal import Journal
 from ground_controller.own_boots import EARLIER
 from hil_config.wire.messages import Record, decode
 from tests.campaign.boards import AWAY, in_service, running, wait_for_decisions
-from tests.campaign.conftest import HIL, SHORT, hil, write_files
+from tests.campaign.conftest import SHORT, hil, write_files
 
 
 def test_two_runs_over_boards_in_service_and_processes_of_this_machine(tmp_path: Path) -> None:
@@ -72,29 +77,51 @@ def test_what_boards_hold_of_a_run_whose_controller_died_is_not_counted_in_the_n
             assert {node for node, _ in journal.shed()} == set(AWAY), "what the next run took is named by the boards"
 
 
-def test_a_board_whose_agent_was_started_again_is_had_back_by_going_on_with_the_run(tmp_path: Path) -> None:
-    """Until then no plan names it; orders to both its boots were signed."""
+def test_a_board_whose_agent_is_started_again_takes_part_again(tmp_path: Path) -> None:
+    """In a run with sealed frames and signed orders. While it is away no plan names it; then it serves as before."""
+    folder = tmp_path / "run"
     with in_service(tmp_path) as bench, ExitStack() as stack:
-        run = bench.start(stack, "run", orbit__duration_s=2_000)
-        wait_for_decisions(tmp_path / "run", 5)
+        run = bench.start(stack, "run", orbit__duration_s=4_000)
+        wait_for_decisions(folder, 5)
         bench.agents["bravo"].kill()
         bench.agents["bravo"].wait(10.0)
+        _wait(folder, lambda journal: not _named(journal)[-1])
         again = [str(word) for word in cast("list[Any]", bench.agents["bravo"].args)]
         stack.enter_context(running(again, tmp_path / "bravo-again.log"))
-        wait_for_decisions(tmp_path / "run", 40)
-        run.kill()
-        run.wait(10.0)
-        before = _named(tmp_path / "run")
-        assert before[0] and not before[-1], (tmp_path / "bravo-again.log").read_text()
-        stack.enter_context(running([*HIL, "campaign", "resume", str(tmp_path / "run")], tmp_path / "resumed.log"))
-        wait_for_decisions(tmp_path / "run", len(before) + 5)
-        assert _named(tmp_path / "run")[-1], (tmp_path / "resumed.log").read_text()
+        _wait(folder, lambda journal: journal.count(RETURNED, 1 << 62) == 1)
+        with closing(Journal.read(folder, watch=True)) as journal:
+            (entry,) = journal.entries(RETURNED)
+        found = msgspec.json.decode(entry.body, type=BoardReturned)
+        assert (entry.node, found.problem) == ("bravo", ""), (tmp_path / "bravo-again.log").read_text()
+        _wait(folder, lambda journal: _named(journal)[-1])
+        _wait(folder, lambda journal: _answered(journal, found.boot_id))
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60.0) == 130
+    replay = hil("campaign", "replay", str(folder), "--json")
+    assert replay.returncode == 0 and json.loads(replay.stdout)["mismatches"] == 0, replay.stderr
 
 
-def _named(folder: Path) -> list[bool]:
+def _answered(journal: Journal, boot_id: str) -> bool:
+    """Whether that boot of bravo sent frames to others, was the gateway of steps, and told of its power."""
+    of_interest = ("links", "samples", "token")
+    found = {e.kind for e in journal.entries(*of_interest) if (e.node, e.boot_id) == ("bravo", boot_id)}
+    return found == {*of_interest}
+
+
+def _wait(folder: Path, wanted: Callable[[Journal], bool]) -> None:
+    """Until the record of a run under way is as wanted."""
+    deadline, pause = time.monotonic() + 120.0, threading.Event()
+    while True:
+        with closing(Journal.read(folder, watch=True)) as journal:
+            if wanted(journal):
+                return
+        assert time.monotonic() < deadline
+        pause.wait(0.3)
+
+
+def _named(journal: Journal) -> list[bool]:
     """Whether the plan of each tick names bravo as host of some expert."""
-    with closing(Journal.read(folder)) as journal:
-        plans = [msgspec.json.decode(entry.body, type=Decision).plan for entry in journal.entries("decision")]
+    plans = [msgspec.json.decode(entry.body, type=Decision).plan for entry in journal.entries("decision")]
     return [
         any(plan.nodes[share.node] == "bravo" for layer in plan.layers for hosts in layer.hosts for share in hosts)
         for plan in plans

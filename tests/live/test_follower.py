@@ -15,7 +15,7 @@ import pytest
 
 from ground_controller.client_events import TokenArrived
 from ground_controller.decision import Decision
-from ground_controller.interruption import RunResumed
+from ground_controller.interruption import RETURNED, BoardReturned, RunResumed
 from ground_controller.journal import NAME, Entry, Journal
 from ground_controller.live.follower import Follower, Moment
 from ground_controller.live.run_facts import run_to_watch
@@ -208,6 +208,25 @@ def test_an_interruption_is_told(growing: Callable[[], Growing]) -> None:
     last = now.events[-1]
     assert (last.weight, last.what) == ("notice", "the run goes on after 4.5 s without a controller")
     assert last.cause == "resumed with epoch 8; 2 requests are taken up"
+    follower.close()
+
+
+def test_a_board_that_returned_is_told_of(growing: Callable[[], Growing]) -> None:
+    one = growing()
+    one.grow(len(one))
+    journal = Journal.reopen(one.folder)
+    for problem in ("", "node alpha is in safe mode"):
+        body = msgspec.json.encode(BoardReturned("boot", problem))
+        journal.commit([Entry(99, 60.0, 4_500_000_010, RETURNED, "alpha", "", 0, body)])
+    journal.close()
+    follower = _whole(one.folder)
+    now = follower.now()
+    assert now is not None
+    told = [(event.weight, event.node, event.what, event.cause) for event in list(now.events)[-2:]]
+    assert told == [
+        ("info", "alpha", "takes part in the run again", "it was told of it anew"),
+        ("bad", "alpha", "takes no part in the run any more", "node alpha is in safe mode"),
+    ]
     follower.close()
 
 
