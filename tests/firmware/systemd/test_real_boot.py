@@ -10,10 +10,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from firmware_tools.firstboot.agent_package import agent_tar
+from ground_controller.journal import NAME, Journal
 from tests.firmware.provision.test_flavours import PI, SEED, card
 from tests.firmware.systemd.container import SEARCH, CannotStart, Container, Net, command, missing, root_folder
 
@@ -175,9 +178,19 @@ def test_the_agent_runs_under_its_unit_and_everything_is_in_order(lab: Lab, name
 
 def test_boards_serve_a_campaign(lab: Lab) -> None:
     """Every row computed under what the units forbid."""
+    _write_campaign(lab, SECONDS)
+    lab.hil("campaign", "run", "bench.yaml", "campaign.yaml", "--out", "runs/real")
+    report: dict[str, Any] = json.loads((lab.home / "runs/real/report.json").read_text())
+    assert report["tokens"] > 0 and all(node["expert_rows"] > 0 for node in report["nodes"])
+    assert report["records_missing"] == {} == report["messages_unread"]
+    assert "0 mismatches" in lab.hil("campaign", "replay", "runs/real")
+
+
+def _write_campaign(lab: Lab, seconds: int) -> None:
+    """The example's, for two boards and so many seconds of the orbit at rate 3."""
     text = lab.hil("config", "example", "campaign")
     for there, here in (
-        ("    - STARLINK-1412\n    - STARLINK-3672\n", ""), ("duration_s: 600 ", f"duration_s: {SECONDS} "),
+        ("    - STARLINK-1412\n    - STARLINK-3672\n", ""), ("duration_s: 600 ", f"duration_s: {seconds} "),
         ("rate: 10 ", "rate: 3 "),
     ):  # fmt: skip
         assert there in text
@@ -185,11 +198,45 @@ def test_boards_serve_a_campaign(lab: Lab) -> None:
     lines = text.splitlines(keepends=True)
     start = next(number for number, line in enumerate(lines) if line.strip().startswith("start:"))
     (lab.home / "campaign.yaml").write_text("".join([*lines[: start + 3], *lines[start + 5 :]]))
-    lab.hil("campaign", "run", "bench.yaml", "campaign.yaml", "--out", "runs/real")
-    report: dict[str, Any] = json.loads((lab.home / "runs/real/report.json").read_text())
-    assert report["tokens"] > 0 and all(node["expert_rows"] > 0 for node in report["nodes"])
-    assert report["records_missing"] == {} == report["messages_unread"]
-    assert "0 mismatches" in lab.hil("campaign", "replay", "runs/real")
+
+
+def test_an_agent_that_systemd_starts_again_is_back_in_its_run(lab: Lab) -> None:
+    _write_campaign(lab, 1_500)
+    words = (
+        sys.executable,
+        "-m",
+        "hil_config.door",
+        "campaign",
+        "run",
+        "bench.yaml",
+        "campaign.yaml",
+        "--out",
+        "runs/again",
+    )
+    run = subprocess.Popen(lab.net.inside(*words), cwd=lab.home, env={**os.environ, "PATH": SEARCH})
+    try:
+        board, folder = lab.boards["bravo"], lab.home / "runs/again"
+        board.until(lambda: _count(folder, "decision") >= 3, "a run under way")
+        board.run(f"kill -9 {lab.unit('bravo', 'MainPID')}")
+        board.until(lambda: _count(folder, "returned") >= 1, "the board's return")
+        with closing(Journal.read(folder, watch=True)) as journal:
+            (entry,) = journal.entries("returned")
+        back = json.loads(entry.body)
+        assert (entry.node, back["problem"]) == ("bravo", "")
+        board.until(lambda: _count(folder, "links", back["boot_id"]) >= 1, "frames from its new boot")
+    finally:
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60.0) == 130
+    assert lab.unit("bravo", "NRestarts") == "1"
+    assert "0 mismatches" in lab.hil("campaign", "replay", "runs/again")
+
+
+def _count(folder: Path, kind: str, boot_id: str = "") -> int:
+    """Entries of a run under way, of one boot if it is named."""
+    if not (folder / NAME).exists():
+        return 0
+    with closing(Journal.read(folder, watch=True)) as journal:
+        return sum(1 for entry in journal.entries(kind) if boot_id in {"", entry.boot_id})
 
 
 def test_a_stop_is_a_clean_one(lab: Lab) -> None:
