@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -225,8 +224,9 @@ def test_an_agent_that_systemd_starts_again_is_back_in_its_run(lab: Lab) -> None
         assert (entry.node, back["problem"]) == ("bravo", "")
         board.until(lambda: _count(folder, "links", back["boot_id"]) >= 1, "frames from its new boot")
     finally:
-        run.send_signal(signal.SIGINT)
-        assert run.wait(60.0) == 130
+        run.terminate()
+        code = run.wait(60.0)
+    assert code == 130
     assert lab.unit("bravo", "NRestarts") == "1"
     assert "0 mismatches" in lab.hil("campaign", "replay", "runs/again")
 
