@@ -100,9 +100,15 @@ class ClockKeeper:
                 except HilError:  # no answer: the broker or the node is away, and its clock runs on as it was set
                     continue
 
-    def check(self, node: str, anew: bool = False) -> None:
-        """Measure a node's clock; where it has drifted, or the node knows of none (`anew`), anchor it where ours is."""
-        now = self._fleet.clock_offset_ns(node, ROUNDS)
+    def check(self, node: str) -> None:
+        """Measure a node's clock; where it has drifted, anchor it anew where ours is."""
+        self._measured(node, self._fleet.clock_offset_ns(node, ROUNDS), False)
+
+    def meet(self, node: str, offset: Offset) -> None:
+        """Anchor the clock of a node that knows of none: its agent was started again. It waits for nothing."""
+        self._measured(node, offset, True)
+
+    def _measured(self, node: str, now: Offset, anew: bool) -> None:
         with self._lock:
             before = self._offsets[node]
             corrected = anew or drifted(before, now)

@@ -85,24 +85,22 @@ class Returning:
 
     def _tell(self, node: str, status: Status, standing: Standing) -> None:
         refuse_unready((releases({node: status}, (node,)),))
+        offset = self._fleet.clock_offset_ns(node)  # before it takes part: from then on nothing is waited for
         self._client.node_returned(node, status.offer)
         order = msgspec.structs.replace(
             self._orders[node], peers=tuple(map(self._now, self._orders[node].peers)), experts=standing.experts,
             plan=standing.plan,
         )  # fmt: skip
         self._fleet.order((node,), {node: order}, self._wait_s)
-        self._keeper.check(node, anew=True)
+        self._keeper.meet(node, offset)
         for one in standing.orders:
             self._fleet.tell(node, one)
 
     def _now(self, peer: Peer) -> Peer:
         """With the offer of its last boot, in a run with sealed frames: it may have been started again as well."""
         status = self._fleet.statuses.get(peer.name)
-        return (
-            peer
-            if not peer.offer or status is None or not status.offer
-            else Peer(peer.name, peer.address, status.offer)
-        )
+        offer = status.offer if status is not None and peer.offer else b""
+        return msgspec.structs.replace(peer, offer=offer or peer.offer)
 
     def close(self) -> None:
         """Wait for what is under way; call it once nobody answers any more, or everybody has."""
